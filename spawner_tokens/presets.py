@@ -1,0 +1,134 @@
+"""The presets: for each provider, what OAuthenticator's own class stores and how a server wants to be told.
+
+A preset is a spec with gaps: its fields have the names and shapes of a token's spec (``spec.py``), and a
+field that an admin writes wins over the preset's. In ``settings``, ``{url}`` stands for the spec's ``url``
+and ``{host}`` for its host. A ``url`` of ``None`` has to be given by the admin.
+
+To add one, add an entry here and a row to ``tests/test_presets.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_OIDC_USER_INFO = ("oauth_user", "auth0_user", "cilogon_user")
+
+
+def _claim(*names: str) -> Callable[[dict[str, Any]], Any]:
+    """A key for the first of these claims that the provider gave.
+
+    The classes for OpenID Connect keep the user info under different keys: ``GenericOAuthenticator``
+    under ``oauth_user``, ``Auth0OAuthenticator`` under ``auth0_user``, ``CILogonOAuthenticator``
+    under ``cilogon_user``.
+    """
+
+    def claim(auth_state: dict[str, Any]) -> Any:
+        for user_info in map(auth_state.get, _OIDC_USER_INFO):
+            if isinstance(user_info, dict):
+                found = [user_info[name] for name in names if user_info.get(name)]
+                if found:
+                    return found[0]
+        return None
+
+    return claim
+
+
+PROVIDERS: Mapping[str, Mapping[str, Any]] = {
+    # oauthenticator.github.GitHubOAuthenticator: the answer of GET /user under "github_user";
+    # its e-mail is null when it is private and the scope user:email was not granted.
+    "github": {
+        "url": "https://github.com",
+        "env": ["GITHUB_TOKEN"],
+        "variables": {
+            "GITHUB_USER": "github_user.login",
+            "GITHUB_EMAIL": "github_user.email",
+            "GITHUB_NAME": "github_user.name",
+        },
+        "settings": {"GITHUB_HOST": "{host}"},
+    },
+    # oauthenticator.gitlab.GitLabOAuthenticator: the answer of GET /api/v4/user under "gitlab_user".
+    "gitlab": {
+        "url": "https://gitlab.com",
+        "env": ["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN"],
+        "variables": {
+            "GITLAB_USER": "gitlab_user.username",
+            "GITLAB_EMAIL": "gitlab_user.email",
+            "GITLAB_NAME": "gitlab_user.name",
+        },
+        "settings": {"GITLAB_HOST": "{host}"},
+    },
+    # oauthenticator.bitbucket.BitbucketOAuthenticator: the answer of GET /2.0/user under
+    # "bitbucket_user"; it has no e-mail.
+    "bitbucket": {
+        "url": "https://bitbucket.org",
+        "env": ["BITBUCKET_TOKEN"],
+        "variables": {
+            "BITBUCKET_USER": "bitbucket_user.username",
+            "BITBUCKET_NAME": "bitbucket_user.display_name",
+        },
+        "settings": {"BITBUCKET_HOST": "{host}"},
+    },
+    # oauthenticator.google.GoogleOAuthenticator: the answer of GET /oauth2/v1/userinfo under
+    # "google_user"; the name is there with the scope profile.
+    "google": {
+        "env": ["GOOGLE_ACCESS_TOKEN"],
+        "variables": {
+            "GOOGLE_USER": "google_user.email",
+            "GOOGLE_EMAIL": "google_user.email",
+            "GOOGLE_NAME": "google_user.name",
+        },
+    },
+    # oauthenticator.azuread.AzureAdOAuthenticator: the claims of the id_token under "user".
+    "azuread": {
+        "env": ["AZUREAD_ACCESS_TOKEN"],
+        "variables": {
+            "AZUREAD_USER": "user.unique_name",
+            "AZUREAD_EMAIL": "user.email",
+            "AZUREAD_NAME": "user.name",
+        },
+    },
+    # oauthenticator.generic.GenericOAuthenticator as NBGallery's docs/jupyter_hub_oauth.md sets it up:
+    # the answer of GET /oauth/userinfo.json under "oauth_user", and no refresh token.
+    "nbgallery": {
+        "url": None,
+        "env": ["NBGALLERY_TOKEN"],
+        "variables": {
+            "NBGALLERY_USER": "oauth_user.user_name",
+            "NBGALLERY_EMAIL": "oauth_user.email",
+        },
+        "settings": {"NBGALLERY_URL": "{url}"},
+    },
+    # oauthenticator.generic, .auth0 and .cilogon: the standard claims of OpenID Connect Core 1.0,
+    # section 5.1, or what the provider has in their place.
+    "oidc": {
+        "env": ["OIDC_ACCESS_TOKEN"],
+        "variables": {
+            "OIDC_USER": _claim("preferred_username", "nickname", "eppn"),
+            "OIDC_EMAIL": _claim("email"),
+            "OIDC_NAME": _claim("name"),
+        },
+    },
+    # oauthenticator.globus.GlobusOAuthenticator: one token for each resource server under "tokens"
+    # (its default scopes ask for the transfer API), the user info under "globus_user".
+    "globus": {
+        "key": "tokens.transfer.api.globus.org.access_token",
+        "env": ["GLOBUS_ACCESS_TOKEN"],
+        "variables": {
+            "GLOBUS_USER": "globus_user.preferred_username",
+            "GLOBUS_EMAIL": "globus_user.email",
+            "GLOBUS_NAME": "globus_user.name",
+        },
+    },
+    # oauthenticator.mediawiki.MWOAuthenticator: OAuth 1, so a pair (RFC 5849, section 1.1):
+    # the secret is the token, its public identifier a companion.
+    "mediawiki": {
+        "key": "ACCESS_TOKEN_SECRET",
+        "env": ["MEDIAWIKI_ACCESS_SECRET"],
+        "variables": {
+            "MEDIAWIKI_ACCESS_KEY": "ACCESS_TOKEN_KEY",
+            "MEDIAWIKI_USER": "MEDIAWIKI_USER_IDENTITY.username",
+            "MEDIAWIKI_EMAIL": "MEDIAWIKI_USER_IDENTITY.email",
+        },
+    },
+}

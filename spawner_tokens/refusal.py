@@ -1,0 +1,140 @@
+"""The refusal: what the user is told, and what the admin reads in the log, when a token is not as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from jupyterhub import spawner as jupyterhub_spawner
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import url_escape_path, url_path_join
+from tornado import web
+
+from .selection import Reason
+
+
+class Problem(NamedTuple):
+    """A token that is not as asked, by its name. ``detail`` has names only."""
+
+    token: str
+    reason: Reason
+    detail: str = ""
+
+
+class _Words(NamedTuple):
+    user: str
+    admin: str
+    admins_turn: bool = False
+
+
+_WORDS = {
+    Reason.AUTH_STATE_OFF: _Words(
+        "this JupyterHub does not keep the tokens of your login",
+        "auth state is off: set c.Authenticator.enable_auth_state = True and the environment variable "
+        "JUPYTERHUB_CRYPT_KEY of the Hub",
+        admins_turn=True,
+    ),
+    Reason.NO_CRYPT_KEY: _Words(
+        "this JupyterHub has no key to read the tokens of your login with",
+        "there is no crypt key: set the environment variable JUPYTERHUB_CRYPT_KEY of the Hub "
+        "(openssl rand -hex 32)",
+        admins_turn=True,
+    ),
+    Reason.UNDECRYPTABLE: _Words(
+        "what was kept of your last login can no longer be read",
+        "auth_state could not be decrypted: it was encrypted with another key. Add that key to "
+        "JUPYTERHUB_CRYPT_KEY, after a semicolon, or let the user log in again",
+    ),
+    Reason.NEVER_STORED: _Words(
+        "nothing was kept of your last login",
+        "no auth_state is stored: the user has not logged in since auth state was enabled",
+    ),
+    Reason.ABSENT: _Words("your login did not give it", "not in auth_state"),
+    Reason.EXPIRED: _Words("it has expired", "expired"),
+    Reason.SHORT_LIVED: _Words("it is about to expire", "too short-lived"),
+    Reason.SCOPE_MISSING: _Words("your login did not grant all that it needs", "a scope is missing"),
+    Reason.SCOPE_FORBIDDEN: _Words(
+        "your login granted more than is allowed here", "a forbidden scope was granted", admins_turn=True
+    ),
+    Reason.UNUSABLE: _Words("it has a form that cannot be used", "cannot be delivered", admins_turn=True),
+    Reason.KEY_FAILED: _Words("it could not be looked up", "could not be looked up", admins_turn=True),
+    Reason.REFRESH_TOKEN: _Words(
+        "it is one that must not leave this JupyterHub",
+        "the refresh token never leaves the Hub",
+        admins_turn=True,
+    ),
+    Reason.HOOK_FAILED: _Words("it could not be prepared", "token_hook failed", admins_turn=True),
+    Reason.HOOK_WITHHELD: _Words(
+        "it was withheld by this JupyterHub", "withheld by token_hook", admins_turn=True
+    ),
+    Reason.DELIVERY_FAILED: _Words(
+        "it could not be handed over", "the files could not be delivered", admins_turn=True
+    ),
+    Reason.MISCONFIGURED: _Words(
+        "this JupyterHub's configuration of it is wrong", "misconfigured", admins_turn=True
+    ),
+}
+
+_HUBS_FAULT = {Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY, Reason.DELIVERY_FAILED, Reason.MISCONFIGURED}
+
+
+def explain(reason: Reason, detail: str = "") -> str:
+    """Why a token is not as asked, in the admin's words."""
+    words = _WORDS[reason].admin
+    return f"{words} ({detail})" if detail else words
+
+
+def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError:
+    """The exception that ends a spawn and teaches the user.
+
+    A :class:`jupyterhub.spawner.SpawnException` where there is one (JupyterHub 6.0), else a
+    :class:`tornado.web.HTTPError`. Its status is 403, or 500 where the Hub itself is at fault.
+    """
+    names = ", ".join(problem.token for problem in problems)
+    why = ", ".join(dict.fromkeys(_user_words(problem) for problem in problems))
+    noun = "token" if len(problems) == 1 else "tokens"
+    what = f"The server was not started, because it needs the {noun} {names} of {spawner.user.name}: {why}."
+    turn, link, url = _advice(spawner, any(_WORDS[problem.reason].admins_turn for problem in problems))
+    text = f"{what} {turn} {link}: {url}"
+    html = f'{escape(what)} {escape(turn)} <a href="{escape(url)}">{escape(link)}</a>.'
+    status = 500 if any(problem.reason in _HUBS_FAULT for problem in problems) else 403
+    if hasattr(jupyterhub_spawner, "SpawnException"):
+        reason = f"token_{problems[0].reason.value}"
+        refusal: web.HTTPError = jupyterhub_spawner.SpawnException(
+            text, reason=reason, message_html=html, status_code=status
+        )
+    else:
+        refusal = web.HTTPError(status, text)
+        if spawner.handler is not None:  # its error page shows the text, but no HTML of an exception
+            spawner.handler.extra_error_html = f'<a href="{escape(url)}">{escape(link)}</a>.'
+    # What the pending and progress pages show, on 5.0 and 6.1 alike.
+    refusal.jupyterhub_message = text  # type: ignore[attr-defined]
+    refusal.jupyterhub_html_message = html  # type: ignore[attr-defined]
+    return refusal
+
+
+def _user_words(problem: Problem) -> str:
+    words = _WORDS[problem.reason].user
+    if problem.reason in (Reason.SCOPE_MISSING, Reason.SCOPE_FORBIDDEN):
+        return f"{words} ({problem.detail})"
+    return words
+
+
+def _advice(spawner: Spawner, admins_turn: bool) -> tuple[str, str, str]:
+    """What to do, the words of the link, and its URL, which leads back to the spawn."""
+    user, base_url = spawner.user, spawner.hub.base_url
+    turn = "Please tell the administrator of this JupyterHub; when that is settled:" if admins_turn else ""
+    viewer = getattr(spawner.handler, "current_user", None)
+    if getattr(viewer, "name", user.name) != user.name:
+        turn = f"{turn} {user.name} has to follow this link.".strip()
+    url = spawner.authenticator.login_url(base_url)
+    if url == url_path_join(base_url, "login"):  # that page only sends on who is logged in
+        link, url = "Log out and log in again", url_path_join(base_url, "logout")
+    else:
+        spawn = url_path_join(base_url, "spawn", user.escaped_name, url_escape_path(spawner.name))
+        link, url = "Log in again", f"{url}?next={quote(spawn)}"
+    if url.startswith("/") and spawner.public_hub_url:
+        url = "{0.scheme}://{0.netloc}".format(urlsplit(spawner.public_hub_url)) + url
+    return turn or "You can mend this:", link, url

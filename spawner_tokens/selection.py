@@ -1,0 +1,314 @@
+"""The selection: a user's auth_state and the specs → tokens with their lifetimes, or the reason why not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from inspect import iscoroutine
+from typing import Any
+
+from .spec import Key, TokenSpec, is_deliverable
+
+# MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
+_LONGEST_VARIABLE = 131072
+
+_LATEST_TIME = 253402300799.0  # the end of the year 9999, the last that ISO 8601 can write
+
+
+class Reason(str, Enum):
+    """Why a token is not as its spec asks. The value is its ``status`` in ``<name>.json``."""
+
+    AUTH_STATE_OFF = "auth_state_off"
+    NO_CRYPT_KEY = "no_crypt_key"
+    UNDECRYPTABLE = "undecryptable"
+    NEVER_STORED = "never_stored"
+    ABSENT = "absent"
+    EXPIRED = "expired"
+    SHORT_LIVED = "short_lived"
+    SCOPE_MISSING = "scope_missing"
+    SCOPE_FORBIDDEN = "scope_forbidden"
+    UNUSABLE = "unusable"
+    KEY_FAILED = "key_failed"
+    REFRESH_TOKEN = "refresh_token"
+    HOOK_FAILED = "hook_failed"
+    HOOK_WITHHELD = "hook_withheld"
+    DELIVERY_FAILED = "delivery_failed"
+    MISCONFIGURED = "misconfigured"
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of one user: what can be delivered, and the reason where it is not as asked.
+
+    ``value`` is ``None`` where there is nothing to deliver. Times are seconds since the epoch,
+    ``lifetime`` is what the provider gave it in all, in seconds; ``None`` is unknown, as are the
+    granted ``scopes``. ``detail`` is for the admin and has names only, never values.
+    """
+
+    spec: TokenSpec
+    value: str | None = field(default=None, repr=False)
+    companions: Mapping[str, str] = field(default_factory=dict, repr=False)
+    expires_at: float | None = None
+    issued_at: float | None = None
+    lifetime: float | None = None
+    scopes: tuple[str, ...] | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def text(self) -> str | None:
+        """The token as it is delivered: in the form of the spec's template."""
+        return None if self.value is None else self.spec.render(self.value)
+
+    def withheld(self, reason: Reason, detail: str = "") -> Token:
+        """The same token without its value."""
+        return replace(self, value=None, companions={}, reason=reason, detail=detail)
+
+
+def pick(
+    spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Iterable[str] | None = None
+) -> Token:
+    """Find the token that a spec asks for.
+
+    ``requested_scopes`` are what the authenticator asks the provider for: the granted ones where the
+    provider names none (RFC 6749, section 5.1).
+    """
+    token = Token(spec)
+    try:
+        value, source = _find(spec.key, auth_state)
+    except _KeyFailed as failed:
+        return token.withheld(Reason.KEY_FAILED, f"its key, a function, {failed}")
+    if value is None or value == "":
+        where = "a function" if callable(spec.key) else repr(spec.key)
+        return token.withheld(Reason.ABSENT, f"looked up {where}; {_keys_present(spec.key, auth_state)}")
+    if not isinstance(value, str):
+        return token.withheld(Reason.UNUSABLE, f"what its key finds is no text but {type(value).__name__}")
+    if _holds_refresh_token(value, auth_state):
+        return token.withheld(Reason.REFRESH_TOKEN, "what its key finds is the refresh token")
+    expires_at, issued_at, lifetime = _times(value, source)
+    return replace(
+        token,
+        value=value,
+        companions=dict(_companions(spec, auth_state)),
+        expires_at=expires_at,
+        issued_at=issued_at,
+        lifetime=lifetime,
+        scopes=_granted(source, requested_scopes),
+    )
+
+
+def put(token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]) -> Token:
+    """Apply what the admin's ``token_hook`` returned: names → values.
+
+    An unchanged value keeps what is known of it. A new one is the hook's own, so its scopes are not checked.
+    """
+    value = values.get(token.spec.name)
+    if value is None or value == "":
+        missing = token.value is None
+        return token if missing else token.withheld(Reason.HOOK_WITHHELD, "token_hook left it out")
+    if value == token.value:
+        return token
+    if not isinstance(value, str):
+        return token.withheld(Reason.UNUSABLE, f"token_hook returned no text for it but {type(value).__name__}")
+    if _holds_refresh_token(value, auth_state):
+        return token.withheld(Reason.REFRESH_TOKEN, "token_hook returned the refresh token for it")
+    expires_at, issued_at, lifetime = _times(value, {})
+    return Token(
+        replace(token.spec, required_scopes=(), forbidden_scopes=()),
+        value=value,
+        companions=dict(_companions(token.spec, auth_state)),
+        expires_at=expires_at,
+        issued_at=issued_at,
+        lifetime=lifetime,
+    )
+
+
+def judge(token: Token, now: float, min_lifetime: float) -> Token:
+    """Hold a token against its spec: what cannot or must not be delivered loses its value.
+
+    ``min_lifetime`` (seconds) is for specs that name none. Never more is asked than half of the life
+    that the provider gives.
+    """
+    if token.value is None or token.text is None:
+        return token
+    spec = token.spec
+    if not is_deliverable(token.value):
+        return token.withheld(
+            Reason.UNUSABLE, "it has a NUL byte or a lone surrogate, which no variable can carry"
+        )
+    longest = max((len(name) for name in spec.env), default=None)
+    if longest is not None and longest + len(token.text.encode()) + 2 > _LONGEST_VARIABLE:
+        return token.withheld(
+            Reason.UNUSABLE, "it is longer than the 128 KiB that a variable can carry; deliver it as a file only"
+        )
+    scopes = token.scopes
+    forbidden = [scope for scope in spec.forbidden_scopes if scope in (scopes or ())]
+    if forbidden:
+        return token.withheld(Reason.SCOPE_FORBIDDEN, f"granted, but forbidden: {', '.join(forbidden)}")
+    if token.expires_at is not None and token.expires_at <= now:
+        return replace(token, reason=Reason.EXPIRED, detail=f"expired {now - token.expires_at:.0f} seconds ago")
+    required = [scope for scope in spec.required_scopes if scope not in (scopes or ())]
+    if required:
+        granted = "the provider named none" if scopes is None else f"granted: {_listed(scopes)}"
+        return replace(
+            token, reason=Reason.SCOPE_MISSING, detail=f"required: {', '.join(required)}; {granted}"
+        )
+    asked = min_lifetime if spec.min_lifetime is None else spec.min_lifetime
+    if token.lifetime is not None:
+        asked = min(asked, token.lifetime / 2)
+    if token.expires_at is not None and token.expires_at - now < asked:
+        return replace(
+            token,
+            reason=Reason.SHORT_LIVED,
+            detail=f"{token.expires_at - now:.0f} seconds left, {asked:.0f} asked for",
+        )
+    return token
+
+
+class _KeyFailed(Exception):
+    """A key that is a function did not return a value; the text names no value."""
+
+
+def _find(key: Key, auth_state: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """What a key finds, and the dict that says more about it (times, scope): empty where none does."""
+    if callable(key):
+        return _call(key, auth_state), {}
+    value, container = _walk(auth_state, key.split("."))
+    if key.rpartition(".")[2] != "access_token":
+        return value, {}
+    response = container.get("token_response")
+    if isinstance(response, Mapping) and response.get("access_token") == value:
+        return value, {**response, **container}
+    return value, container
+
+
+def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -> Any:
+    try:
+        value = key(auth_state)  # type: ignore[arg-type]
+    except Exception as error:  # its text may hold a value
+        raise _KeyFailed(f"raised {type(error).__name__}") from None
+    if iscoroutine(value):
+        value.close()
+        raise _KeyFailed("is async; do that in token_hook")
+    return value
+
+
+def _walk(node: Any, path: list[str]) -> tuple[Any, Mapping[str, Any]]:
+    """Follow a dotted path. A key may have dots itself: Globus' resource servers do."""
+    if isinstance(node, Mapping):
+        for end in range(len(path), 0, -1):
+            key = ".".join(path[:end])
+            if key in node:
+                if end == len(path):
+                    return node[key], node
+                value, container = _walk(node[key], path[end:])
+                if value is not None:
+                    return value, container
+    return None, {}
+
+
+def _keys_present(key: Key, auth_state: Mapping[str, Any]) -> str:
+    present = f"auth_state has {_listed(auth_state)}"
+    first = "" if callable(key) else key.partition(".")[0]
+    node = auth_state.get(first)
+    if first != key and isinstance(node, Mapping):
+        present += f"; {first} has {_listed(node)}"
+    return present
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """Names for the log: quoted, since they are the provider's; not more than a line's worth."""
+    listed = ", ".join(sorted(repr(str(name))[:60] for name in names))
+    return (listed if len(listed) <= 800 else listed[:800] + " …") or "nothing"
+
+
+def _refresh_tokens(node: Any) -> Iterator[str]:
+    nodes = [node]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, Mapping):
+            found = node.get("refresh_token")
+            if isinstance(found, str) and found:
+                yield found
+            nodes.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            nodes.extend(node)
+
+
+def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
+    """Whether a text is a refresh token, or has one in it (a short one could be there by chance)."""
+    return any(
+        value == refresh_token or (len(refresh_token) >= 16 and refresh_token in value)
+        for refresh_token in _refresh_tokens(auth_state)
+    )
+
+
+def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for variable, key in spec.variables.items():
+        try:
+            value, _ = _find(key, auth_state)
+            text = value if isinstance(value, str) else _number(value)
+        except (_KeyFailed, ValueError):
+            continue
+        if text and is_deliverable(text) and len(variable) + len(text.encode()) + 2 <= _LONGEST_VARIABLE:
+            if not _holds_refresh_token(text, auth_state):
+                yield variable, text
+    yield from spec.settings.items()
+
+
+def _number(value: Any) -> str | None:
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else None
+
+
+def _granted(source: Mapping[str, Any], requested: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The granted scopes. GitHub separates them by commas, RFC 6749 by spaces."""
+    scope = source.get("scope")
+    if isinstance(scope, (list, tuple)):
+        scope = " ".join(item for item in scope if isinstance(item, str))
+    granted = tuple(scope.replace(",", " ").split()) if isinstance(scope, str) else ()
+    return granted or (tuple(requested) if source and requested else None)
+
+
+def _times(value: str, source: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """When a token ends, when it began, how long it lives in all (seconds).
+
+    In this order: an explicit ``expires_at``; a JWT's own ``exp`` (RFC 7519); ``created_at`` (GitLab,
+    Doorkeeper) and ``expires_in``, which is relative and alone says nothing.
+    """
+    claims = _jwt_claims(value)
+    created_at = _time(source.get("created_at")) or _time(claims.get("iat"))
+    lifetime = _time(source.get("expires_in"))
+    expires_at = _time(source.get("expires_at")) or _time(claims.get("exp"))
+    if expires_at is None and created_at is not None and lifetime is not None:
+        expires_at = _time(created_at + lifetime)
+    if lifetime is None and expires_at is not None and created_at is not None:
+        lifetime = _time(expires_at - created_at)
+    return expires_at, created_at, lifetime
+
+
+def _time(value: Any) -> float | None:
+    """A number of seconds, as a number or its text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and 0 < number <= _LATEST_TIME else None
+
+
+def _jwt_claims(value: str) -> Mapping[str, Any]:
+    """The claims of a JWT, unverified: they only say when it ends."""
+    parts = value.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        claims = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, Mapping) else {}

@@ -1,0 +1,337 @@
+"""The declaration: what one token's spec may say, read and checked once, with its preset merged in."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from .presets import PROVIDERS
+
+Key = str | Callable[[dict[str, Any]], Any]
+
+POLICIES = ("refuse", "warn", "skip")
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# What JupyterHub, the shell, the loader and the interpreter read for themselves.
+_RESERVED = re.compile(
+    r"(JUPYTERHUB_|JPY_|LD_|DYLD_|GIT_CONFIG_|SPAWNER_TOKENS_|KUBERNETES_).*"
+    r"|PATH|HOME|USER|LOGNAME|SHELL|PWD|IFS|ENV|BASH_ENV|TMPDIR|NB_(USER|UID|GID)"
+    r"|PYTHON(PATH|HOME|STARTUP|USERBASE)|VIRTUAL_ENV|CONDA_(ROOT|DEFAULT_ENV)"
+    r"|(MEM|CPU)_(LIMIT|GUARANTEE)"
+)
+
+# Keys of auth_state that hold tokens: they are delivered as tokens, never as companion values.
+_TOKEN_KEYS = {"access_token", "id_token", "access_token_secret"}
+
+
+class SpecError(ValueError):
+    """A spec that cannot be meant as it is written; the text names the entry, the field and the fix."""
+
+    def __init__(self, name: object, field: str | None, problem: str):
+        entry = f"tokens[{name!r}]" + (f".{field}" if field else "")
+        super().__init__(f"{entry}: {problem}")
+        self.name = str(name)
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """One token as it is wanted: where it comes from, where it goes, how strictly it is asked for.
+
+    ``missing`` and ``min_lifetime`` (seconds) are ``None`` where the spawner's traits decide.
+    """
+
+    name: str
+    key: Key
+    env: tuple[str, ...]
+    file: bool
+    file_env: str | None
+    template: str
+    variables: Mapping[str, Key]
+    settings: Mapping[str, str]
+    missing: str | None
+    min_lifetime: float | None
+    required_scopes: tuple[str, ...]
+    forbidden_scopes: tuple[str, ...]
+
+    def render(self, value: str) -> str:
+        """The token in the form that its reader wants."""
+        return self.template.replace("{token}", value)
+
+    @property
+    def claims(self) -> list[str]:
+        """Every variable that this token may set."""
+        file_env = [self.file_env] if self.file_env else []
+        return [*self.env, *file_env, *self.variables, *self.settings]
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    "preset": None,
+    "url": None,
+    "key": "access_token",
+    "env": (),
+    "file": None,
+    "file_env": "",
+    "template": "{token}",
+    "variables": {},
+    "settings": {},
+    "missing": None,
+    "min_lifetime": None,
+    "required_scopes": (),
+    "forbidden_scopes": (),
+}
+
+
+def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, ...]:
+    """Read the ``tokens`` trait: token name → spec.
+
+    ``files`` says whether the spawner can deliver files. Raises :exc:`SpecError`.
+    """
+    if not isinstance(tokens, Mapping):
+        raise SpecError("…", None, "tokens is a dict of token name → spec")
+    specs = tuple(parse_token(name, spec, files=files) for name, spec in tokens.items())
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for variable in spec.claims:
+            if variable in owners:
+                other = owners[variable]
+                clash = "this spec twice" if other == spec.name else f"tokens[{other!r}] too"
+                raise SpecError(
+                    spec.name,
+                    None,
+                    f"the variable {variable} is claimed by {clash}; "
+                    "give one of them another name, or set that field to null",
+                )
+            owners[variable] = spec.name
+    return specs
+
+
+def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
+    """Read one entry of the ``tokens`` trait. Raises :exc:`SpecError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 200:
+        raise SpecError(
+            name,
+            None,
+            "a name is a file name and a Secret key: lower-case letters, digits, '-', '_' and '.', "
+            "a letter or digit at both ends, at most 200 characters",
+        )
+    if name.endswith(".json"):
+        raise SpecError(name, None, "a name cannot end in .json, which is the end of the status files")
+    if not isinstance(fields, Mapping):
+        raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
+    for field in fields:
+        if field not in _DEFAULTS:
+            raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
+
+    merged = {**_DEFAULTS, **_preset(name, fields), **fields}
+    read = _Reader(name, merged)
+    url = read.url()
+    file = files if merged["file"] is None else read.boolean("file")
+    if file and not files:
+        raise SpecError(
+            name,
+            "file",
+            "this spawner class cannot deliver files; use a class that can "
+            "(LocalTokenMixin for local processes), or remove the field",
+        )
+    spec = TokenSpec(
+        name=name,
+        key=read.key("key", merged["key"]),
+        env=read.names("env"),
+        file=file,
+        file_env=read.file_env() if file else None,
+        template=read.template(),
+        variables=read.variables(),
+        settings=read.settings(url, "settings" not in fields),
+        missing=read.policy(),
+        min_lifetime=read.seconds("min_lifetime"),
+        required_scopes=read.texts("required_scopes"),
+        forbidden_scopes=read.texts("forbidden_scopes"),
+    )
+    if not spec.env and not spec.file:
+        raise SpecError(name, "env", "nothing would be delivered; name a variable for the token")
+    for variable in spec.claims:
+        if not _VARIABLE.fullmatch(variable):
+            raise SpecError(
+                name,
+                read.field_of(variable),
+                f"{variable!r} is no name for a variable; use letters, digits and '_', no digit first",
+            )
+        if _RESERVED.fullmatch(variable):
+            raise SpecError(
+                name,
+                read.field_of(variable),
+                f"the variable {variable} is reserved: JupyterHub or the system sets it; choose another name",
+            )
+    return spec
+
+
+def _preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    preset = fields.get("preset")
+    if preset is None:
+        return {}
+    if not isinstance(preset, str) or preset not in PROVIDERS:
+        raise SpecError(name, "preset", f"unknown preset {preset!r}{_nearest(preset, PROVIDERS)}")
+    found = PROVIDERS[preset]
+    if found.get("url", "") is None and not fields.get("url"):
+        raise SpecError(name, "url", f"the preset {preset} needs the base URL of your server; add it")
+    return found
+
+
+def _nearest(wrong: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(wrong), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return "; there are " + ", ".join(known)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads single fields of one entry, and says which one is wrong."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+    def error(self, field: str, problem: str) -> SpecError:
+        return SpecError(self.name, field, problem)
+
+    def field_of(self, variable: str) -> str:
+        for field in ("env", "variables", "settings"):
+            if variable in (self.fields[field] or ()):
+                return field
+        return "file_env"
+
+    def url(self) -> str | None:
+        value = self.fields["url"]
+        if value is None:
+            return None
+        problem = "it has to be the http(s) base URL of the provider, as text, without user name or query"
+        try:
+            parts = urlsplit(value) if isinstance(value, str) else None
+            ok = parts and parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        except ValueError:
+            ok = False
+        if not ok or parts is None or "@" in parts.netloc or parts.query or parts.fragment:
+            raise self.error("url", problem)
+        if any(character.isspace() or not character.isprintable() for character in value):
+            raise self.error("url", problem)
+        return value.rstrip("/")
+
+    def boolean(self, field: str) -> bool:
+        value = self.fields[field]
+        if not isinstance(value, bool):
+            raise self.error(field, f"has to be true or false, not {value!r}")
+        return value
+
+    def key(self, field: str, value: Any) -> Key:
+        if callable(value):
+            return value
+        if not isinstance(value, str) or not value:
+            raise self.error(field, "has to be a dotted path into auth_state, or a callable of it")
+        if "refresh_token" in value.lower().split("."):
+            raise self.error(
+                field, "the refresh token never leaves the Hub; ask for the access_token, which is kept fresh"
+            )
+        return value
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        value = self.fields[field]
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [value]
+        if not isinstance(value, (list, tuple, set, frozenset)) or not all(
+            isinstance(text, str) and text for text in value
+        ):
+            raise self.error(field, "has to be a text or a list of texts")
+        return tuple(value)
+
+    def names(self, field: str) -> tuple[str, ...]:
+        return () if self.fields[field] == "" else self.texts(field)
+
+    def file_env(self) -> str | None:
+        value = self.fields["file_env"]
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise self.error("file_env", "has to be the name of a variable, or null for none")
+        if value:
+            return value
+        default = re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_TOKEN_FILE"
+        if default[0].isdigit():
+            raise self.error(
+                "file_env", f"a variable cannot be called {default}, after the token's name; set this field"
+            )
+        return default
+
+    def template(self) -> str:
+        value = self.fields["template"]
+        if not isinstance(value, str) or "{token}" not in value:
+            raise self.error("template", "has to be a text with {token} in it")
+        if not is_deliverable(value):
+            raise self.error("template", "has a NUL byte or a lone surrogate, which cannot be delivered; remove it")
+        return value
+
+    def mapping(self, field: str) -> Mapping[str, Any]:
+        value = self.fields[field]
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping) or not all(isinstance(variable, str) for variable in value):
+            raise self.error(field, "has to be a dict with names of variables as keys")
+        return value
+
+    def variables(self) -> Mapping[str, Key]:
+        variables = {
+            variable: self.key(f"variables[{variable!r}]", key)
+            for variable, key in self.mapping("variables").items()
+            if key is not None
+        }
+        for variable, key in variables.items():
+            if isinstance(key, str) and key.lower().rpartition(".")[2] in _TOKEN_KEYS:
+                raise self.error(
+                    f"variables[{variable!r}]",
+                    f"{key} is a token, not a companion value; make it a token of its own with env: {variable}",
+                )
+        return variables
+
+    def settings(self, url: str | None, from_preset: bool) -> Mapping[str, str]:
+        settings = {}
+        for variable, text in self.mapping("settings").items():
+            if text is None:
+                continue
+            if not isinstance(text, str) or not is_deliverable(text):
+                raise self.error(
+                    f"settings[{variable!r}]", "has to be a text without NUL bytes; put quotes around it"
+                )
+            if from_preset and url:
+                text = text.replace("{url}", url).replace("{host}", urlsplit(url).netloc)
+            settings[variable] = text
+        return settings
+
+    def policy(self) -> str | None:
+        value = self.fields["missing"]
+        if value is not None and value not in POLICIES:
+            raise self.error("missing", f"has to be one of {', '.join(POLICIES)}, not {value!r}")
+        return value
+
+    def seconds(self, field: str) -> float | None:
+        value = self.fields[field]
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise self.error(field, f"has to be a number of seconds, 0 or more, not {value!r}")
+        return float(value)
+
+
+def is_deliverable(text: str) -> bool:
+    """Whether a variable or a UTF-8 file can carry this text: no NUL byte, no lone surrogate."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False

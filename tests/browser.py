@@ -1,0 +1,51 @@
+"""A browser as far as tests need one: cookies, redirects on request, the Hub's forms."""
+
+from http.cookies import SimpleCookie
+from urllib.parse import urlencode, urljoin
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+
+class Browser:
+    """One person's browser, at one Hub."""
+
+    def __init__(self, url):
+        self.url = url
+        self.cookies = {}
+
+    async def fetch(self, path, *, method="GET", form=None, headers=None, follow=True):
+        """The answer, after its redirects unless ``follow`` is false."""
+        url = urljoin(self.url, path)
+        for _ in range(20):
+            body = urlencode(form) if form is not None else None
+            request = HTTPRequest(
+                url,
+                method=method if body is None else "POST",
+                body=body,
+                follow_redirects=False,
+                request_timeout=60,
+                headers={
+                    "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+                    "Sec-Fetch-Mode": "navigate",
+                    **(headers or {}),
+                },
+            )
+            answer = await AsyncHTTPClient().fetch(request, raise_error=False)
+            for header in answer.headers.get_list("Set-Cookie"):
+                for name, cookie in SimpleCookie(header).items():
+                    self.cookies[name] = cookie.value
+            if not follow or answer.code not in (301, 302, 303, 307):
+                return answer
+            url, method, form = urljoin(url, answer.headers["Location"]), "GET", None
+        raise AssertionError(f"too many redirects: {url}")
+
+    async def post(self, path, form):
+        """Post a form, as a page of the Hub would: with the token against forgery."""
+        return await self.fetch(path, form={"_xsrf": self.cookies["_xsrf"], **form})
+
+    async def log_in(self, name):
+        await self.fetch("/hub/login")
+        answer = await self.post("/hub/login?next=/hub/about", {"username": name, "password": ""})
+        assert answer.code in (200, 403) and any(cookie.startswith("jupyterhub-hub-login") for cookie in self.cookies), (
+            answer.code
+        )

@@ -1,0 +1,47 @@
+"""A single-user server that says what it was given: its environment, and the files in its token directory."""
+
+import json
+import os
+import signal
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+def files():
+    directory = Path(os.environ.get("SPAWNER_TOKENS_DIR", "/nonexistent"))
+    if not directory.exists():
+        return {}
+    found = {".": directory, **{path.name: path for path in directory.iterdir()}}
+    return {
+        name: {
+            "contents": path.read_bytes().hex() if path.is_file() else None,
+            "uid": path.stat().st_uid,
+            "mode": oct(path.stat().st_mode & 0o7777),
+        }
+        for name, path in found.items()
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.endswith("/env"):
+            # the bytes as they are, since a token need not be what the locale can decode
+            answer = {name.decode(): value.hex() for name, value in os.environb.items()}
+        elif self.path.endswith("/files"):
+            answer = files()
+        else:
+            answer = {"uid": os.getuid()}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
+    HTTPServer((url.hostname, url.port), Handler).serve_forever()
