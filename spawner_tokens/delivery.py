@@ -27,8 +27,8 @@ def make_status(token: Token) -> bytes:
     ``status`` is ``ok`` or a value of :class:`~spawner_tokens.selection.Reason`.
     """
     status = {
-        "expires_at": _iso(token.expires_at),
-        "renewed_at": _iso(token.issued_at),
+        "expires_at": _iso(token.lifetime.expires_at),
+        "renewed_at": _iso(token.lifetime.issued_at),
         "scopes": None if token.scopes is None else list(token.scopes),
         "status": token.reason.value if token.reason else "ok",
     }

@@ -137,6 +137,9 @@ def _set_aside(directory: Path) -> Path | None:
 
 def _remove(trash: Path) -> None:
     """Remove all that can be removed. Raises :exc:`OSError` if anything is left."""
+    if trash.is_symlink():
+        trash.unlink()
+        return
     trash.chmod(0o700)
     shutil.rmtree(trash, ignore_errors=True)
     if trash.exists():

@@ -97,8 +97,8 @@ def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError
     noun = "token" if len(problems) == 1 else "tokens"
     what = f"The server was not started, because it needs the {noun} {names} of {spawner.user.name}: {why}."
     turn, link, url = _advice(spawner, any(_WORDS[problem.reason].admins_turn for problem in problems))
-    text = f"{what} {turn} {link}: {url}"
-    html = f'{escape(what)} {escape(turn)} <a href="{escape(url)}">{escape(link)}</a>.'
+    text = f"{what}{turn} {link}: {url}"
+    html = f'{escape(what + turn)} <a href="{escape(url)}">{escape(link)}</a>.'
     status = 500 if any(problem.reason in _HUBS_FAULT for problem in problems) else 403
     if hasattr(jupyterhub_spawner, "SpawnException"):
         reason = f"token_{problems[0].reason.value}"
@@ -125,10 +125,10 @@ def _user_words(problem: Problem) -> str:
 def _advice(spawner: Spawner, admins_turn: bool) -> tuple[str, str, str]:
     """What to do, the words of the link, and its URL, which leads back to the spawn."""
     user, base_url = spawner.user, spawner.hub.base_url
-    turn = "Please tell the administrator of this JupyterHub; when that is settled:" if admins_turn else ""
+    turn = " Please tell the administrator of this JupyterHub; when that is settled:" if admins_turn else ""
     viewer = getattr(spawner.handler, "current_user", None)
     if getattr(viewer, "name", user.name) != user.name:
-        turn = f"{turn} {user.name} has to follow this link.".strip()
+        turn += f" {user.name} has to follow this link:"
     url = spawner.authenticator.login_url(base_url)
     if url == url_path_join(base_url, "login"):  # that page only sends on who is logged in
         link, url = "Log out and log in again", url_path_join(base_url, "logout")
@@ -137,4 +137,4 @@ def _advice(spawner: Spawner, admins_turn: bool) -> tuple[str, str, str]:
         link, url = "Log in again", f"{url}?next={quote(spawn)}"
     if url.startswith("/") and spawner.public_hub_url:
         url = "{0.scheme}://{0.netloc}".format(urlsplit(spawner.public_hub_url)) + url
-    return turn or "You can mend this:", link, url
+    return turn, link, url

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from inspect import iscoroutine
 from typing import Any
 
+from .lifetime import Lifetime, find_lifetime
 from .spec import Key, TokenSpec, is_deliverable
 
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
 _LONGEST_VARIABLE = 131072
-
-_LATEST_TIME = 253402300799.0  # the end of the year 9999, the last that ISO 8601 can write
 
 
 class Reason(str, Enum):
@@ -44,17 +41,14 @@ class Reason(str, Enum):
 class Token:
     """One token of one user: what can be delivered, and the reason where it is not as asked.
 
-    ``value`` is ``None`` where there is nothing to deliver. Times are seconds since the epoch,
-    ``lifetime`` is what the provider gave it in all, in seconds; ``None`` is unknown, as are the
-    granted ``scopes``. ``detail`` is for the admin and has names only, never values.
+    ``value`` is ``None`` where there is nothing to deliver, ``scopes`` where the granted ones are not known.
+    ``detail`` is for the admin and has names only, never values.
     """
 
     spec: TokenSpec
     value: str | None = field(default=None, repr=False)
     companions: Mapping[str, str] = field(default_factory=dict, repr=False)
-    expires_at: float | None = None
-    issued_at: float | None = None
-    lifetime: float | None = None
+    lifetime: Lifetime = Lifetime()
     scopes: tuple[str, ...] | None = None
     reason: Reason | None = None
     detail: str = ""
@@ -89,14 +83,11 @@ def pick(
         return token.withheld(Reason.UNUSABLE, f"what its key finds is no text but {type(value).__name__}")
     if _holds_refresh_token(value, auth_state):
         return token.withheld(Reason.REFRESH_TOKEN, "what its key finds is the refresh token")
-    expires_at, issued_at, lifetime = _times(value, source)
     return replace(
         token,
         value=value,
         companions=dict(_companions(spec, auth_state)),
-        expires_at=expires_at,
-        issued_at=issued_at,
-        lifetime=lifetime,
+        lifetime=find_lifetime(value, source),
         scopes=_granted(source, requested_scopes),
     )
 
@@ -116,14 +107,11 @@ def put(token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]) 
         return token.withheld(Reason.UNUSABLE, f"token_hook returned no text for it but {type(value).__name__}")
     if _holds_refresh_token(value, auth_state):
         return token.withheld(Reason.REFRESH_TOKEN, "token_hook returned the refresh token for it")
-    expires_at, issued_at, lifetime = _times(value, {})
     return Token(
         replace(token.spec, required_scopes=(), forbidden_scopes=()),
         value=value,
         companions=dict(_companions(token.spec, auth_state)),
-        expires_at=expires_at,
-        issued_at=issued_at,
-        lifetime=lifetime,
+        lifetime=find_lifetime(value, {}),
     )
 
 
@@ -149,23 +137,19 @@ def judge(token: Token, now: float, min_lifetime: float) -> Token:
     forbidden = [scope for scope in spec.forbidden_scopes if scope in (scopes or ())]
     if forbidden:
         return token.withheld(Reason.SCOPE_FORBIDDEN, f"granted, but forbidden: {', '.join(forbidden)}")
-    if token.expires_at is not None and token.expires_at <= now:
-        return replace(token, reason=Reason.EXPIRED, detail=f"expired {now - token.expires_at:.0f} seconds ago")
+    left = token.lifetime.left(now)
+    if left <= 0:
+        return replace(token, reason=Reason.EXPIRED, detail=f"expired {-left:.0f} seconds ago")
     required = [scope for scope in spec.required_scopes if scope not in (scopes or ())]
     if required:
         granted = "the provider named none" if scopes is None else f"granted: {_listed(scopes)}"
-        return replace(
-            token, reason=Reason.SCOPE_MISSING, detail=f"required: {', '.join(required)}; {granted}"
-        )
+        detail = f"required: {', '.join(required)}; {granted}"
+        return replace(token, reason=Reason.SCOPE_MISSING, detail=detail)
     asked = min_lifetime if spec.min_lifetime is None else spec.min_lifetime
-    if token.lifetime is not None:
-        asked = min(asked, token.lifetime / 2)
-    if token.expires_at is not None and token.expires_at - now < asked:
-        return replace(
-            token,
-            reason=Reason.SHORT_LIVED,
-            detail=f"{token.expires_at - now:.0f} seconds left, {asked:.0f} asked for",
-        )
+    asked = min(asked, token.lifetime.total / 2)
+    if left < asked:
+        detail = f"{left:.0f} seconds left, {asked:.0f} asked for"
+        return replace(token, reason=Reason.SHORT_LIVED, detail=detail)
     return token
 
 
@@ -271,44 +255,3 @@ def _granted(source: Mapping[str, Any], requested: Iterable[str] | None) -> tupl
         scope = " ".join(item for item in scope if isinstance(item, str))
     granted = tuple(scope.replace(",", " ").split()) if isinstance(scope, str) else ()
     return granted or (tuple(requested) if source and requested else None)
-
-
-def _times(value: str, source: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    """When a token ends, when it began, how long it lives in all (seconds).
-
-    In this order: an explicit ``expires_at``; a JWT's own ``exp`` (RFC 7519); ``created_at`` (GitLab,
-    Doorkeeper) and ``expires_in``, which is relative and alone says nothing.
-    """
-    claims = _jwt_claims(value)
-    created_at = _time(source.get("created_at")) or _time(claims.get("iat"))
-    lifetime = _time(source.get("expires_in"))
-    expires_at = _time(source.get("expires_at")) or _time(claims.get("exp"))
-    if expires_at is None and created_at is not None and lifetime is not None:
-        expires_at = _time(created_at + lifetime)
-    if lifetime is None and expires_at is not None and created_at is not None:
-        lifetime = _time(expires_at - created_at)
-    return expires_at, created_at, lifetime
-
-
-def _time(value: Any) -> float | None:
-    """A number of seconds, as a number or its text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and 0 < number <= _LATEST_TIME else None
-
-
-def _jwt_claims(value: str) -> Mapping[str, Any]:
-    """The claims of a JWT, unverified: they only say when it ends."""
-    parts = value.split(".")
-    if len(parts) != 3:
-        return {}
-    try:
-        payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
-        claims = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, Mapping) else {}

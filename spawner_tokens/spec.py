@@ -221,7 +221,7 @@ class _Reader:
             raise self.error("url", problem)
         if any(character.isspace() or not character.isprintable() for character in value):
             raise self.error("url", problem)
-        return value.rstrip("/")
+        return str(value).rstrip("/")
 
     def boolean(self, field: str) -> bool:
         value = self.fields[field]
@@ -230,15 +230,12 @@ class _Reader:
         return value
 
     def key(self, field: str, value: Any) -> Key:
-        if callable(value):
-            return value
-        if not isinstance(value, str) or not value:
+        if not callable(value) and not (isinstance(value, str) and value):
             raise self.error(field, "has to be a dotted path into auth_state, or a callable of it")
-        if "refresh_token" in value.lower().split("."):
-            raise self.error(
-                field, "the refresh token never leaves the Hub; ask for the access_token, which is kept fresh"
-            )
-        return value
+        key: Key = value
+        if isinstance(key, str) and "refresh_token" in key.lower().split("."):
+            raise self.error(field, "the refresh token never leaves the Hub; ask for the access_token")
+        return key
 
     def texts(self, field: str) -> tuple[str, ...]:
         value = self.fields[field]
@@ -315,7 +312,7 @@ class _Reader:
         return settings
 
     def policy(self) -> str | None:
-        value = self.fields["missing"]
+        value: str | None = self.fields["missing"]
         if value is not None and value not in POLICIES:
             raise self.error("missing", f"has to be one of {', '.join(POLICIES)}, not {value!r}")
         return value

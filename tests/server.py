@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,6 +41,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
     HTTPServer((url.hostname, url.port), Handler).serve_forever()

@@ -1,0 +1,35 @@
+"""Spawner classes as an admin would write them, and some with a fault in them."""
+
+import os
+import signal
+
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+
+
+class VariablesOnly(TokenSpawnerMixin, SimpleLocalProcessSpawner):
+    pass
+
+
+class WithoutArguments(TokenSimpleLocalProcessSpawner):
+    """Runs the command as it is."""
+
+    def get_args(self):
+        return []
+
+
+class KilledBefore(TokenSimpleLocalProcessSpawner):
+    """The Hub dies (-9) with the files in place, before the server's process begins."""
+
+    def get_env(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KilledAfter(TokenSimpleLocalProcessSpawner):
+    """The Hub dies (-9) when the server's process has begun, before its state is saved."""
+
+    async def start(self):
+        await super().start()
+        print(self.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)

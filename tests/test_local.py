@@ -1,0 +1,293 @@
+"""Token files of local processes: whose they are, what the user may do to them, and that nothing stays."""
+
+import asyncio
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from traitlets.config import Config
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.local import _make_private
+
+SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
+LOCAL = "spawner_tokens.TokenLocalProcessSpawner"
+AUTH_STATE = {"access_token": "the-token"}
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
+
+
+@pytest.fixture
+def system_users(need):
+    """Two ordinary users of the system, and a command for their servers that they can run."""
+    need(os.geteuid() == 0, "root")
+    need(shutil.which("useradd"), "useradd")
+    python = need(shutil.which("python3", path="/usr/bin:/usr/local/bin"), "a python3 that every user can run")
+    names = [f"tokens-{secrets.token_hex(4)}" for _ in range(2)]
+    for name in names:
+        subprocess.run(["useradd", "--no-create-home", "--home-dir", "/var/tmp", name], check=True)
+    script = Path("/var/tmp", f"{names[0]}.py")
+    shutil.copy(Path(__file__).with_name("server.py"), script)
+    script.chmod(0o644)
+    yield *names, [python, str(script)]
+    script.unlink()
+    for name in names:
+        subprocess.run(["userdel", "--force", name], check=True)
+
+
+def run_as(name, *command):
+    user = pwd.getpwnam(name)
+    return subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=[], capture_output=True, text=True)
+
+
+async def test_the_files_belong_to_the_servers_system_user_and_to_nobody_else(start_hub, system_users):
+    alice, bob, command = system_users
+    hub = await start_hub(LOCAL, {**TOKENS, "Spawner.cmd": command})
+    user = await hub.user(alice, AUTH_STATE)
+    server = await hub.spawn(user)
+    uid = pwd.getpwnam(alice).pw_uid
+    assert (await server.ask(""))["uid"] == uid
+    found = await server.stat()
+    assert {name: (file["uid"], file["mode"]) for name, file in found.items()} == {
+        ".": (uid, "0o700"),
+        "t": (uid, "0o600"),
+        "t.json": (uid, "0o600"),
+    }
+    assert (await server.files())["t"] == b"the-token"
+    path = (await server.env())["T_TOKEN_FILE"].decode()
+    assert run_as(alice, "cat", path).stdout == "the-token"
+    for target in (path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+        assert "Permission denied" in run_as(bob, "ls", target).stderr or "Permission denied" in run_as(bob, "cat", target).stderr
+    assert "Permission denied" in run_as(bob, "cat", path).stderr
+
+
+async def test_what_a_user_plants_is_never_followed(start_hub, system_users, tmp_path):
+    alice, _, command = system_users
+    hub = await start_hub(LOCAL, {**TOKENS, "Spawner.cmd": command})
+    user = await hub.user(alice, AUTH_STATE)
+    await hub.spawn(user)
+    spawner = user.spawners[""]
+    directory = spawner.token_directory
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    inode = os.stat(f"{directory}/t").st_ino
+    assert run_as(alice, "ln", "-sf", str(victim), f"{directory}/t").returncode == 0
+    assert run_as(alice, "ln", "-sf", "/", f"{directory}/root").returncode == 0
+    await spawner.deliver_files({"t": b"renewed"})
+    assert victim.read_text() == "untouched"
+    assert Path(directory, "t").read_bytes() == b"renewed" and not Path(directory, "t").is_symlink()
+    assert os.stat(f"{directory}/t").st_ino != inode
+    await user.stop("")
+    assert victim.exists() and os.path.isdir("/etc")
+    assert hub.token_directories == []
+
+
+async def test_a_directory_that_became_a_link_is_an_error_not_a_target(start_hub, tmp_path):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    spawner = user.spawners[""]
+    shutil.rmtree(spawner.token_directory)
+    os.symlink(tmp_path, spawner.token_directory)
+    with pytest.raises(OSError):
+        await spawner.deliver_files({"t": b"renewed"})
+    assert not (tmp_path / "t").exists()
+    await user.stop("")
+    assert hub.token_directories == [] and tmp_path.exists()
+
+
+async def test_a_reader_sees_the_old_file_or_the_new_one(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    spawner = user.spawners[""]
+    reads = asyncio.ensure_future(asyncio.to_thread(_read_often, f"{spawner.token_directory}/t", 3000))
+    contents = [bytes([65 + i]) * 4096 for i in range(26)]
+    rounds = 0
+    while not reads.done() or rounds < 26:
+        await spawner.deliver_files({"t": contents[rounds % 26]})
+        rounds += 1
+        await asyncio.sleep(0)
+    assert set(await reads) <= {*contents, b"the-token"}
+
+
+def _read_often(path, times):
+    return [Path(path).read_bytes() for _ in range(times)]
+
+
+async def test_a_spawn_that_fails_leaves_nothing(start_hub):
+    hub = await start_hub(SIMPLE, {**TOKENS, "Spawner.cmd": ["/nonexistent"]})
+    user = await hub.user("alice", AUTH_STATE)
+    with pytest.raises(FileNotFoundError):
+        await hub.spawn(user)
+    assert hub.token_directories == []
+
+
+async def test_a_spawn_that_takes_too_long_leaves_nothing(start_hub):
+    async def hook(spawner, auth_state, tokens):
+        await asyncio.Event().wait()
+
+    hub = await start_hub(SIMPLE, {**TOKENS, "TokenSpawnerMixin.token_hook": hook, "Spawner.start_timeout": 1})
+    user = await hub.user("alice", AUTH_STATE)
+    with pytest.raises(asyncio.TimeoutError):
+        await hub.spawn(user)
+    assert hub.token_directories == []
+
+
+async def test_a_server_that_never_answers_leaves_nothing(start_hub):
+    settings = {"Spawner.cmd": ["sleep", "60"], "Spawner.http_timeout": 1}
+    hub = await start_hub("tests.spawners.WithoutArguments", {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    with pytest.raises(TimeoutError):
+        await hub.spawn(user)
+    assert hub.token_directories == []
+
+
+async def test_a_server_that_dies_leaves_nothing_once_the_hub_looks(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    spawner = user.spawners[""]
+    os.kill(spawner.pid, signal.SIGKILL)
+    await spawner.wait_for_death()
+    await user.stop("")  # what the Hub's poll callback does
+    assert hub.token_directories == []
+
+
+async def test_what_a_user_leaves_in_the_directory_goes_too(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    directory = Path(user.spawners[""].token_directory)
+    (directory / "deep" / "er").mkdir(parents=True)
+    (directory / "deep" / "er" / "file").write_text("x")
+    directory.chmod(0)
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+async def test_a_hub_that_starts_again_keeps_the_files_of_running_servers_and_sweeps_the_others(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    directory = Path(user.spawners[""].token_directory)
+    reaped = asyncio.ensure_future(asyncio.to_thread(user.spawners[""].proc.wait))
+    (directory.parent / "4711").mkdir()
+    (directory.parent / "4711" / "t").write_text("left by a crash")
+    (directory.parent / ".17.left-by-a-crash-while-removing").mkdir()
+    again = await start_hub(SIMPLE, TOKENS)
+    user = await again.user("alice")
+    assert user.spawners[""].ready
+    assert (await server.files())["t"] == b"the-token"
+    await until(lambda: again.token_directories == [directory.name])
+    await user.stop("")
+    await reaped
+    assert again.token_directories == []
+
+
+@pytest.mark.parametrize("spawner_class", ["KilledBefore", "KilledAfter"])
+async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_next_start(
+    start_hub, tmp_path, memory, spawner_class
+):
+    command = [sys.executable, "-m", "tests.killed", str(tmp_path), str(memory), f"tests.spawners.{spawner_class}"]
+    root = Path(__file__).parent.parent
+    with (tmp_path / "pids").open("w") as pids:
+        killed = await asyncio.to_thread(subprocess.run, command, cwd=root, stdout=pids)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.read_text() for path in memory.glob("*/*/t")] == ["the-token"]  # the crash was real
+    hub = await start_hub(SIMPLE, TOKENS)
+    hub.spawner(await hub.user("bob"))
+    await until(lambda: hub.token_directories == [])
+    for orphan in (tmp_path / "pids").read_text().split():
+        os.kill(int(orphan), signal.SIGKILL)
+
+
+async def until(condition):
+    async def poll():
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(poll(), 10)
+
+
+async def test_the_directory_of_another_hub_on_the_same_host_is_never_touched(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    root = Path(hub.app.config.LocalTokenMixin.token_mount_path)
+    other = root / "0123456789ab" / "1"
+    other.mkdir(parents=True)
+    root.chmod(0o711)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    await user.stop("")
+    assert other.is_dir()
+
+
+async def test_files_that_cannot_be_written_do_not_stop_a_spawn_unless_asked_to(start_hub, tmp_path, caplog):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    blocked.chmod(0o777)
+    settings = {"LocalTokenMixin.token_mount_path": str(blocked), "TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
+    hub = await start_hub(SIMPLE, settings)
+    user = await hub.user("alice", AUTH_STATE)
+    env = await (await hub.spawn(user)).env()
+    assert env["T"] == b"the-token" and "SPAWNER_TOKENS_DIR" not in env and "T_TOKEN_FILE" not in env
+    assert "Could not deliver the token files of alice" in caplog.text and "mode 0711" in caplog.text
+    await user.stop("")
+    hub.spawner(user).token_missing = "refuse"
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(user)
+    assert list(blocked.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+async def test_the_modes_do_not_depend_on_the_umask(start_hub, umask):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    spawner = hub.spawner(user)
+    old = os.umask(umask)
+    try:
+        await spawner.deliver_files({"t": b"x"})
+    finally:
+        os.umask(old)
+    directory = Path(spawner.token_directory)
+    modes = [path.stat().st_mode & 0o777 for path in (directory.parent, directory, directory / "t")]
+    assert modes == [0o711, 0o700, 0o600]
+    await spawner.withdraw_files()
+
+
+def test_the_default_is_a_directory_in_memory():
+    path = Path(TokenSimpleLocalProcessSpawner(config=Config()).token_mount_path)
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True).stdout.strip()
+    assert kind in ("tmpfs", "ramfs")
+    assert path.name == f"spawner-tokens-{os.geteuid()}"
+
+
+def test_a_directory_that_somebody_else_prepared_is_not_used(tmp_path, need):
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "writable").mkdir()
+    (tmp_path / "writable").chmod(0o733)
+    for name in ("link", "writable"):
+        with pytest.raises(PermissionError, match="mode 0711"):
+            _make_private(tmp_path / name)
+    need(os.geteuid() == 0, "root")
+    for name, uid, mode in (("foreign", 12345, 0o711), ("impassable", 0, 0o700)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+        os.chown(tmp_path / name, uid, uid)
+        with pytest.raises(PermissionError, match="mode 0711"):
+            _make_private(tmp_path / name)
+
+
+async def test_a_status_file_is_beside_each_token(start_hub):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {}, "gone": {"key": "x"}, "env-only": {"env": "E", "file": False}}})
+    server = await hub.spawn(await hub.user("alice", {**AUTH_STATE, "scope": ["a", "b"]}))
+    files = await server.files()
+    assert sorted(files) == ["gone.json", "t", "t.json"]
+    assert json.loads(files["t.json"]) == {"expires_at": None, "renewed_at": None, "scopes": ["a", "b"], "status": "ok"}
+    assert json.loads(files["gone.json"])["status"] == "absent"
