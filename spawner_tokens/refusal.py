@@ -107,8 +107,8 @@ def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError
         )
     else:
         refusal = web.HTTPError(status, text)
-        if spawner.handler is not None:  # its error page shows the text, but no HTML of an exception
-            spawner.handler.extra_error_html = f'<a href="{escape(url)}">{escape(link)}</a>.'
+        if spawner.handler is not None:  # its error page shows nothing of the exception but User.spawn's reason
+            spawner.handler.extra_error_html = html
     # What the pending and progress pages show, on 5.0 and 6.1 alike.
     refusal.jupyterhub_message = text  # type: ignore[attr-defined]
     refusal.jupyterhub_html_message = html  # type: ignore[attr-defined]

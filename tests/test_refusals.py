@@ -214,6 +214,7 @@ async def test_a_real_browser_shows_it_where_the_script_of_the_pending_page_writ
     need(shutil.which("chromium") and shutil.which("chromedriver"), "Chromium with its driver")
     from selenium import webdriver
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
     released = asyncio.Event()
@@ -233,8 +234,7 @@ async def test_a_real_browser_shows_it_where_the_script_of_the_pending_page_writ
         try:
             driver.get(f"{hub.url}/hub/login?next=/hub/spawn/alice")
             driver.find_element(By.NAME, "username").send_keys("alice")
-            driver.find_element(By.NAME, "password").send_keys("x")
-            driver.find_element(By.ID, "login_submit").click()
+            driver.find_element(By.NAME, "password").send_keys("x", Keys.ENTER)
             WebDriverWait(driver, 30).until(lambda d: d.execute_script("return window._jupyterhub_page_loaded"))
             loop.call_soon_threadsafe(released.set)
             WebDriverWait(driver, 30).until(
