@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 import traceback
@@ -139,8 +140,8 @@ class TokenSpawnerMixin(_Base):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        order = cls.__mro__
-        if Spawner in order and order.index(Spawner) < order.index(TokenSpawnerMixin):
+        before = cls.__mro__[: cls.__mro__.index(TokenSpawnerMixin)]
+        if any(issubclass(base, Spawner) and not issubclass(base, TokenSpawnerMixin) for base in before):
             bases = sorted(cls.__bases__, key=lambda base: not issubclass(base, TokenSpawnerMixin))
             right = ", ".join(base.__name__ for base in bases)
             raise TypeError(
@@ -182,11 +183,11 @@ class TokenSpawnerMixin(_Base):
 
     # -- the life of a server --------------------------------------------------------------------
 
-    async def start(self) -> Any:
+    async def start(self, *args: Any, **kwargs: Any) -> Any:
         # Only a real spawn passes here, after the group overrides and the pre_spawn_hook.
         await self.prepare_tokens()
         try:
-            return await maybe_future(super().start())
+            return await maybe_future(super().start(*args, **kwargs))
         finally:
             self._token_env = {}
 
@@ -250,14 +251,14 @@ class TokenSpawnerMixin(_Base):
         if self.user.encrypted_auth_state is None:
             return None, Reason.NEVER_STORED
         auth_state = await self.user.get_auth_state()
-        if not isinstance(auth_state, dict):
+        if auth_state is None:
             return None, Reason.UNDECRYPTABLE
-        return auth_state, None
+        return auth_state if isinstance(auth_state, dict) else {}, None
 
     async def _run_token_hook(self, auth_state: dict[str, Any], tokens: list[Token]) -> list[Token]:
         found = {token.spec.name: token.value for token in tokens if token.value is not None}
         try:
-            values = await maybe_future(self.token_hook(self, auth_state, found))
+            values = await maybe_future(self.token_hook(self, copy.deepcopy(auth_state), found))
         except Exception as error:  # its text may hold a value
             place = traceback.extract_tb(error.__traceback__)[-1]
             failure = f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"

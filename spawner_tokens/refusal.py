@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from jupyterhub import spawner as jupyterhub_spawner
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
+from tornado.httputil import url_concat
 
 from .selection import Reason
 
@@ -27,6 +28,11 @@ class _Words(NamedTuple):
     user: str
     admin: str
     admins_turn: bool = False
+    login_helps: bool = True
+
+
+def _admin(user: str, admin: str) -> _Words:
+    return _Words(user, admin, admins_turn=True, login_helps=False)
 
 
 _WORDS = {
@@ -58,23 +64,15 @@ _WORDS = {
     Reason.SCOPE_FORBIDDEN: _Words(
         "your login granted more than is allowed here", "a forbidden scope was granted", admins_turn=True
     ),
-    Reason.UNUSABLE: _Words("it has a form that cannot be used", "cannot be delivered", admins_turn=True),
-    Reason.KEY_FAILED: _Words("it could not be looked up", "could not be looked up", admins_turn=True),
-    Reason.REFRESH_TOKEN: _Words(
-        "it is one that must not leave this JupyterHub",
-        "the refresh token never leaves the Hub",
-        admins_turn=True,
+    Reason.UNUSABLE: _admin("it has a form that cannot be used", "cannot be delivered"),
+    Reason.KEY_FAILED: _admin("it could not be looked up", "could not be looked up"),
+    Reason.REFRESH_TOKEN: _admin(
+        "it is one that must not leave this JupyterHub", "the refresh token never leaves the Hub"
     ),
-    Reason.HOOK_FAILED: _Words("it could not be prepared", "token_hook failed", admins_turn=True),
-    Reason.HOOK_WITHHELD: _Words(
-        "it was withheld by this JupyterHub", "withheld by token_hook", admins_turn=True
-    ),
-    Reason.DELIVERY_FAILED: _Words(
-        "it could not be handed over", "the files could not be delivered", admins_turn=True
-    ),
-    Reason.MISCONFIGURED: _Words(
-        "this JupyterHub's configuration of it is wrong", "misconfigured", admins_turn=True
-    ),
+    Reason.HOOK_FAILED: _admin("it could not be prepared", "token_hook failed"),
+    Reason.HOOK_WITHHELD: _admin("it was withheld by this JupyterHub", "withheld by token_hook"),
+    Reason.DELIVERY_FAILED: _admin("it could not be handed over", "the files could not be delivered"),
+    Reason.MISCONFIGURED: _admin("this JupyterHub's configuration of it is wrong", "misconfigured"),
 }
 
 _HUBS_FAULT = {Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY, Reason.DELIVERY_FAILED, Reason.MISCONFIGURED}
@@ -96,7 +94,7 @@ def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError
     why = ", ".join(dict.fromkeys(_user_words(problem) for problem in problems))
     noun = "token" if len(problems) == 1 else "tokens"
     what = f"The server was not started, because it needs the {noun} {names} of {spawner.user.name}: {why}."
-    turn, link, url = _advice(spawner, any(_WORDS[problem.reason].admins_turn for problem in problems))
+    turn, link, url = _advice(spawner, [_WORDS[problem.reason] for problem in problems])
     text = f"{what}{turn} {link}: {url}"
     html = f'{escape(what + turn)} <a href="{escape(url)}">{escape(link)}</a>.'
     status = 500 if any(problem.reason in _HUBS_FAULT for problem in problems) else 403
@@ -122,19 +120,23 @@ def _user_words(problem: Problem) -> str:
     return words
 
 
-def _advice(spawner: Spawner, admins_turn: bool) -> tuple[str, str, str]:
+def _advice(spawner: Spawner, words: Sequence[_Words]) -> tuple[str, str, str]:
     """What to do, the words of the link, and its URL, which leads back to the spawn."""
     user, base_url = spawner.user, spawner.hub.base_url
-    turn = " Please tell the administrator of this JupyterHub; when that is settled:" if admins_turn else ""
+    turn = ""
+    if any(each.admins_turn for each in words):
+        turn = " Please tell the administrator of this JupyterHub; when that is settled:"
     viewer = getattr(spawner.handler, "current_user", None)
     if getattr(viewer, "name", user.name) != user.name:
         turn += f" {user.name} has to follow this link:"
-    url = spawner.authenticator.login_url(base_url)
-    if url == url_path_join(base_url, "login"):  # that page only sends on who is logged in
+    spawn = url_path_join(base_url, "spawn", user.escaped_name, url_escape_path(spawner.name))
+    login = spawner.authenticator.login_url(base_url)
+    if not any(each.login_helps for each in words):
+        link, url = "Try again", spawn
+    elif login == url_path_join(base_url, "login"):  # that page only sends on who is logged in
         link, url = "Log out and log in again", url_path_join(base_url, "logout")
     else:
-        spawn = url_path_join(base_url, "spawn", user.escaped_name, url_escape_path(spawner.name))
-        link, url = "Log in again", f"{url}?next={quote(spawn)}"
+        link, url = "Log in again", url_concat(login, {"next": spawn})
     if url.startswith("/") and spawner.public_hub_url:
         url = "{0.scheme}://{0.netloc}".format(urlsplit(spawner.public_hub_url)) + url
     return turn, link, url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -88,7 +89,7 @@ def pick(
         value=value,
         companions=dict(_companions(spec, auth_state)),
         lifetime=find_lifetime(value, source),
-        scopes=_granted(source, requested_scopes),
+        scopes=_granted(source, auth_state, requested_scopes),
     )
 
 
@@ -134,6 +135,8 @@ def judge(token: Token, now: float, min_lifetime: float) -> Token:
             Reason.UNUSABLE, "it is longer than the 128 KiB that a variable can carry; deliver it as a file only"
         )
     scopes = token.scopes
+    if spec.forbidden_scopes and scopes is None:
+        return token.withheld(Reason.SCOPE_FORBIDDEN, "the provider named no scopes, so it may have any")
     forbidden = [scope for scope in spec.forbidden_scopes if scope in (scopes or ())]
     if forbidden:
         return token.withheld(Reason.SCOPE_FORBIDDEN, f"granted, but forbidden: {', '.join(forbidden)}")
@@ -158,21 +161,28 @@ class _KeyFailed(Exception):
 
 
 def _find(key: Key, auth_state: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    """What a key finds, and the dict that says more about it (times, scope): empty where none does."""
+    """What a key finds, and what the provider said of it (times, scope): empty where it said nothing."""
     if callable(key):
-        return _call(key, auth_state), {}
+        value = _call(key, auth_state)
+        return value, _said_of(value, auth_state)
     value, container = _walk(auth_state, key.split("."))
-    if key.rpartition(".")[2] != "access_token":
-        return value, {}
+    named = key.rpartition(".")[2] == "access_token"
+    return value, _said_of(value, container if named else auth_state)
+
+
+def _said_of(value: Any, container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A dict that has this access token, joined by the token response that has it."""
     response = container.get("token_response")
+    if container.get("access_token") != value:
+        return {}
     if isinstance(response, Mapping) and response.get("access_token") == value:
-        return value, {**response, **container}
-    return value, container
+        return {**container, **response, "scope": response.get("scope", container.get("scope"))}
+    return container
 
 
 def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -> Any:
     try:
-        value = key(auth_state)  # type: ignore[arg-type]
+        value = key(copy.deepcopy(dict(auth_state)))
     except Exception as error:  # its text may hold a value
         raise _KeyFailed(f"raised {type(error).__name__}") from None
     if iscoroutine(value):
@@ -211,16 +221,16 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def _refresh_tokens(node: Any) -> Iterator[str]:
-    nodes = [node]
+    """All texts under keys that are named after the refresh token, wherever they are."""
+    nodes = [(node, False)]
     while nodes:
-        node = nodes.pop()
+        node, within = nodes.pop()
         if isinstance(node, Mapping):
-            found = node.get("refresh_token")
-            if isinstance(found, str) and found:
-                yield found
-            nodes.extend(node.values())
+            nodes.extend((value, within or "refresh_token" in str(key).lower()) for key, value in node.items())
         elif isinstance(node, (list, tuple)):
-            nodes.extend(node)
+            nodes.extend((value, within) for value in node)
+        elif within and isinstance(node, str) and node:
+            yield node
 
 
 def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
@@ -248,10 +258,20 @@ def _number(value: Any) -> str | None:
     return json.dumps(value) if isinstance(value, (bool, int, float)) else None
 
 
-def _granted(source: Mapping[str, Any], requested: Iterable[str] | None) -> tuple[str, ...] | None:
-    """The granted scopes. GitHub separates them by commas, RFC 6749 by spaces."""
-    scope = source.get("scope")
-    if isinstance(scope, (list, tuple)):
-        scope = " ".join(item for item in scope if isinstance(item, str))
-    granted = tuple(scope.replace(",", " ").split()) if isinstance(scope, str) else ()
-    return granted or (tuple(requested) if source and requested else None)
+def _granted(
+    said: Mapping[str, Any], auth_state: Mapping[str, Any], requested: Iterable[str] | None
+) -> tuple[str, ...] | None:
+    """The scopes that the provider granted; ``None`` if it cannot be known.
+
+    It need not name them where they are the requested ones (RFC 6749, section 5.1). A token of which nothing is
+    said, such as an id_token, has those of the login. GitHub separates them by commas, Bitbucket names
+    them ``scopes``.
+    """
+    for place in [said] if said else [auth_state.get("token_response"), auth_state]:
+        if isinstance(place, Mapping):
+            scope = place.get("scope", place.get("scopes"))
+            if isinstance(scope, str):
+                return tuple(scope.replace(",", " ").split())
+            if isinstance(scope, (list, tuple)) and any(scope):
+                return tuple(" ".join(map(str, scope)).replace(",", " ").split())
+    return tuple(requested) if requested else None

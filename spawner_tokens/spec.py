@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ _RESERVED = re.compile(
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE)|VIRTUAL_ENV|CONDA_(ROOT|DEFAULT_ENV)"
     r"|(MEM|CPU)_(LIMIT|GUARANTEE)"
 )
+
+_LONGEST_TIME = 1e12  # seconds
 
 # Keys of auth_state that hold tokens: they are delivered as tokens, never as companion values.
 _TOKEN_KEYS = {"access_token", "id_token", "access_token_secret"}
@@ -233,7 +234,9 @@ class _Reader:
         if not callable(value) and not (isinstance(value, str) and value):
             raise self.error(field, "has to be a dotted path into auth_state, or a callable of it")
         key: Key = value
-        if isinstance(key, str) and "refresh_token" in key.lower().split("."):
+        if isinstance(key, str) and key.count(".") > 100:
+            raise self.error(field, "has more than 100 parts; auth_state is not that deep")
+        if isinstance(key, str) and "refresh_token" in key.lower():
             raise self.error(field, "the refresh token never leaves the Hub; ask for the access_token")
         return key
 
@@ -321,8 +324,8 @@ class _Reader:
         value = self.fields[field]
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise self.error(field, f"has to be a number of seconds, 0 or more, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_TIME:
+            raise self.error(field, f"has to be a number of seconds, 0 or more, not {value!r:.40}")
         return float(value)
 
 

@@ -15,7 +15,8 @@ import pytest
 from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from spawner_tokens.local import _make_private
+from spawner_tokens.local import _swept
+from spawner_tokens.private import find_own_directory, open_private
 
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 LOCAL = "spawner_tokens.TokenLocalProcessSpawner"
@@ -167,6 +168,7 @@ async def test_what_a_user_leaves_in_the_directory_goes_too(start_hub):
     directory = Path(user.spawners[""].token_directory)
     (directory / "deep" / "er").mkdir(parents=True)
     (directory / "deep" / "er" / "file").write_text("x")
+    (directory / "deep").chmod(0)
     directory.chmod(0)
     await user.stop("")
     assert hub.token_directories == []
@@ -272,16 +274,77 @@ def test_a_directory_that_somebody_else_prepared_is_not_used(tmp_path, need):
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "writable").mkdir()
     (tmp_path / "writable").chmod(0o733)
-    for name in ("link", "writable"):
-        with pytest.raises(PermissionError, match="mode 0711"):
-            _make_private(tmp_path / name)
     need(os.geteuid() == 0, "root")
     for name, uid, mode in (("foreign", 12345, 0o711), ("impassable", 0, 0o700)):
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(mode)
         os.chown(tmp_path / name, uid, uid)
-        with pytest.raises(PermissionError, match="mode 0711"):
-            _make_private(tmp_path / name)
+    for name in ("link", "writable", "foreign", "impassable"):
+        with pytest.raises(PermissionError, match="mode 0711"), open_private(str(tmp_path / name), create=True):
+            pass
+
+
+def test_a_taken_name_does_not_drive_the_files_out_of_memory(tmp_path):
+    name = f"spawner-tokens-{os.geteuid()}"
+    first = find_own_directory(str(tmp_path))
+    assert first == str(tmp_path / name) == find_own_directory(str(tmp_path))
+    os.rmdir(first)
+    (tmp_path / name).symlink_to("/")
+    second = find_own_directory(str(tmp_path))
+    assert second.startswith(f"{tmp_path / name}-") and os.stat(second).st_mode & 0o777 == 0o711
+    assert find_own_directory(str(tmp_path)) == second  # after a restart, too
+
+
+@pytest.mark.parametrize("planted", ["link", "directory"])
+async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(start_hub, tmp_path, caplog, need, planted):
+    need(os.geteuid() == 0, "root")
+    victim = tmp_path / "victim"
+    (victim / "1").mkdir(parents=True)
+    (victim / "1" / "data").write_text("untouched")
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    hub = await start_hub(SIMPLE, {**TOKENS, "LocalTokenMixin.token_mount_path": str(hostile / "tokens")})
+    user = await hub.user("alice", AUTH_STATE)
+    name = hub.spawner(user)._hub_name
+    user.spawners.clear()
+    _swept.clear()
+    (hostile / "tokens").mkdir()
+    (hostile / "tokens").chmod(0o711)
+    if planted == "link":
+        (hostile / "tokens" / name).symlink_to(victim)
+    else:
+        victim.rename(hostile / "tokens" / name)
+        victim = hostile / "tokens" / name
+        os.chown(victim, 12345, 12345)
+    os.chown(hostile / "tokens", 12345, 12345)
+    env = await (await hub.spawn(user)).env()
+    assert "SPAWNER_TOKENS_DIR" not in env
+    await user.stop("")
+    assert (victim / "1" / "data").read_text() == "untouched"
+    assert "Could not look for token files" in caplog.text and "Could not deliver" in caplog.text
+
+
+async def test_however_deep_a_user_nests_it_all_goes(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    handle = os.open(user.spawners[""].token_directory, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("deeper", dir_fd=handle)
+        inner = os.open("deeper", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(handle)
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+async def test_two_hubs_without_a_database_file_keep_apart(start_hub, tmp_path):
+    names = set()
+    for database in ("sqlite:///:memory:", f"sqlite:///{tmp_path}/other.sqlite"):
+        hub = await start_hub(SIMPLE, {"JupyterHub.db_url": database})
+        names.add(hub.spawner(await hub.user("alice"))._hub_name)
+    assert len(names) == 2
 
 
 async def test_a_status_file_is_beside_each_token(start_hub):

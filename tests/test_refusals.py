@@ -183,13 +183,20 @@ async def refusal(start_hub, name="alice", server="", **settings):
 
 async def test_the_link_of_an_oauthenticator_logs_in_anew_and_returns_to_the_spawn(start_hub):
     error = await refusal(start_hub, server="work")
-    assert error.jupyterhub_message.endswith("Log in again: /hub/oauth_login?next=/hub/spawn/alice/work")
-    assert '<a href="/hub/oauth_login?next=/hub/spawn/alice/work">Log in again</a>' in error.jupyterhub_html_message
+    assert error.jupyterhub_message.endswith("Log in again: /hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork")
+    assert '<a href="/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork">Log in again</a>' in error.jupyterhub_html_message
+
+
+async def test_where_a_login_cannot_help_the_link_tries_again(start_hub):
+    hub = await start_hub(SIMPLE, {"JupyterHub.authenticator_class": OAuthLike})
+    spawner = hub.spawner(await hub.user("alice"))
+    error = make_refusal(spawner, [Problem("t", Reason.MISCONFIGURED)])
+    assert error.jupyterhub_message.endswith("when that is settled: Try again: /hub/spawn/alice")
 
 
 async def test_the_link_is_absolute_where_the_public_url_is_known(start_hub):
     error = await refusal(start_hub, **{"JupyterHub.public_url": "https://hub.example.org/"})
-    assert "https://hub.example.org/hub/oauth_login?next=/hub/spawn/alice" in error.jupyterhub_message
+    assert "https://hub.example.org/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice" in error.jupyterhub_message
 
 
 async def test_a_hostile_user_name_is_text_and_percent_signs_stay(start_hub):
@@ -197,7 +204,7 @@ async def test_a_hostile_user_name_is_text_and_percent_signs_stay(start_hub):
     error = await refusal(start_hub, name=name)
     assert "<b>" not in error.jupyterhub_html_message
     assert f"of {name}: it has expired" in error.jupyterhub_message
-    assert "/hub/spawn/%253Cb%253E" in error.jupyterhub_message
+    assert "%2Fhub%2Fspawn%2F%253Cb%253E" in error.jupyterhub_message
     assert "\n" not in error.jupyterhub_message
 
 

@@ -85,6 +85,42 @@ def _raises(auth_state):
         param({"required_scopes": "w"}, response() | {"scope": ["r"]}, "scope_missing", "required: w; granted: 'r'", id="scope"),
         param({"required_scopes": "w"}, response() | {"scope": [""]}, "scope_missing", "named none", id="no-scopes"),
         param({"forbidden_scopes": ["api"]}, response() | {"scope": ["api"]}, "scope_forbidden", "api", id="forbidden"),
+        param({"forbidden_scopes": ["api"]}, response(), "scope_forbidden", "named no scopes", id="perhaps-forbidden"),
+        param(
+            {"forbidden_scopes": ["api"], "key": lambda state: state["access_token"]},
+            response() | {"scope": ["api"]},
+            "scope_forbidden",
+            "api",
+            id="forbidden-by-a-callable",
+        ),
+        param(
+            {"forbidden_scopes": ["api"], "key": "id_token"},
+            response(scope="api") | {"id_token": "i"},
+            "scope_forbidden",
+            "api",
+            id="forbidden-for-the-id-token",
+        ),
+        param(
+            {"required_scopes": ["repo"]},
+            response(scope="") | {"scope": [""]},
+            "scope_missing",
+            "granted: nothing",
+            id="explicitly-none",
+        ),
+        param(
+            {"key": lambda state: (state.pop("refresh_token"), state["token_response"].clear())[0]},
+            response(refresh_token="r") | {"refresh_token": "r"},
+            "refresh_token",
+            "is the refresh token",
+            id="callable-takes-the-refresh-token-out",
+        ),
+        param(
+            {"key": "a.b"},
+            {"a": {"b": "r"}, "google_Refresh_Tokens": [{"x": "r"}]},
+            "refresh_token",
+            "is the refresh token",
+            id="refresh-token-under-another-name",
+        ),
     ],
 )
 def test_a_token_that_is_not_as_asked_has_its_reason(fields, auth_state, reason, detail):
@@ -149,7 +185,16 @@ def test_a_spec_has_its_own_min_lifetime():
 
 def test_scopes_that_the_provider_does_not_name_are_the_requested_ones():
     assert select({"required_scopes": "read"}, response(), requested=["read"]).reason is None
+    assert select({"required_scopes": "read"}, response(scope=""), requested=["read"]).reason is not None
+    assert select({"forbidden_scopes": "api"}, response(), requested=["read"]).reason is None
     assert select({"required_scopes": "read"}, response(scope="other"), requested=["read"]).reason is not None
+
+
+def test_a_token_among_others_has_its_own_scopes_and_end():
+    other = {"access_token": "o", "scope": "transfer", "expires_at": NOW + 9}
+    auth_state = {"tokens": {"a.org": other}, "token_response": {"access_token": "v", "scope": "openid"}}
+    token = select({"key": "tokens.a.org.access_token"}, auth_state, min_lifetime=0)
+    assert (token.scopes, token.lifetime.expires_at) == (("transfer",), NOW + 9)
 
 
 def test_companions_are_texts_and_numbers_and_never_null():

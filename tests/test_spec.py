@@ -55,6 +55,8 @@ def parse(fields, name="gitlab", files=True):
         param({"missing": ["warn"]}, ".missing", "refuse, warn, skip", id="policy-that-is-a-list"),
         param({"min_lifetime": -1}, ".min_lifetime", "0 or more", id="negative-seconds"),
         param({"min_lifetime": float("nan")}, ".min_lifetime", "0 or more", id="nan-seconds"),
+        param({"min_lifetime": 10**400}, ".min_lifetime", "0 or more", id="huge-seconds"),
+        param({"key": ".".join("a" * 5000)}, ".key", "100 parts", id="endless-key"),
         param({"min_lifetime": True}, ".min_lifetime", "0 or more", id="boolean-seconds"),
         param({"required_scopes": 5}, ".required_scopes", "list of texts", id="scopes-that-are-a-number"),
         param({"file": False}, ".env", "nothing would be delivered", id="nothing-to-deliver"),
@@ -164,11 +166,13 @@ def test_the_wrong_order_of_classes_is_a_type_error_that_shows_the_right_one():
     class Right(TokenSpawnerMixin, LocalProcessSpawner):
         pass
 
-    class Subclass(Right):
-        pass
-
     class Feature(LocalProcessSpawner):
-        pass
+        """Might not call super, so it has to stand behind the mixin."""
 
-    class WithFeature(Feature, Right):
+    with pytest.raises(TypeError, match=r"class AlsoWrong\(Right, Feature\)"):
+
+        class AlsoWrong(Feature, Right):
+            pass
+
+    class WithFeature(Right, Feature):
         pass

@@ -1,0 +1,94 @@
+"""``spawner-tokens demo``: for a person until Ctrl-C, or with ``--check`` for a machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from . import CONFIG, Demo, run_demo
+from .check import check
+from .processes import DemoError
+from .steps import Steps
+
+WELCOME = """
+Open {url} and log in:
+
+{accounts}
+
+Then run the cells of the notebook that opens: they show the variables and the files that your server got from your
+login, and never a token. The other user belongs in a private window, since the provider remembers the first.
+
+Ctrl-C ends all of it and removes {folder}, where the logs are.
+"""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def demo(*, token_lifetime: int, config: Path | None) -> int:
+    """Run the demo until a signal ends it. Returns the exit status."""
+    end_on_signals()
+    try:
+        with run_demo(token_lifetime=token_lifetime, config=config or CONFIG, step=Steps(sys.stdout)) as running:
+            welcome(running)
+            watch(running)
+    except DemoError:
+        return 1  # it has been said
+    except KeyboardInterrupt:
+        print("Nothing is left.", flush=True)
+    return 0
+
+
+def demo_check(*, token_lifetime: int, config: Path | None, report: Path | None) -> int:
+    """Run the demo and walk through it. Returns the exit status; ``report`` is a file for the same as JSON."""
+    end_on_signals()
+    steps = Steps(sys.stdout)
+    status = 1
+    try:
+        check(steps, token_lifetime=token_lifetime, config=config or CONFIG)
+        status = 0
+    except DemoError:
+        pass  # its step has said it
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        if report is not None:
+            report.write_text(json.dumps({"ok": status == 0, "steps": steps.as_dicts()}, indent=2) + "\n")
+    return status
+
+
+def end_on_signals() -> None:
+    """Let each signal that asks for the end unwind all that was begun, undisturbed by a second one."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for each in SIGNALS:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(each, unwind)
+
+
+def welcome(running: Demo) -> None:
+    passwords = running.provider.passwords
+    accounts = "\n".join(f"    user {username:6} password {password}" for username, password in passwords.items())
+    print(WELCOME.format(url=running.hub.url, accounts=accounts, folder=running.folder), flush=True)
+
+
+def watch(running: Demo) -> None:
+    """Until a signal comes, or the provider or the Hub ends by itself."""
+    try:
+        while True:
+            running.provider.child.expect_running()
+            running.hub.child.expect_running()
+            time.sleep(0.5)
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        print("\nEnding the servers, the Hub, the proxy and the provider ...", flush=True)
+        raise

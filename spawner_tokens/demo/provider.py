@@ -1,0 +1,181 @@
+"""The demo's OAuth provider: django-oauth-toolkit with two users, PKCE and rotating refresh tokens, on loopback.
+
+Run it as ``python -m spawner_tokens.demo.provider --state DIR --redirect-uri URL``. It picks a free port, keeps all
+of its state in DIR and, once it listens, describes itself there in ``provider.json`` (mode 0600): ``url``,
+``client_id``, ``client_secret`` and ``passwords`` by user name. Started again with the same DIR it is the same
+provider again: port, users, secrets and tokens.
+
+Below ``url``: ``/o/authorize/``, ``/o/token/``, ``/o/revoke_token/``, ``/o/introspect/`` (RFC 7662, with the client's
+credentials) and ``/userinfo/``, which answers 403 to a dead token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+DESCRIPTION = "provider.json"
+DATABASE = "provider.sqlite3"
+
+# Bob keeps his e-mail address private, as many do at GitHub: /userinfo/ says null.
+USERS = {
+    "alice": {"first_name": "Alice", "last_name": "Liddell", "email": "alice@example.org"},
+    "bob": {"first_name": "Bob", "last_name": "Roberts", "email": ""},
+}
+
+
+class Server(WSGIServer):
+    request_queue_size = 128
+
+
+class ThreadedServer(ThreadingMixIn, Server):
+    daemon_threads = True
+
+
+class RequestHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        # Without the query: an introspection may carry a token there, an authorization its state.
+        self.log_message("%s %s %s", self.command, urlsplit(self.path).path, code)
+
+
+def make_settings(state: Path, *, token_lifetime: int = 3600, reuse_protection: bool = False) -> dict[str, Any]:
+    """Django's settings, for ``django.conf.settings.configure(**...)``."""
+    return {
+        "SECRET_KEY": secrets.token_urlsafe(),
+        "ALLOWED_HOSTS": ["127.0.0.1"],
+        "ROOT_URLCONF": "spawner_tokens.demo.provider_urls",
+        "LOGIN_URL": "/login/",
+        "STATIC_URL": "/static/",
+        "USE_TZ": True,
+        "INSTALLED_APPS": [
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.staticfiles",
+            "oauth2_provider",
+        ],
+        "MIDDLEWARE": [
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+        ],
+        "TEMPLATES": [
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "DIRS": [Path(__file__).with_name("templates")],
+                "APP_DIRS": True,
+            }
+        ],
+        # Names of our own: cookies know hosts, not ports, and the Hub is on the same host.
+        "SESSION_COOKIE_NAME": "demo_provider_session",
+        "CSRF_COOKIE_NAME": "demo_provider_csrf",
+        "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+        # The secrets are long and random, so slow hashing would protect nothing and delay every request.
+        "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
+        "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
+        # A new database needs today's tables, not their history: 0.1 s instead of 1.5 s.
+        "MIGRATION_MODULES": {"auth": None, "contenttypes": None, "oauth2_provider": None},
+        "DATABASES": {
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": state / DATABASE,
+                # Concurrent requests wait for each other instead of failing with "database is locked".
+                "OPTIONS": {
+                    "timeout": 30,
+                    "transaction_mode": "IMMEDIATE",
+                    "init_command": "PRAGMA journal_mode=WAL",
+                },
+            }
+        },
+        "OAUTH2_PROVIDER": {
+            "SCOPES": {"profile": "Your name and e-mail address", "read": "Read access", "write": "Write access"},
+            "PKCE_REQUIRED": True,
+            "REQUEST_APPROVAL_PROMPT": "auto",
+            "ACCESS_TOKEN_EXPIRE_SECONDS": token_lifetime,
+            "ROTATE_REFRESH_TOKEN": True,
+            "REFRESH_TOKEN_REUSE_PROTECTION": reuse_protection,
+            # With True, which stores hashes alone, concurrent refreshes end in status 500 (django-oauth-toolkit 3.4.1).
+            "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": False,
+        },
+        "LOGGING": {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+            "root": {"handlers": ["stderr"], "level": "WARNING"},
+        },
+    }
+
+
+def create_accounts(redirect_uri: str) -> dict[str, Any]:
+    """Create the database, the users and the Hub's client; returns what ``provider.json`` says about them."""
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from oauth2_provider.models import Application
+
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    passwords = {username: secrets.token_urlsafe(12) for username in USERS}
+    for username, profile in USERS.items():
+        User.objects.create_user(username, password=passwords[username], **profile)
+    client = {"client_id": "jupyterhub", "client_secret": secrets.token_urlsafe(32)}
+    Application.objects.create(
+        **client,
+        name="JupyterHub",
+        client_type=Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,
+        redirect_uris=redirect_uri,
+    )
+    return {**client, "passwords": passwords}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m spawner_tokens.demo.provider", description=__doc__.splitlines()[0])
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="an existing, private directory")
+    parser.add_argument("--redirect-uri", required=True, metavar="URL", help="the Hub's OAuth callback")
+    parser.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS", help="of an access token")
+    parser.add_argument("--reuse-protection", action="store_true", help="a spent refresh token revokes the grant")
+    parser.add_argument("--single-threaded", action="store_true", help="serve one request at a time")
+    options = parser.parse_args(argv)
+
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+    import django
+    from django.conf import settings
+    from django.contrib.staticfiles.handlers import StaticFilesHandler
+    from django.core.wsgi import get_wsgi_application
+
+    settings.configure(
+        **make_settings(
+            options.state, token_lifetime=options.token_lifetime, reuse_protection=options.reuse_protection
+        )
+    )
+    django.setup()
+
+    description = options.state / DESCRIPTION
+    if description.exists():
+        known = json.loads(description.read_text())
+        port = urlsplit(known["url"]).port
+    else:
+        known = create_accounts(options.redirect_uri)
+        port = 0
+
+    server_class = Server if options.single_threaded else ThreadedServer
+    application = StaticFilesHandler(get_wsgi_application())
+    with make_server("127.0.0.1", port, application, server_class, RequestHandler) as server:
+        known["url"] = f"http://127.0.0.1:{server.server_port}"
+        unfinished = description.with_suffix(".new")
+        unfinished.write_text(json.dumps(known))
+        unfinished.replace(description)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Private files: directories that nobody can bend, whatever a user planted. Everything goes by open directories."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import glob
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PASSABLE = 0o711
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def open_private(path: str, parent: int | None = None, *, create: bool = False) -> Iterator[int]:
+    """Open a directory that only we can write to, relative to an open one if ``parent`` is given.
+
+    Raises :exc:`PermissionError` if it is not as it has to be, :exc:`FileNotFoundError` if there is none.
+    """
+    made = False
+    if create:
+        with suppress(FileExistsError):
+            os.mkdir(path, _PASSABLE, dir_fd=parent)
+            made = True
+    try:
+        directory = os.open(path, _DIRECTORY, dir_fd=parent)
+    except NotADirectoryError:  # a link, too
+        raise _not_private(path) from None
+    try:
+        if made:
+            os.fchmod(directory, _PASSABLE)
+        found = os.fstat(directory)
+        impassable = os.geteuid() == 0 and not found.st_mode & 0o001
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022 or impassable:
+            raise _not_private(path)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _not_private(path: str) -> PermissionError:
+    return PermissionError(
+        f"{path} has to be a directory of the Hub's user with mode 0711: "
+        "nobody else can write to it, everybody may pass through it"
+    )
+
+
+def find_own_directory(parent: str) -> str:
+    """Our directory in one that others may write to: the same one each time, though somebody took its name."""
+    name = os.path.join(parent, f"spawner-tokens-{os.geteuid()}")
+    for path in [name, *sorted(glob(f"{name}-*"))]:
+        with suppress(OSError), open_private(path, create=path == name):
+            return path
+    path = tempfile.mkdtemp(prefix=f"{name}-")
+    os.chmod(path, _PASSABLE)
+    return path
+
+
+def write_files(parent: int, name: str, files: Mapping[str, bytes], owner: tuple[int, int]) -> None:
+    """Write files (name → contents) into a directory of its owner: each is whole at any time, and the owner's alone."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        for file, contents in files.items():
+            _write(directory, file, contents, owner)
+        os.fchmod(directory, 0o700)
+        os.fchown(directory, *owner)
+    finally:
+        os.close(directory)
+
+
+def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int]) -> None:
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    try:
+        with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
+            file.write(contents)
+            os.fchmod(file.fileno(), 0o600)
+            os.fchown(file.fileno(), *owner)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+def set_aside(parent: int, name: str) -> str | None:
+    """Take something out of its place at once, however much is in it. Returns its new name, if it was there."""
+    aside = f".{secrets.token_hex(8)}"
+    try:
+        os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    return aside
+
+
+def remove(parent: int, names: list[str]) -> None:
+    """Remove these with all that is in them, however deep: a directory in another is lifted out of it first.
+
+    Takes over the open directory ``parent``. Raises the last :exc:`OSError`, when all is done that can be.
+    """
+    failure = None
+    try:
+        while names:
+            try:
+                _remove_one(parent, names.pop(), names)
+            except OSError as error:
+                failure = error
+    finally:
+        os.close(parent)
+    if failure:
+        raise failure
+
+
+def _remove_one(parent: int, name: str, lifted: list[str]) -> None:
+    try:
+        directory = _open_any(parent, name)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=parent)
+        return
+    try:
+        os.fchmod(directory, 0o700)
+        for entry in os.listdir(directory):
+            try:
+                os.unlink(entry, dir_fd=directory)
+            except (IsADirectoryError, PermissionError):
+                lifted.append(_lift(directory, entry, parent))
+    finally:
+        os.close(directory)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open_any(parent: int, name: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _lift(directory: int, entry: str, parent: int) -> str:
+    lifted = f".{secrets.token_hex(8)}"
+    if os.geteuid() != 0:  # root needs no permission, and must not follow a link put in its place
+        os.chmod(entry, 0o700, dir_fd=directory)
+    os.rename(entry, lifted, src_dir_fd=directory, dst_dir_fd=parent)
+    return lifted

@@ -1,0 +1,52 @@
+"""The generated parts of the README: ``python -m tests.reference`` writes them anew."""
+
+import re
+from pathlib import Path
+from textwrap import dedent, indent
+
+from traitlets import Dict
+
+from spawner_tokens import TokenSpawnerMixin
+from spawner_tokens.presets import PROVIDERS
+from spawner_tokens.spec import parse_tokens
+
+README = Path(__file__).parent.parent / "README.rst"
+
+
+def make_reference():
+    """The traits, with their defaults and their help."""
+    parts = []
+    for name, trait in sorted(TokenSpawnerMixin.class_own_traits(config=True).items()):
+        default = trait.default() if isinstance(trait, Dict) else trait.default_value
+        parts.append(f"``{name}``: {trait.info()}, default ``{default!r}``\n")
+        text = re.sub(r"\.\. versionadded:: (.*)", r"*New in version \1.*", dedent(trait.help).strip())
+        parts.append(indent(text, "    ") + "\n")
+    return "\n".join(parts)
+
+
+def make_preset_table():
+    """The presets, with all that they set."""
+    rows = [("preset", "``url``", "the token", "companions")]
+    for preset, fields in PROVIDERS.items():
+        given = {"preset": preset} | ({"url": "https://…"} if fields.get("url", "") is None else {})
+        (spec,) = parse_tokens({preset: given}, files=True)
+        url = "needed" if "url" in given else fields.get("url") or "–"
+        companions = ", ".join(f"``{variable}``" for variable in [*spec.variables, *spec.settings])
+        rows.append((f"``{preset}``", url, ", ".join(f"``{variable}``" for variable in spec.env), companions))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule, ""])
+
+
+def generated(text):
+    """The README with its generated parts as they should be."""
+    for mark, part in (("reference", make_reference()), ("presets", make_preset_table())):
+        before, rest = text.split(f".. {mark}-begin\n")
+        _, after = rest.split(f".. {mark}-end\n")
+        text = f"{before}.. {mark}-begin\n\n{part}\n.. {mark}-end\n{after}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(generated(README.read_text()))

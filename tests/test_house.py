@@ -1,0 +1,56 @@
+"""The house: data flows one way, so a module imports only what stands left of it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spawner_tokens
+
+PACKAGE = Path(spawner_tokens.__file__).parent
+
+MAY_IMPORT = {
+    "presets": set(),
+    "spec": {"presets"},
+    "lifetime": set(),
+    "selection": {"spec", "lifetime"},
+    "delivery": {"selection"},
+    "refusal": {"selection", "jupyterhub", "tornado"},
+    "mixin": {"delivery", "refusal", "selection", "spec", "jupyterhub", "traitlets"},
+    "private": set(),
+    "local": {"mixin", "private", "jupyterhub", "sqlalchemy", "traitlets"},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0] if not node.level else node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_a_module_knows_only_what_is_left_of_it(module):
+    found = set(imports(PACKAGE / f"{module}.py")) - sys.stdlib_module_names
+    assert found <= MAY_IMPORT[module]
+
+
+def test_every_module_has_its_place():
+    modules = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_")}
+    assert modules == set(MAY_IMPORT)
+
+
+def test_every_module_says_what_lives_there():
+    for path in PACKAGE.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_importing_needs_neither_dockerspawner_nor_kubespawner_nor_the_demo():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['dockerspawner', 'kubespawner', 'oauthenticator', 'django']));"
+        "import spawner_tokens"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
