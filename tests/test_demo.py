@@ -104,7 +104,7 @@ def test_the_check_is_true_from_login_to_nothing_left(tmp_path):
             id="another token delivered",
         ),
         pytest.param(
-            "c.TokenSpawnerMixin.token_hook = lambda spawner, auth_state, tokens: print(tokens) or tokens",
+            "c.TokenSpawnerMixin.token_hook = lambda spawner, auth_state, tokens: print(tokens, flush=True) or tokens",
             "no token in a log or a process argument",
             "a log shows one",
             id="a token in the log",
