@@ -143,6 +143,7 @@ def _find_memory(warn: Callable[..., None]) -> str:
 
 
 def _mount_point(path: str) -> str:
+    path = os.path.realpath(path)
     while not os.path.ismount(path):
         path = os.path.dirname(path)
     return path
