@@ -16,9 +16,10 @@ from traitlets import Callable, Dict, Enum, Float, TraitError, Unicode, validate
 from traitlets.config import LoggingConfigurable
 
 from .delivery import make_env, make_files
+from .fields import POLICIES, SpecError
 from .refusal import Problem, explain, make_refusal
 from .selection import Reason, Token, judge, pick, put
-from .spec import POLICIES, SpecError, TokenSpec, parse_tokens
+from .spec import TokenSpec, parse_tokens
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Base

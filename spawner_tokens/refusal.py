@@ -44,8 +44,7 @@ _WORDS = {
     ),
     Reason.NO_CRYPT_KEY: _Words(
         "this JupyterHub has no key to read the tokens of your login with",
-        "there is no crypt key: set the environment variable JUPYTERHUB_CRYPT_KEY of the Hub "
-        "(openssl rand -hex 32)",
+        "there is no crypt key: set the environment variable JUPYTERHUB_CRYPT_KEY of the Hub (openssl rand -hex 32)",
         admins_turn=True,
     ),
     Reason.UNDECRYPTABLE: _Words(

@@ -10,8 +10,9 @@ from enum import Enum
 from inspect import iscoroutine
 from typing import Any
 
+from .fields import Key, is_deliverable
 from .lifetime import Lifetime, find_lifetime
-from .spec import Key, TokenSpec, is_deliverable
+from .spec import TokenSpec
 
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
 _LONGEST_VARIABLE = 131072
@@ -64,9 +65,7 @@ class Token:
         return replace(self, value=None, companions={}, reason=reason, detail=detail)
 
 
-def pick(
-    spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Iterable[str] | None = None
-) -> Token:
+def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Iterable[str] | None = None) -> Token:
     """Find the token that a spec asks for.
 
     ``requested_scopes`` are what the authenticator asks the provider for: the granted ones where the
@@ -126,9 +125,7 @@ def judge(token: Token, now: float, min_lifetime: float) -> Token:
         return token
     spec = token.spec
     if not is_deliverable(token.value):
-        return token.withheld(
-            Reason.UNUSABLE, "it has a NUL byte or a lone surrogate, which no variable can carry"
-        )
+        return token.withheld(Reason.UNUSABLE, "it has a NUL byte or a lone surrogate, which no variable can carry")
     longest = max((len(name) for name in spec.env), default=None)
     if longest is not None and longest + len(token.text.encode()) + 2 > _LONGEST_VARIABLE:
         return token.withheld(

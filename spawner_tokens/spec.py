@@ -4,41 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from .fields import FieldReader, Key, SpecError
 from .presets import PROVIDERS
 
-Key = str | Callable[[dict[str, Any]], Any]
-
-POLICIES = ("refuse", "warn", "skip")
-
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-# What JupyterHub, the shell, the loader and the interpreter read for themselves.
-_RESERVED = re.compile(
-    r"(JUPYTERHUB_|JPY_|LD_|DYLD_|GIT_CONFIG_|SPAWNER_TOKENS_|KUBERNETES_).*"
-    r"|PATH|HOME|USER|LOGNAME|SHELL|PWD|IFS|ENV|BASH_ENV|TMPDIR|NB_(USER|UID|GID)"
-    r"|PYTHON(PATH|HOME|STARTUP|USERBASE)|VIRTUAL_ENV|CONDA_(ROOT|DEFAULT_ENV)"
-    r"|(MEM|CPU)_(LIMIT|GUARANTEE)"
-)
-
-_LONGEST_TIME = 1e12  # seconds
-
-# Keys of auth_state that hold tokens: they are delivered as tokens, never as companion values.
-_TOKEN_KEYS = {"access_token", "id_token", "access_token_secret"}
-
-
-class SpecError(ValueError):
-    """A spec that cannot be meant as it is written; the text names the entry, the field and the fix."""
-
-    def __init__(self, name: object, field: str | None, problem: str):
-        entry = f"tokens[{name!r}]" + (f".{field}" if field else "")
-        super().__init__(f"{entry}: {problem}")
-        self.name = str(name)
 
 
 @dataclass(frozen=True)
@@ -131,7 +104,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
             raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
 
     merged = {**_DEFAULTS, **_preset(name, fields), **fields}
-    read = _Reader(name, merged)
+    read = FieldReader(name, merged)
     url = read.url()
     file = files if merged["file"] is None else read.boolean("file")
     if file and not files:
@@ -158,18 +131,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
     if not spec.env and not spec.file:
         raise SpecError(name, "env", "nothing would be delivered; name a variable for the token")
     for variable in spec.claims:
-        if not _VARIABLE.fullmatch(variable):
-            raise SpecError(
-                name,
-                read.field_of(variable),
-                f"{variable!r} is no name for a variable; use letters, digits and '_', no digit first",
-            )
-        if _RESERVED.fullmatch(variable):
-            raise SpecError(
-                name,
-                read.field_of(variable),
-                f"the variable {variable} is reserved: JupyterHub or the system sets it; choose another name",
-            )
+        read.check_variable(variable)
     return spec
 
 
@@ -190,148 +152,3 @@ def _nearest(wrong: object, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return "; there are " + ", ".join(known)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads single fields of one entry, and says which one is wrong."""
-
-    name: str
-    fields: Mapping[str, Any]
-
-    def error(self, field: str, problem: str) -> SpecError:
-        return SpecError(self.name, field, problem)
-
-    def field_of(self, variable: str) -> str:
-        for field in ("env", "variables", "settings"):
-            if variable in (self.fields[field] or ()):
-                return field
-        return "file_env"
-
-    def url(self) -> str | None:
-        value = self.fields["url"]
-        if value is None:
-            return None
-        problem = "it has to be the http(s) base URL of the provider, as text, without user name or query"
-        try:
-            parts = urlsplit(value) if isinstance(value, str) else None
-            ok = parts and parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-        except ValueError:
-            ok = False
-        if not ok or parts is None or "@" in parts.netloc or parts.query or parts.fragment:
-            raise self.error("url", problem)
-        if any(character.isspace() or not character.isprintable() for character in value):
-            raise self.error("url", problem)
-        return str(value).rstrip("/")
-
-    def boolean(self, field: str) -> bool:
-        value = self.fields[field]
-        if not isinstance(value, bool):
-            raise self.error(field, f"has to be true or false, not {value!r}")
-        return value
-
-    def key(self, field: str, value: Any) -> Key:
-        if not callable(value) and not (isinstance(value, str) and value):
-            raise self.error(field, "has to be a dotted path into auth_state, or a callable of it")
-        key: Key = value
-        if isinstance(key, str) and key.count(".") > 100:
-            raise self.error(field, "has more than 100 parts; auth_state is not that deep")
-        if isinstance(key, str) and "refresh_token" in key.lower():
-            raise self.error(field, "the refresh token never leaves the Hub; ask for the access_token")
-        return key
-
-    def texts(self, field: str) -> tuple[str, ...]:
-        value = self.fields[field]
-        if value is None:
-            return ()
-        if isinstance(value, str):
-            value = [value]
-        if not isinstance(value, (list, tuple, set, frozenset)) or not all(
-            isinstance(text, str) and text for text in value
-        ):
-            raise self.error(field, "has to be a text or a list of texts")
-        return tuple(value)
-
-    def names(self, field: str) -> tuple[str, ...]:
-        return () if self.fields[field] == "" else self.texts(field)
-
-    def file_env(self) -> str | None:
-        value = self.fields["file_env"]
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self.error("file_env", "has to be the name of a variable, or null for none")
-        if value:
-            return value
-        default = re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_TOKEN_FILE"
-        if default[0].isdigit():
-            raise self.error(
-                "file_env", f"a variable cannot be called {default}, after the token's name; set this field"
-            )
-        return default
-
-    def template(self) -> str:
-        value = self.fields["template"]
-        if not isinstance(value, str) or "{token}" not in value:
-            raise self.error("template", "has to be a text with {token} in it")
-        if not is_deliverable(value):
-            raise self.error("template", "has a NUL byte or a lone surrogate, which cannot be delivered; remove it")
-        return value
-
-    def mapping(self, field: str) -> Mapping[str, Any]:
-        value = self.fields[field]
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping) or not all(isinstance(variable, str) for variable in value):
-            raise self.error(field, "has to be a dict with names of variables as keys")
-        return value
-
-    def variables(self) -> Mapping[str, Key]:
-        variables = {
-            variable: self.key(f"variables[{variable!r}]", key)
-            for variable, key in self.mapping("variables").items()
-            if key is not None
-        }
-        for variable, key in variables.items():
-            if isinstance(key, str) and key.lower().rpartition(".")[2] in _TOKEN_KEYS:
-                raise self.error(
-                    f"variables[{variable!r}]",
-                    f"{key} is a token, not a companion value; make it a token of its own with env: {variable}",
-                )
-        return variables
-
-    def settings(self, url: str | None, from_preset: bool) -> Mapping[str, str]:
-        settings = {}
-        for variable, text in self.mapping("settings").items():
-            if text is None:
-                continue
-            if not isinstance(text, str) or not is_deliverable(text):
-                raise self.error(
-                    f"settings[{variable!r}]", "has to be a text without NUL bytes; put quotes around it"
-                )
-            if from_preset and url:
-                text = text.replace("{url}", url).replace("{host}", urlsplit(url).netloc)
-            settings[variable] = text
-        return settings
-
-    def policy(self) -> str | None:
-        value: str | None = self.fields["missing"]
-        if value is not None and value not in POLICIES:
-            raise self.error("missing", f"has to be one of {', '.join(POLICIES)}, not {value!r}")
-        return value
-
-    def seconds(self, field: str) -> float | None:
-        value = self.fields[field]
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_TIME:
-            raise self.error(field, f"has to be a number of seconds, 0 or more, not {value!r:.40}")
-        return float(value)
-
-
-def is_deliverable(text: str) -> bool:
-    """Whether a variable or a UTF-8 file can carry this text: no NUL byte, no lone surrogate."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False

@@ -13,12 +13,13 @@ PACKAGE = Path(spawner_tokens.__file__).parent
 
 MAY_IMPORT = {
     "presets": set(),
-    "spec": {"presets"},
+    "fields": set(),
+    "spec": {"fields", "presets"},
     "lifetime": set(),
-    "selection": {"spec", "lifetime"},
+    "selection": {"fields", "spec", "lifetime"},
     "delivery": {"selection"},
     "refusal": {"selection", "jupyterhub", "tornado"},
-    "mixin": {"delivery", "refusal", "selection", "spec", "jupyterhub", "traitlets"},
+    "mixin": {"fields", "delivery", "refusal", "selection", "spec", "jupyterhub", "traitlets"},
     "private": set(),
     "local": {"mixin", "private", "jupyterhub", "sqlalchemy", "traitlets"},
 }

@@ -65,7 +65,10 @@ async def test_the_files_belong_to_the_servers_system_user_and_to_nobody_else(st
     path = (await server.env())["T_TOKEN_FILE"].decode()
     assert run_as(alice, "cat", path).stdout == "the-token"
     for target in (path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
-        assert "Permission denied" in run_as(bob, "ls", target).stderr or "Permission denied" in run_as(bob, "cat", target).stderr
+        assert (
+            "Permission denied" in run_as(bob, "ls", target).stderr
+            or "Permission denied" in run_as(bob, "cat", target).stderr
+        )
     assert "Permission denied" in run_as(bob, "cat", path).stderr
 
 
@@ -297,7 +300,9 @@ def test_a_taken_name_does_not_drive_the_files_out_of_memory(tmp_path):
 
 
 @pytest.mark.parametrize("planted", ["link", "directory"])
-async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(start_hub, tmp_path, caplog, need, planted):
+async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
+    start_hub, tmp_path, caplog, need, planted
+):
     need(os.geteuid() == 0, "root")
     victim = tmp_path / "victim"
     (victim / "1").mkdir(parents=True)
@@ -349,7 +354,9 @@ async def test_two_hubs_without_a_database_file_keep_apart(start_hub, tmp_path):
 
 
 async def test_a_status_file_is_beside_each_token(start_hub):
-    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {}, "gone": {"key": "x"}, "env-only": {"env": "E", "file": False}}})
+    hub = await start_hub(
+        SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {}, "gone": {"key": "x"}, "env-only": {"env": "E", "file": False}}}
+    )
     server = await hub.spawn(await hub.user("alice", {**AUTH_STATE, "scope": ["a", "b"]}))
     files = await server.files()
     assert sorted(files) == ["gone.json", "t", "t.json"]

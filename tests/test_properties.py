@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spawner_tokens.delivery import make_env, make_files
+from spawner_tokens.fields import SpecError
 from spawner_tokens.presets import PROVIDERS
 from spawner_tokens.selection import Reason, judge, pick, put
-from spawner_tokens.spec import SpecError, parse_tokens
+from spawner_tokens.spec import parse_tokens
 
 FIELDS = (
     "preset url key env file file_env template variables settings missing min_lifetime "
@@ -21,7 +22,11 @@ KEYS = (
     "github_user oauth_user login email name a b a.b transfer.api.globus.org"
 ).split()
 
-texts = st.text(max_size=20) | st.text(string.printable, max_size=20) | st.sampled_from(["{token}", "$(X)", "\0", "e.eyJ9.s"])
+texts = (
+    st.text(max_size=20)
+    | st.text(string.printable, max_size=20)
+    | st.sampled_from(["{token}", "$(X)", "\0", "e.eyJ9.s"])
+)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 json_values = st.recursive(
     scalars,

@@ -76,7 +76,9 @@ clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}], users: [{name: u
 @pytest.mark.parametrize("text", list(blocks("yaml")))
 async def test_each_values_file_is_loaded_as_zero_to_jupyterhub_loads_it(text, tmp_path, monkeypatch):
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
-    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(
+        "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
     hub = yaml.safe_load(text)["hub"]
     config = Config(hub["config"])
     for code in hub["extraConfig"].values():

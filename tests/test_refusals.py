@@ -37,9 +37,7 @@ CASES = [
         "c.Authenticator.enable_auth_state = True",
         id="auth-state-off",
     ),
-    param(
-        Reason.NO_CRYPT_KEY, {}, GOOD, without_keys, "has no key to read", "JUPYTERHUB_CRYPT_KEY", id="no-crypt-key"
-    ),
+    param(Reason.NO_CRYPT_KEY, {}, GOOD, without_keys, "has no key to read", "JUPYTERHUB_CRYPT_KEY", id="no-crypt-key"),
     param(
         Reason.UNDECRYPTABLE,
         {},
@@ -50,7 +48,13 @@ CASES = [
         id="undecryptable",
     ),
     param(
-        Reason.NEVER_STORED, {}, None, None, "nothing was kept of your last login", "has not logged in", id="never-stored"
+        Reason.NEVER_STORED,
+        {},
+        None,
+        None,
+        "nothing was kept of your last login",
+        "has not logged in",
+        id="never-stored",
     ),
     param(
         Reason.ABSENT,
@@ -109,7 +113,7 @@ async def test_the_spawn_page_and_the_log_teach(
     hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
     answer = await browser.fetch("/hub/spawn/alice")
     assert answer.code == status_of(reason)
-    assert f"needs the token git-lab of alice: " in shown(answer) and users_words in shown(answer)
+    assert "needs the token git-lab of alice: " in shown(answer) and users_words in shown(answer)
     assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
     assert "alice: token git-lab: " in caplog.text and admins_words in caplog.text
     assert hub.token_directories == []
@@ -165,7 +169,9 @@ async def test_the_options_form_shows_it_again_with_the_link_as_text(
 
 def test_each_reason_has_words_of_its_own():
     assert set(_WORDS) == set(Reason)
-    assert len({words.user for words in _WORDS.values()}) == len({words.admin for words in _WORDS.values()}) == len(Reason)
+    assert (
+        len({words.user for words in _WORDS.values()}) == len({words.admin for words in _WORDS.values()}) == len(Reason)
+    )
 
 
 class OAuthLike(DummyAuthenticator):
@@ -184,7 +190,10 @@ async def refusal(start_hub, name="alice", server="", **settings):
 async def test_the_link_of_an_oauthenticator_logs_in_anew_and_returns_to_the_spawn(start_hub):
     error = await refusal(start_hub, server="work")
     assert error.jupyterhub_message.endswith("Log in again: /hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork")
-    assert '<a href="/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork">Log in again</a>' in error.jupyterhub_html_message
+    assert (
+        '<a href="/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork">Log in again</a>'
+        in error.jupyterhub_html_message
+    )
 
 
 async def test_where_a_login_cannot_help_the_link_tries_again(start_hub):

@@ -126,7 +126,9 @@ async def test_the_hooks_and_overrides_of_the_admin_come_first_and_in_order(star
 async def test_group_overrides_change_the_tokens(start_hub):
     if not hasattr(Spawner, "group_overrides"):
         pytest.skip("this JupyterHub has no group overrides")
-    overrides = {"1": {"groups": ["push"], "spawner_override": {"tokens": {"t": {"key": "other"}, "new": {"env": "NEW"}}}}}
+    overrides = {
+        "1": {"groups": ["push"], "spawner_override": {"tokens": {"t": {"key": "other"}, "new": {"env": "NEW"}}}}
+    }
     settings = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}, "Spawner.group_overrides": overrides}
     hub = await start_hub(SIMPLE, settings)
     user = await hub.user("alice", auth_state(other="the-other-token"))
@@ -218,7 +220,10 @@ async def test_skip_is_silent_and_warn_is_not(start_hub, caplog):
     hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
     server = await hub.spawn(await hub.user("alice", auth_state()))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "alice: token a: not in auth_state (looked up 'absent-a'; auth_state has 'access_token', 'refresh_token')" in warnings
+    assert (
+        "alice: token a: not in auth_state (looked up 'absent-a'; auth_state has 'access_token', 'refresh_token')"
+        in warnings
+    )
     assert not [message for message in warnings if "token b" in message]
     assert not {"A", "B"} & set(await server.env())
 

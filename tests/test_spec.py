@@ -6,8 +6,9 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+from spawner_tokens.fields import SpecError
 from spawner_tokens.presets import PROVIDERS
-from spawner_tokens.spec import SpecError, parse_tokens
+from spawner_tokens.spec import parse_tokens
 
 
 def parse(fields, name="gitlab", files=True):
@@ -146,7 +147,8 @@ def test_config_is_read_from_every_section_that_jupyterhub_admins_use():
 
 
 @pytest.mark.parametrize(
-    "trait, value", [("token_missing", "ignore"), ("token_min_lifetime", -1), ("token_hook", "exchange"), ("tokens", [])]
+    "trait, value",
+    [("token_missing", "ignore"), ("token_min_lifetime", -1), ("token_hook", "exchange"), ("tokens", [])],
 )
 def test_a_wrong_trait_is_a_trait_error_that_names_it(trait, value):
     config = Config()

@@ -153,9 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     from django.core.wsgi import get_wsgi_application
 
     settings.configure(
-        **make_settings(
-            options.state, token_lifetime=options.token_lifetime, reuse_protection=options.reuse_protection
-        )
+        **make_settings(options.state, token_lifetime=options.token_lifetime, reuse_protection=options.reuse_protection)
     )
     django.setup()
 
