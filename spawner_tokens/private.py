@@ -20,11 +20,7 @@ def open_private(path: str, parent: int | None = None, *, create: bool = False) 
 
     Raises :exc:`PermissionError` if it is not as it has to be, :exc:`FileNotFoundError` if there is none.
     """
-    made = False
-    if create:
-        with suppress(FileExistsError):
-            os.mkdir(path, _PASSABLE, dir_fd=parent)
-            made = True
+    made = create and _make(path, parent)
     try:
         directory = os.open(path, _DIRECTORY, dir_fd=parent)
     except NotADirectoryError:  # a link, too
@@ -39,6 +35,17 @@ def open_private(path: str, parent: int | None = None, *, create: bool = False) 
         yield directory
     finally:
         os.close(directory)
+
+
+def _make(path: str, parent: int | None) -> bool:
+    """Make a directory, if there is none, that at least its owner can open whatever the umask is."""
+    try:
+        os.mkdir(path, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return False
+    if os.geteuid() != 0:  # root can open it anyway, and must not change what a link put in its place leads to
+        os.chmod(path, 0o700, dir_fd=parent)
+    return True
 
 
 def _not_private(path: str) -> PermissionError:
@@ -61,8 +68,7 @@ def find_own_directory(parent: str) -> str:
 
 def write_files(parent: int, name: str, files: Mapping[str, bytes], owner: tuple[int, int]) -> None:
     """Write files (name → contents) into a directory of its owner: each is whole at any time, and the owner's alone."""
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent)
+    _make(name, parent)
     directory = os.open(name, _DIRECTORY, dir_fd=parent)
     try:
         for file, contents in files.items():
