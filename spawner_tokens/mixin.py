@@ -194,7 +194,13 @@ class TokenSpawnerMixin(_Base):
 
     def get_env(self) -> dict[str, Any]:
         env: dict[str, Any] = super().get_env()
-        env.update(self._token_env)
+        for variable, text in self._token_env.items():
+            if variable in self.environment:  # looked at here, since profiles may change it during the start
+                self.log.warning(
+                    "%s: Spawner.environment sets %s, which wins over the tokens", self._log_name, variable
+                )
+            else:
+                env[variable] = text
         return env
 
     async def run_post_stop_hook(self) -> Any:
@@ -221,7 +227,7 @@ class TokenSpawnerMixin(_Base):
         tokens = await self._select(specs)
         self._hold_to_policy(tokens)
         delivered = await self._deliver(tokens)
-        self._token_env = self._without_overridden(make_env(tokens, self.token_directory if delivered else None))
+        self._token_env = make_env(tokens, self.token_directory if delivered else None)
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
 
@@ -306,13 +312,6 @@ class TokenSpawnerMixin(_Base):
                 raise make_refusal(self, refused) from None
             return False
         return True
-
-    def _without_overridden(self, env: Mapping[str, str]) -> dict[str, str]:
-        for variable in sorted(env.keys() & self.environment.keys()):
-            self.log.warning(
-                "%s: Spawner.environment sets %s, which wins over the tokens' own", self._log_name, variable
-            )
-        return {variable: text for variable, text in env.items() if variable not in self.environment}
 
     async def _withdraw(self) -> None:
         try:

@@ -12,6 +12,16 @@ class VariablesOnly(TokenSpawnerMixin, SimpleLocalProcessSpawner):
     pass
 
 
+class _Profile(SimpleLocalProcessSpawner):
+    async def start(self):
+        self.environment["T"] = "from the profile"
+        return await super().start()
+
+
+class WithProfile(TokenSpawnerMixin, _Profile):
+    """Changes its environment during the start, as KubeSpawner's profiles do."""
+
+
 class WithoutArguments(TokenSimpleLocalProcessSpawner):
     """Runs the command as it is."""
 

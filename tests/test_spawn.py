@@ -123,6 +123,13 @@ async def test_the_hooks_and_overrides_of_the_admin_come_first_and_in_order(star
     assert "Spawner.environment sets T2, which wins" in caplog.text
 
 
+async def test_an_environment_that_changes_during_the_start_wins_too(start_hub, caplog):
+    hub = await start_hub("tests.spawners.WithProfile", {"TokenSpawnerMixin.tokens": {"t": {"env": ["T", "T2"]}}})
+    env = await (await hub.spawn(await hub.user("alice", auth_state()))).env()
+    assert (env["T"], env["T2"]) == (b"from the profile", b"the-token")
+    assert "Spawner.environment sets T, which wins" in caplog.text
+
+
 async def test_group_overrides_change_the_tokens(start_hub):
     if not hasattr(Spawner, "group_overrides"):
         pytest.skip("this JupyterHub has no group overrides")
