@@ -12,6 +12,8 @@ Key = str | Callable[[dict[str, Any]], Any]
 
 POLICIES = ("refuse", "warn", "skip")
 
+DEFAULT = object()  # of a field whose null stands for none
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # What JupyterHub, the shell, the loader and the interpreter read for themselves.
@@ -19,7 +21,7 @@ _RESERVED = re.compile(
     r"(JUPYTERHUB_|JPY_|LD_|DYLD_|GIT_CONFIG_|SPAWNER_TOKENS_|KUBERNETES_).*"
     r"|PATH|HOME|USER|LOGNAME|SHELL|PWD|IFS|ENV|BASH_ENV|TMPDIR|NB_(USER|UID|GID)"
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE)|VIRTUAL_ENV|CONDA_(ROOT|DEFAULT_ENV)"
-    r"|(MEM|CPU)_(LIMIT|GUARANTEE)"
+    r"|(MEM|CPU)_(LIMIT|GUARANTEE)|LANG|LC_[A-Z]+|JUPYTER_TOKEN"
 )
 
 _LONGEST_TIME = 1e12  # seconds
@@ -94,7 +96,7 @@ class FieldReader:
         key: Key = value
         if isinstance(key, str) and key.count(".") > 100:
             raise self.error(field, "has more than 100 parts; auth_state is not that deep")
-        if isinstance(key, str) and "refresh_token" in key.lower():
+        if isinstance(key, str) and names_refresh_token(key):
             raise self.error(field, "the refresh token never leaves the Hub; ask for the access_token")
         return key
 
@@ -113,13 +115,17 @@ class FieldReader:
     def names(self, field: str) -> tuple[str, ...]:
         return () if self.fields[field] == "" else self.texts(field)
 
+    def scopes(self, field: str) -> tuple[str, ...]:
+        """Scopes have neither commas nor spaces (RFC 6749, section 3.3): those stand between two of them."""
+        return tuple(" ".join(self.texts(field)).replace(",", " ").split())
+
     def file_env(self) -> str | None:
         value = self.fields["file_env"]
-        if value is None:
+        if value is None or value == "":
             return None
-        if not isinstance(value, str):
-            raise self.error("file_env", "has to be the name of a variable, or null for none")
-        if value:
+        if value is not DEFAULT:
+            if not isinstance(value, str):
+                raise self.error("file_env", "has to be the name of a variable, or null for none")
             return value
         default = re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_TOKEN_FILE"
         if default[0].isdigit():
@@ -183,6 +189,11 @@ class FieldReader:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_TIME:
             raise self.error(field, f"has to be a number of seconds, 0 or more, not {value!r:.40}")
         return float(value)
+
+
+def names_refresh_token(key: str) -> bool:
+    """Whether a key of auth_state, or a path to one, is named after the refresh token, however it is spelled."""
+    return "refreshtoken" in re.sub(r"[^a-z]", "", key.lower())
 
 
 def is_deliverable(text: str) -> bool:

@@ -32,7 +32,7 @@ def find_lifetime(value: str, source: Mapping[str, Any]) -> Lifetime:
     ``created_at`` (Doorkeeper, so GitLab) and ``expires_in`` (RFC 6749, section 5.1), which is
     relative and alone says nothing of the end.
     """
-    claims = _jwt_claims(value)
+    claims = jwt_claims(value)
     issued_at = _time(source.get("created_at")) or _time(claims.get("iat"))
     expires_at = _time(source.get("expires_at")) or _time(claims.get("exp"))
     total = _time(source.get("expires_in"))
@@ -54,8 +54,8 @@ def _time(value: Any) -> float | None:
     return number if 0 < number <= _LATEST_TIME else None
 
 
-def _jwt_claims(value: str) -> Mapping[str, Any]:
-    """The claims of a JWT, unverified: they only say when it ends."""
+def jwt_claims(value: str) -> Mapping[str, Any]:
+    """The claims of a JWT (RFC 7519), unverified: they only describe it. Empty for any other text."""
     parts = value.split(".")
     if len(parts) != 3:
         return {}

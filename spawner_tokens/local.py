@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import pwd
@@ -69,16 +68,16 @@ class LocalTokenMixin(TokenSpawnerMixin):
     async def withdraw_files(self) -> None:
         with self._open_hub_directory() as hub:
             if hub is not None and (trash := set_aside(hub, self._server_name)):
-                await asyncio.to_thread(remove, os.dup(hub), [trash])
+                self._remove(hub, [trash])
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         if self.hub is not None and self.hub not in _swept:  # our first Spawner since this Hub started
+            _swept.add(self.hub)
             try:
                 self._sweep()
-                _swept.add(self.hub)
             except Exception:
-                self.log.exception("Could not look for token files that servers left behind")
+                self.log.exception("Could not remove the token files that servers left behind")
 
     def _sweep(self) -> None:
         session = inspect(self.orm_spawner).session
@@ -90,13 +89,24 @@ class LocalTokenMixin(TokenSpawnerMixin):
             trash = [aside for name in leftovers if (aside := set_aside(hub, name))]
             if trash:
                 self.log.warning("Removing token files of %i servers that left them behind", len(trash))
-                threading.Thread(target=self._remove_leftovers, args=[os.dup(hub), trash]).start()
+                self._remove(hub, trash)
 
-    def _remove_leftovers(self, hub: int, trash: list[str]) -> None:
+    def _remove(self, hub: int, trash: list[str]) -> None:
+        if left := remove(hub, trash, _AT_ONCE):
+            threading.Thread(target=self._remove_later, args=[os.dup(hub), left], daemon=True).start()
+
+    def _remove_later(self, hub: int, trash: list[str]) -> None:
+        """In a thread of our own: what users made of their directories must not occupy the Hub's."""
         try:
-            remove(hub, trash)
+            with _one_at_a_time:
+                if remove(hub, trash, _AT_MOST):
+                    self.log.warning(
+                        "More than %i files in token directories: the rest waits for the Hub's next start", _AT_MOST
+                    )
         except Exception:
-            self.log.exception("Could not remove all token files that servers left behind")
+            self.log.exception("Could not remove all token files")
+        finally:
+            os.close(hub)
 
     @contextmanager
     def _open_hub_directory(self) -> Iterator[int | None]:
@@ -125,6 +135,10 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
 
 _swept: weakref.WeakSet[Hub] = weakref.WeakSet()
+
+# Entries that are removed at once (some milliseconds), and in all: a user's process can make them faster than that.
+_AT_ONCE, _AT_MOST = 500, 1_000_000
+_one_at_a_time = threading.Lock()
 
 
 def _find_memory(warn: Callable[..., None]) -> str:

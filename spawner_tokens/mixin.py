@@ -63,10 +63,11 @@ class TokenSpawnerMixin(_Base):
 
         Example::
 
-            c.TokenSpawnerMixin.token_mount_path = "/run/secrets/tokens"
+            c.TokenSpawnerMixin.token_mount_path = "/run/jupyterhub-tokens"
 
-        Local processes share one file system, so each server gets a private directory inside of this one. Their
-        default is a directory in memory: in ``/run``, ``/dev/shm`` or ``$XDG_RUNTIME_DIR``.
+        Local processes share one file system, so each server gets a private directory inside of this one, which
+        is made if only its parent exists. Their default is a directory in memory: in ``/run``, ``/dev/shm`` or
+        ``$XDG_RUNTIME_DIR``.
 
         .. versionadded:: 0.1
         """,
@@ -146,7 +147,7 @@ class TokenSpawnerMixin(_Base):
             bases = sorted(cls.__bases__, key=lambda base: not issubclass(base, TokenSpawnerMixin))
             right = ", ".join(base.__name__ for base in bases)
             raise TypeError(
-                f"class {cls.__name__}: the token mixin has to come first, else it would do nothing; "
+                f"class {cls.__name__}: the token mixin has to come first, or it may do nothing; "
                 f"write class {cls.__name__}({right})"
             )
 

@@ -7,7 +7,9 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from glob import glob
+from errno import ENOTEMPTY
+from glob import escape, glob
+from itertools import islice
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASSABLE = 0o711
@@ -16,7 +18,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def open_private(path: str, parent: int | None = None, *, create: bool = False) -> Iterator[int]:
-    """Open a directory that only we can write to, relative to an open one if ``parent`` is given.
+    """Open a directory that only we can write to and everybody can pass through, within ``parent`` if it is given.
 
     Raises :exc:`PermissionError` if it is not as it has to be, :exc:`FileNotFoundError` if there is none.
     """
@@ -26,11 +28,12 @@ def open_private(path: str, parent: int | None = None, *, create: bool = False) 
     except NotADirectoryError:  # a link, too
         raise _not_private(path) from None
     try:
-        if made:
-            os.fchmod(directory, _PASSABLE)
         found = os.fstat(directory)
-        impassable = os.geteuid() == 0 and not found.st_mode & 0o001
-        if found.st_uid != os.geteuid() or found.st_mode & 0o022 or impassable:
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise _not_private(path)
+        if made or parent is not None:
+            os.fchmod(directory, _PASSABLE)
+        elif os.geteuid() == 0 and not found.st_mode & 0o001:
             raise _not_private(path)
         yield directory
     finally:
@@ -38,14 +41,18 @@ def open_private(path: str, parent: int | None = None, *, create: bool = False) 
 
 
 def _make(path: str, parent: int | None) -> bool:
-    """Make a directory, if there is none, that at least its owner can open whatever the umask is."""
+    """Make a directory, if there is none, that at least its owner can open, whatever the umask is."""
     try:
-        os.mkdir(path, 0o700, dir_fd=parent)
+        os.mkdir(path, _PASSABLE, dir_fd=parent)
     except FileExistsError:
         return False
-    if os.geteuid() != 0:  # root can open it anyway, and must not change what a link put in its place leads to
-        os.chmod(path, 0o700, dir_fd=parent)
+    _allow_owner(path, parent)
     return True
+
+
+def _allow_owner(path: str, parent: int | None) -> None:
+    if os.geteuid() != 0:  # root needs no permission, and must not follow a link that was put in its place
+        os.chmod(path, 0o700, dir_fd=parent)
 
 
 def _not_private(path: str) -> PermissionError:
@@ -57,11 +64,14 @@ def _not_private(path: str) -> PermissionError:
 
 def find_own_directory(parent: str) -> str:
     """Our directory in one that others may write to: the same one each time, though somebody took its name."""
-    name = os.path.join(parent, f"spawner-tokens-{os.geteuid()}")
-    for path in [name, *sorted(glob(f"{name}-*"))]:
-        with suppress(OSError), open_private(path, create=path == name):
+    name = f"spawner-tokens-{os.geteuid()}"
+    usual = os.path.join(parent, name)
+    for path in [usual, *sorted(glob(f"{escape(usual)}-*"))]:
+        with suppress(OSError), open_private(path):
             return path
-    path = tempfile.mkdtemp(prefix=f"{name}-")
+    with suppress(OSError), open_private(usual, create=True):
+        return usual
+    path = tempfile.mkdtemp(dir=parent, prefix=f"{name}-")
     os.chmod(path, _PASSABLE)
     return path
 
@@ -103,53 +113,60 @@ def set_aside(parent: int, name: str) -> str | None:
     return aside
 
 
-def remove(parent: int, names: list[str]) -> None:
-    """Remove these with all that is in them, however deep: a directory in another is lifted out of it first.
+def remove(parent: int, names: list[str], limit: int) -> list[str]:
+    """Remove these with all that is in them, but not more than ``limit`` entries. Returns the names that are left.
 
-    Takes over the open directory ``parent``. Raises the last :exc:`OSError`, when all is done that can be.
+    A directory in another is lifted out of it first, so that no depth matters. Raises the last :exc:`OSError`, when
+    all is done that can be.
     """
-    failure = None
-    try:
-        while names:
-            try:
-                _remove_one(parent, names.pop(), names)
-            except OSError as error:
-                failure = error
-    finally:
-        os.close(parent)
+    left, failure = list(names), None
+    while left and limit > 0:
+        try:
+            limit -= _remove_one(parent, left.pop(), left, limit)
+        except OSError as error:
+            failure = error
     if failure:
         raise failure
+    return left
 
 
-def _remove_one(parent: int, name: str, lifted: list[str]) -> None:
+def _remove_one(parent: int, name: str, left: list[str], limit: int) -> int:
+    """Remove one, or add to ``left`` what has to be removed for it. Returns the number of entries that it took."""
     try:
-        directory = _open_any(parent, name)
+        directory = _open_own(parent, name)
     except NotADirectoryError:
         os.unlink(name, dir_fd=parent)
-        return
+        return 1
     try:
         os.fchmod(directory, 0o700)
-        for entry in os.listdir(directory):
+        with os.scandir(directory) as entries:
+            first = [entry.name for entry in islice(entries, limit)]
+        for entry in first:
             try:
                 os.unlink(entry, dir_fd=directory)
             except (IsADirectoryError, PermissionError):
-                lifted.append(_lift(directory, entry, parent))
+                left.append(_lift(directory, entry, parent))
     finally:
         os.close(directory)
-    os.rmdir(name, dir_fd=parent)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != ENOTEMPTY:
+            raise
+        left.append(name)
+    return len(first) + 1
 
 
-def _open_any(parent: int, name: str) -> int:
+def _open_own(parent: int, name: str) -> int:
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent)
     except PermissionError:
-        os.chmod(name, 0o700, dir_fd=parent)
+        _allow_owner(name, parent)
         return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
 def _lift(directory: int, entry: str, parent: int) -> str:
     lifted = f".{secrets.token_hex(8)}"
-    if os.geteuid() != 0:  # root needs no permission, and must not follow a link put in its place
-        os.chmod(entry, 0o700, dir_fd=directory)
+    _allow_owner(entry, directory)
     os.rename(entry, lifted, src_dir_fd=directory, dst_dir_fd=parent)
     return lifted

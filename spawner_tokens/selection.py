@@ -10,8 +10,8 @@ from enum import Enum
 from inspect import iscoroutine
 from typing import Any
 
-from .fields import Key, is_deliverable
-from .lifetime import Lifetime, find_lifetime
+from .fields import Key, is_deliverable, names_refresh_token
+from .lifetime import Lifetime, find_lifetime, jwt_claims
 from .spec import TokenSpec
 
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
@@ -73,7 +73,7 @@ def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Itera
     """
     token = Token(spec)
     try:
-        value, source = _find(spec.key, auth_state)
+        value = _find(spec.key, auth_state)
     except _KeyFailed as failed:
         return token.withheld(Reason.KEY_FAILED, f"its key, a function, {failed}")
     if value is None or value == "":
@@ -87,8 +87,8 @@ def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Itera
         token,
         value=value,
         companions=dict(_companions(spec, auth_state)),
-        lifetime=find_lifetime(value, source),
-        scopes=_granted(source, auth_state, requested_scopes),
+        lifetime=find_lifetime(value, _token_response(value, auth_state)),
+        scopes=_granted(value, auth_state, requested_scopes),
     )
 
 
@@ -157,24 +157,8 @@ class _KeyFailed(Exception):
     """A key that is a function did not return a value; the text names no value."""
 
 
-def _find(key: Key, auth_state: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    """What a key finds, and what the provider said of it (times, scope): empty where it said nothing."""
-    if callable(key):
-        value = _call(key, auth_state)
-        return value, _said_of(value, auth_state)
-    value, container = _walk(auth_state, key.split("."))
-    named = key.rpartition(".")[2] == "access_token"
-    return value, _said_of(value, container if named else auth_state)
-
-
-def _said_of(value: Any, container: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A dict that has this access token, joined by the token response that has it."""
-    response = container.get("token_response")
-    if container.get("access_token") != value:
-        return {}
-    if isinstance(response, Mapping) and response.get("access_token") == value:
-        return {**container, **response, "scope": response.get("scope", container.get("scope"))}
-    return container
+def _find(key: Key, auth_state: Mapping[str, Any]) -> Any:
+    return _call(key, auth_state) if callable(key) else _walk(auth_state, key.split("."))
 
 
 def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -> Any:
@@ -188,18 +172,37 @@ def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -
     return value
 
 
-def _walk(node: Any, path: list[str]) -> tuple[Any, Mapping[str, Any]]:
+def _walk(node: Any, path: list[str]) -> Any:
     """Follow a dotted path. A key may have dots itself: Globus' resource servers do."""
     if isinstance(node, Mapping):
         for end in range(len(path), 0, -1):
             key = ".".join(path[:end])
             if key in node:
-                if end == len(path):
-                    return node[key], node
-                value, container = _walk(node[key], path[end:])
+                value = node[key] if end == len(path) else _walk(node[key], path[end:])
                 if value is not None:
-                    return value, container
-    return None, {}
+                    return value
+    return None
+
+
+def _dicts(auth_state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """auth_state and every dict in it."""
+    nodes: list[Any] = [auth_state]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, Mapping):
+            yield node
+            nodes.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            nodes.extend(node)
+
+
+def _token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the provider said with this access token: all that stands beside it."""
+    said: dict[str, Any] = {}
+    for node in _dicts(auth_state):
+        if node.get("access_token") == value:
+            said.update(node)
+    return said
 
 
 def _keys_present(key: Key, auth_state: Mapping[str, Any]) -> str:
@@ -217,23 +220,30 @@ def _listed(names: Iterable[Any]) -> str:
     return (listed if len(listed) <= 800 else listed[:800] + " …") or "nothing"
 
 
-def _refresh_tokens(node: Any) -> Iterator[str]:
+def _refresh_tokens(auth_state: Mapping[str, Any]) -> Iterator[str]:
     """All texts under keys that are named after the refresh token, wherever they are."""
-    nodes = [(node, False)]
+    for node in _dicts(auth_state):
+        for key, value in node.items():
+            if names_refresh_token(str(key)):
+                yield from _texts(value)
+
+
+def _texts(node: Any) -> Iterator[str]:
+    nodes = [node]
     while nodes:
-        node, within = nodes.pop()
+        node = nodes.pop()
         if isinstance(node, Mapping):
-            nodes.extend((value, within or "refresh_token" in str(key).lower()) for key, value in node.items())
+            nodes.extend(node.values())
         elif isinstance(node, (list, tuple)):
-            nodes.extend((value, within) for value in node)
-        elif within and isinstance(node, str) and node:
+            nodes.extend(node)
+        elif isinstance(node, str) and node:
             yield node
 
 
 def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
     """Whether a text is a refresh token, or has one in it (a short one could be there by chance)."""
     return any(
-        value == refresh_token or (len(refresh_token) >= 16 and refresh_token in value)
+        value == refresh_token or (len(refresh_token) >= 8 and refresh_token in value)
         for refresh_token in _refresh_tokens(auth_state)
     )
 
@@ -241,7 +251,7 @@ def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
 def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for variable, key in spec.variables.items():
         try:
-            value, _ = _find(key, auth_state)
+            value = _find(key, auth_state)
             text = value if isinstance(value, str) else _number(value)
         except (_KeyFailed, ValueError):
             continue
@@ -255,20 +265,26 @@ def _number(value: Any) -> str | None:
     return json.dumps(value) if isinstance(value, (bool, int, float)) else None
 
 
-def _granted(
-    said: Mapping[str, Any], auth_state: Mapping[str, Any], requested: Iterable[str] | None
-) -> tuple[str, ...] | None:
-    """The scopes that the provider granted; ``None`` if it cannot be known.
+def _granted(value: str, auth_state: Mapping[str, Any], requested: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The scopes that the provider granted to a token; ``None`` if they are not known.
 
-    It need not name them where they are the requested ones (RFC 6749, section 5.1). A token of which nothing is
-    said, such as an id_token, has those of the login. GitHub separates them by commas, Bitbucket names
-    them ``scopes``.
+    They stand beside the token, or in it, if it is a JWT. Of the login's own tokens the provider need not name them
+    where they are the requested ones (RFC 6749, section 5.1).
     """
-    for place in [said] if said else [auth_state.get("token_response"), auth_state]:
-        if isinstance(place, Mapping):
-            scope = place.get("scope", place.get("scopes"))
-            if isinstance(scope, str):
-                return tuple(scope.replace(",", " ").split())
-            if isinstance(scope, (list, tuple)) and any(scope):
-                return tuple(" ".join(map(str, scope)).replace(",", " ").split())
-    return tuple(requested) if requested else None
+    beside = [node for node in _dicts(auth_state) if value in node.values()]
+    response = auth_state.get("token_response")
+    is_the_logins = auth_state in beside or response in beside
+    if is_the_logins and isinstance(response, Mapping):
+        beside.insert(0, response)
+    for node in [*beside, jwt_claims(value)]:
+        for name in ("scope", "scopes", "scp"):  # RFC 6749; Bitbucket; Azure's JWTs
+            if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
+                return _split(node[name])
+    return tuple(requested) if is_the_logins and requested else None
+
+
+def _split(scope: Any) -> tuple[str, ...] | None:
+    """GitHub separates them by commas, RFC 6749 by spaces; OAuthenticator makes a list of them."""
+    if isinstance(scope, (list, tuple)) and all(isinstance(each, str) for each in scope):
+        scope = " ".join(scope)
+    return tuple(scope.replace(",", " ").split()) if isinstance(scope, str) else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .fields import FieldReader, Key, SpecError
+from .fields import DEFAULT, FieldReader, Key, SpecError
 from .presets import PROVIDERS
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
@@ -51,7 +51,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "key": "access_token",
     "env": (),
     "file": None,
-    "file_env": "",
+    "file_env": DEFAULT,
     "template": "{token}",
     "variables": {},
     "settings": {},
@@ -103,7 +103,8 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         if field not in _DEFAULTS:
             raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
 
-    merged = {**_DEFAULTS, **_preset(name, fields), **fields}
+    given = {field: value for field, value in fields.items() if field != "url" or value is not None}
+    merged = {**_DEFAULTS, **_preset(name, given), **given}
     read = FieldReader(name, merged)
     url = read.url()
     file = files if merged["file"] is None else read.boolean("file")
@@ -125,8 +126,8 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         settings=read.settings(url, "settings" not in fields),
         missing=read.policy(),
         min_lifetime=read.seconds("min_lifetime"),
-        required_scopes=read.texts("required_scopes"),
-        forbidden_scopes=read.texts("forbidden_scopes"),
+        required_scopes=read.scopes("required_scopes"),
+        forbidden_scopes=read.scopes("forbidden_scopes"),
     )
     if not spec.env and not spec.file:
         raise SpecError(name, "env", "nothing would be delivered; name a variable for the token")
@@ -142,7 +143,7 @@ def _preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(preset, str) or preset not in PROVIDERS:
         raise SpecError(name, "preset", f"unknown preset {preset!r}{_nearest(preset, PROVIDERS)}")
     found = PROVIDERS[preset]
-    if found.get("url", "") is None and not fields.get("url"):
+    if found.get("url", "") is None and "url" not in fields:
         raise SpecError(name, "url", f"the preset {preset} needs the base URL of your server; add it")
     return found
 

@@ -297,6 +297,8 @@ def test_a_taken_name_does_not_drive_the_files_out_of_memory(tmp_path):
     second = find_own_directory(str(tmp_path))
     assert second.startswith(f"{tmp_path / name}-") and os.stat(second).st_mode & 0o777 == 0o711
     assert find_own_directory(str(tmp_path)) == second  # after a restart, too
+    (tmp_path / name).unlink()
+    assert find_own_directory(str(tmp_path)) == second
 
 
 @pytest.mark.parametrize("planted", ["link", "directory"])
@@ -327,7 +329,45 @@ async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
     assert "SPAWNER_TOKENS_DIR" not in env
     await user.stop("")
     assert (victim / "1" / "data").read_text() == "untouched"
-    assert "Could not look for token files" in caplog.text and "Could not deliver" in caplog.text
+    assert "Could not remove the token files that servers left" in caplog.text and "Could not deliver" in caplog.text
+
+
+async def test_a_user_who_fills_the_directory_does_not_hold_up_the_stop(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    directory = user.spawners[""].token_directory
+    for number in range(20_000):
+        os.close(os.open(f"{directory}/{number}", os.O_CREAT))
+    await user.stop("")
+    assert not os.path.exists(directory)  # out of the way at once
+    await until(lambda: hub.token_directories == [])
+
+
+async def test_a_process_that_makes_directories_forever_does_not_keep_us_forever(start_hub, monkeypatch, caplog):
+    monkeypatch.setattr("spawner_tokens.local._AT_MOST", 2000)
+    hub = await start_hub(SIMPLE, TOKENS)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    code = "import os\nwhile True:\n try: os.mkdir('d'); os.chdir('d')\n except FileNotFoundError: os.chdir('/dev/shm')"
+    with open(os.devnull) as quiet:
+        forever = subprocess.Popen([sys.executable, "-c", code], cwd=user.spawners[""].token_directory, stderr=quiet)
+    try:
+        await until(lambda: os.path.exists(f"{user.spawners[''].token_directory}/d/d/d/d"))
+        await user.stop("")
+        await until(lambda: "waits for the Hub's next start" in caplog.text or hub.token_directories == [])
+    finally:
+        forever.kill()
+        forever.wait()
+    hub.spawner(user)
+    _swept.clear()
+    await hub.user("bob")
+    hub.spawner(await hub.user("bob"))
+    await until(lambda: not list(Path(directory_of(hub)).glob("*/*/t")))
+
+
+def directory_of(hub):
+    return hub.app.config.LocalTokenMixin.token_mount_path
 
 
 async def test_however_deep_a_user_nests_it_all_goes(start_hub):
@@ -342,7 +382,7 @@ async def test_however_deep_a_user_nests_it_all_goes(start_hub):
         handle = inner
     os.close(handle)
     await user.stop("")
-    assert hub.token_directories == []
+    await until(lambda: hub.token_directories == [])
 
 
 async def test_two_hubs_without_a_database_file_keep_apart(start_hub, tmp_path):

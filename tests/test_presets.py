@@ -37,7 +37,9 @@ def gitlab():
 def bitbucket():
     from oauthenticator.bitbucket import BitbucketOAuthenticator
 
-    return BitbucketOAuthenticator(), RESPONSE, {"username": "bucket", "display_name": "Bit Bucket"}
+    response = {**RESPONSE, "scopes": "account"}
+    del response["scope"]
+    return BitbucketOAuthenticator(), response, {"username": "bucket", "display_name": "Bit Bucket"}
 
 
 def google():
@@ -246,6 +248,12 @@ def test_gitlabs_answer_tells_when_the_token_ends():
     (spec,) = parse_tokens({"t": {"preset": "gitlab"}}, files=True)
     token = pick(spec, authenticator.build_auth_state_dict(response, user_info))
     assert token.lifetime == Lifetime(issued_at=1_000_000, expires_at=1_007_200, total=7200)
+
+
+def test_bitbucket_names_its_scopes_in_its_own_way():
+    authenticator, response, user_info = bitbucket()
+    (spec,) = parse_tokens({"t": {"preset": "bitbucket"}}, files=True)
+    assert pick(spec, authenticator.build_auth_state_dict(response, user_info), ["repository"]).scopes == ("account",)
 
 
 def test_githubs_scopes_are_separated_by_commas():

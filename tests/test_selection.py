@@ -107,6 +107,38 @@ def _raises(auth_state):
             id="forbidden-for-the-id-token",
         ),
         param(
+            {"forbidden_scopes": "repo, api"},
+            response(scopes="account api") | {"scope": [""]},
+            "scope_forbidden",
+            "but forbidden: api",
+            id="forbidden-in-bitbuckets-words",
+        ),
+        param({"forbidden_scopes": ["a b"]}, response(scope={"x": 1}), "scope_forbidden", "named no", id="odd-scope"),
+        param(
+            {"forbidden_scopes": "api", "key": "exchanged.storage"},
+            response(scope="read") | {"exchanged": {"storage": "s", "scope": "api"}},
+            "scope_forbidden",
+            "but forbidden: api",
+            id="forbidden-beside-an-exchanged-token",
+        ),
+        param(
+            {"forbidden_scopes": "api", "key": "exchanged.storage"},
+            response(scope="read") | {"exchanged": {"storage": "s"}},
+            "scope_forbidden",
+            "named no scopes",
+            id="an-exchanged-token-has-not-the-logins-scopes",
+        ),
+        param(
+            {"forbidden_scopes": "api", "key": "exchanged.storage"},
+            response(scope="read") | {"exchanged": {"storage": jwt(scp="read api")}},
+            "scope_forbidden",
+            "but forbidden: api",
+            id="forbidden-within-a-jwt",
+        ),
+        param(
+            {"key": "a.b"}, {"a": {"b": "r"}, "refreshToken": "r"}, "refresh_token", "is the refresh", id="camel-case"
+        ),
+        param(
             {"required_scopes": ["repo"]},
             response(scope="") | {"scope": [""]},
             "scope_missing",

@@ -30,6 +30,8 @@ def parse(fields, name="gitlab", files=True):
         param({"preset": "gitlab", "url": 5}, ".url", "as text", id="url-that-is-a-number"),
         param({"key": "refresh_token"}, ".key", "never leaves the Hub", id="refresh-token"),
         param({"key": "token_response.Refresh_Token"}, ".key", "never leaves the Hub", id="refresh-token-within"),
+        param({"key": "refreshToken"}, ".key", "never leaves the Hub", id="refresh-token-in-camel-case"),
+        param({"env": "JUPYTER_TOKEN"}, ".env", "reserved", id="reserved-server-token"),
         param({"key": ""}, ".key", "dotted path", id="empty-key"),
         param({"key": 5}, ".key", "or a callable", id="key-that-is-a-number"),
         param({"env": "PATH"}, ".env", "choose another name", id="reserved-path"),
@@ -127,6 +129,10 @@ def test_a_field_of_the_spec_wins_over_its_preset():
 def test_the_host_follows_the_url(url, host):
     fields = {"preset": "github"} | ({"url": url} if url else {})
     assert parse(fields).settings["GITHUB_HOST"] == host
+
+
+def test_an_empty_url_is_the_presets():
+    assert parse({"preset": "gitlab", "url": None}).settings["GITLAB_HOST"] == "gitlab.com"
 
 
 def test_a_spawner_without_files_has_none_in_its_specs():
