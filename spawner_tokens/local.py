@@ -93,7 +93,8 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     def _remove(self, hub: int, trash: list[str]) -> None:
         if left := remove(hub, trash, _AT_ONCE):
-            threading.Thread(target=self._remove_later, args=[os.dup(hub), left], daemon=True).start()
+            arguments = [os.dup(hub), left]
+            threading.Thread(target=self._remove_later, args=arguments, name=_REMOVER, daemon=True).start()
 
     def _remove_later(self, hub: int, trash: list[str]) -> None:
         """In a thread of our own: what users made of their directories must not occupy the Hub's."""
@@ -138,6 +139,7 @@ _swept: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 # Entries that are removed at once (some milliseconds), and in all: a user's process can make them faster than that.
 _AT_ONCE, _AT_MOST = 500, 1_000_000
+_REMOVER = "spawner-tokens-remover"
 _one_at_a_time = threading.Lock()
 
 
