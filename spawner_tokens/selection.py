@@ -184,16 +184,20 @@ def _walk(node: Any, path: list[str]) -> Any:
     return None
 
 
-def _dicts(auth_state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """auth_state and every dict in it."""
-    nodes: list[Any] = [auth_state]
+def _nodes(root: Any) -> Iterator[Any]:
+    """Everything in auth_state, itself included."""
+    nodes = [root]
     while nodes:
         node = nodes.pop()
+        yield node
         if isinstance(node, Mapping):
-            yield node
             nodes.extend(node.values())
         elif isinstance(node, (list, tuple)):
             nodes.extend(node)
+
+
+def _dicts(auth_state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (node for node in _nodes(auth_state) if isinstance(node, Mapping))
 
 
 def _token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -225,19 +229,7 @@ def _refresh_tokens(auth_state: Mapping[str, Any]) -> Iterator[str]:
     for node in _dicts(auth_state):
         for key, value in node.items():
             if names_refresh_token(str(key)):
-                yield from _texts(value)
-
-
-def _texts(node: Any) -> Iterator[str]:
-    nodes = [node]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, Mapping):
-            nodes.extend(node.values())
-        elif isinstance(node, (list, tuple)):
-            nodes.extend(node)
-        elif isinstance(node, str) and node:
-            yield node
+                yield from (text for text in _nodes(value) if isinstance(text, str) and text)
 
 
 def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
@@ -271,12 +263,10 @@ def _granted(value: str, auth_state: Mapping[str, Any], requested: Iterable[str]
     They stand beside the token, or in it, if it is a JWT. Of the login's own tokens the provider need not name them
     where they are the requested ones (RFC 6749, section 5.1).
     """
-    beside = [node for node in _dicts(auth_state) if value in node.values()]
-    response = auth_state.get("token_response")
-    is_the_logins = auth_state in beside or response in beside
-    if is_the_logins and isinstance(response, Mapping):
-        beside.insert(0, response)
-    for node in [*beside, jwt_claims(value)]:
+    login = [node for node in (auth_state.get("token_response"), auth_state) if isinstance(node, Mapping)]
+    is_the_logins = any(value in (node.get("access_token"), node.get("id_token")) for node in login)
+    others = (node for node in _dicts(auth_state) if node is not auth_state and value in node.values())
+    for node in [*(login if is_the_logins else others), jwt_claims(value)]:
         for name in ("scope", "scopes", "scp"):  # RFC 6749; Bitbucket; Azure's JWTs
             if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
                 return _split(node[name])

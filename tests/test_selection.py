@@ -129,6 +129,13 @@ def _raises(auth_state):
             id="an-exchanged-token-has-not-the-logins-scopes",
         ),
         param(
+            {"forbidden_scopes": "api", "key": "teams_token"},
+            response(scope="read") | {"teams_token": "t"},
+            "scope_forbidden",
+            "named no scopes",
+            id="nor-has-another-token-beside-it",
+        ),
+        param(
             {"forbidden_scopes": "api", "key": "exchanged.storage"},
             response(scope="read") | {"exchanged": {"storage": jwt(scp="read api")}},
             "scope_forbidden",
