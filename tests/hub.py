@@ -93,7 +93,9 @@ class Hub:
                     await user.stop(name)
         self.http.stop()
         await self.http.close_all_connections()
+        engine = self.app.db.get_bind()
         self.app.db.close()
+        engine.dispose()
         JupyterHub.clear_instance()
         CryptKeeper.clear_instance()
 
