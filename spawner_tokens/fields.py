@@ -63,10 +63,8 @@ class FieldReader:
             )
 
     def _field_of(self, variable: str) -> str:
-        for field in ("env", "variables", "settings"):
-            if variable in (self.fields[field] or ()):
-                return field
-        return "file_env"
+        claims = {"env": self.names("env"), "variables": self.variables(), "settings": self.mapping("settings")}
+        return next((field for field, names in claims.items() if variable in names), "file_env")
 
     def url(self) -> str | None:
         value = self.fields["url"]
@@ -87,7 +85,7 @@ class FieldReader:
     def boolean(self, field: str) -> bool:
         value = self.fields[field]
         if not isinstance(value, bool):
-            raise self.error(field, f"has to be true or false, not {value!r}")
+            raise self.error(field, f"has to be true or false, not {type(value).__name__}")
         return value
 
     def key(self, field: str, value: Any) -> Key:
@@ -179,7 +177,7 @@ class FieldReader:
     def policy(self) -> str | None:
         value: str | None = self.fields["missing"]
         if value is not None and value not in POLICIES:
-            raise self.error("missing", f"has to be one of {', '.join(POLICIES)}, not {value!r}")
+            raise self.error("missing", f"has to be one of {', '.join(POLICIES)}")
         return value
 
     def seconds(self, field: str) -> float | None:
@@ -187,7 +185,7 @@ class FieldReader:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_TIME:
-            raise self.error(field, f"has to be a number of seconds, 0 or more, not {value!r:.40}")
+            raise self.error(field, "has to be a number of seconds, 0 or more")
         return float(value)
 
 

@@ -58,6 +58,8 @@ def parse(fields, name="gitlab", files=True):
         param({"missing": ["warn"]}, ".missing", "refuse, warn, skip", id="policy-that-is-a-list"),
         param({"min_lifetime": -1}, ".min_lifetime", "0 or more", id="negative-seconds"),
         param({"min_lifetime": float("nan")}, ".min_lifetime", "0 or more", id="nan-seconds"),
+        param({"env": "XPATHX", "settings": {"PATH": "/x"}}, ".settings", "reserved", id="the-right-field-is-named"),
+        param({"min_lifetime": 10**5000}, ".min_lifetime", "0 or more", id="unprintable-seconds"),
         param({"min_lifetime": 10**400}, ".min_lifetime", "0 or more", id="huge-seconds"),
         param({"key": ".".join("a" * 5000)}, ".key", "100 parts", id="endless-key"),
         param({"min_lifetime": True}, ".min_lifetime", "0 or more", id="boolean-seconds"),
