@@ -114,8 +114,7 @@ class FieldReader:
         return () if self.fields[field] == "" else self.texts(field)
 
     def scopes(self, field: str) -> tuple[str, ...]:
-        """Scopes have neither commas nor spaces (RFC 6749, section 3.3): those stand between two of them."""
-        return tuple(" ".join(self.texts(field)).replace(",", " ").split())
+        return split_scopes(" ".join(self.texts(field)))
 
     def file_env(self) -> str | None:
         value = self.fields["file_env"]
@@ -187,6 +186,11 @@ class FieldReader:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_TIME:
             raise self.error(field, "has to be a number of seconds, 0 or more")
         return float(value)
+
+
+def split_scopes(text: str) -> tuple[str, ...]:
+    """Scopes have no spaces in them (RFC 6749, section 3.3): those stand between two. At GitHub, commas do."""
+    return tuple(text.replace(",", " ").split())
 
 
 def names_refresh_token(key: str) -> bool:

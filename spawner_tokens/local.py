@@ -36,7 +36,7 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @default("token_mount_path")
     def _default_token_mount_path(self) -> str:
-        return str(_find_memory(self.log.warning))
+        return _find_memory(self.log.warning)
 
     @validate("token_mount_path")
     def _validate_token_mount_path(self, proposal: Any) -> str:

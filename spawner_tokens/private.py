@@ -105,12 +105,10 @@ def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int]) -
 
 def set_aside(parent: int, name: str) -> str | None:
     """Take something out of its place at once, however much is in it. Returns its new name, if it was there."""
-    aside = f".{secrets.token_hex(8)}"
     try:
-        os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+        return _move(parent, name, parent)
     except FileNotFoundError:
         return None
-    return aside
 
 
 def remove(parent: int, names: list[str], limit: int) -> list[str]:
@@ -166,7 +164,12 @@ def _open_own(parent: int, name: str) -> int:
 
 
 def _lift(directory: int, entry: str, parent: int) -> str:
-    lifted = f".{secrets.token_hex(8)}"
     _allow_owner(entry, directory)
-    os.rename(entry, lifted, src_dir_fd=directory, dst_dir_fd=parent)
-    return lifted
+    return _move(directory, entry, parent)
+
+
+def _move(directory: int, name: str, target: int) -> str:
+    """Move something to a new name in an open directory. Returns that name."""
+    new = f".{secrets.token_hex(8)}"
+    os.rename(name, new, src_dir_fd=directory, dst_dir_fd=target)
+    return new

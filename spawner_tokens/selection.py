@@ -10,7 +10,7 @@ from enum import Enum
 from inspect import iscoroutine
 from typing import Any
 
-from .fields import Key, is_deliverable, names_refresh_token
+from .fields import Key, is_deliverable, names_refresh_token, split_scopes
 from .lifetime import Lifetime, find_lifetime, jwt_claims
 from .spec import TokenSpec
 
@@ -126,8 +126,7 @@ def judge(token: Token, now: float, min_lifetime: float) -> Token:
     spec = token.spec
     if not is_deliverable(token.value):
         return token.withheld(Reason.UNUSABLE, "it has a NUL byte or a lone surrogate, which no variable can carry")
-    longest = max((len(name) for name in spec.env), default=None)
-    if longest is not None and longest + len(token.text.encode()) + 2 > _LONGEST_VARIABLE:
+    if not all(_fits(variable, token.text) for variable in spec.env):
         return token.withheld(
             Reason.UNUSABLE, "it is longer than the 128 KiB that a variable can carry; deliver it as a file only"
         )
@@ -247,10 +246,13 @@ def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> Iterator[tupl
             text = value if isinstance(value, str) else _number(value)
         except (_KeyFailed, ValueError):
             continue
-        if text and is_deliverable(text) and len(variable) + len(text.encode()) + 2 <= _LONGEST_VARIABLE:
-            if not _holds_refresh_token(text, auth_state):
-                yield variable, text
+        if text and is_deliverable(text) and _fits(variable, text) and not _holds_refresh_token(text, auth_state):
+            yield variable, text
     yield from spec.settings.items()
+
+
+def _fits(variable: str, text: str) -> bool:
+    return len(f"{variable}={text}".encode()) < _LONGEST_VARIABLE
 
 
 def _number(value: Any) -> str | None:
@@ -274,7 +276,7 @@ def _granted(value: str, auth_state: Mapping[str, Any], requested: Iterable[str]
 
 
 def _split(scope: Any) -> tuple[str, ...] | None:
-    """GitHub separates them by commas, RFC 6749 by spaces; OAuthenticator makes a list of them."""
+    """The provider's text, of which OAuthenticator makes a list; ``None`` for anything else."""
     if isinstance(scope, (list, tuple)) and all(isinstance(each, str) for each in scope):
         scope = " ".join(scope)
-    return tuple(scope.replace(",", " ").split()) if isinstance(scope, str) else None
+    return split_scopes(scope) if isinstance(scope, str) else None

@@ -13,14 +13,14 @@ class Browser:
         self.url = url
         self.cookies = {}
 
-    async def fetch(self, path, *, method="GET", form=None, headers=None, follow=True):
-        """The answer, after its redirects unless ``follow`` is false."""
+    async def fetch(self, path, *, form=None, headers=None):
+        """The answer, after its redirects; to a POST of the form, if there is one."""
         url = urljoin(self.url, path)
         for _ in range(20):
             body = urlencode(form) if form is not None else None
             request = HTTPRequest(
                 url,
-                method=method if body is None else "POST",
+                method="GET" if body is None else "POST",
                 body=body,
                 follow_redirects=False,
                 request_timeout=60,
@@ -34,9 +34,9 @@ class Browser:
             for header in answer.headers.get_list("Set-Cookie"):
                 for name, cookie in SimpleCookie(header).items():
                     self.cookies[name] = cookie.value
-            if not follow or answer.code not in (301, 302, 303, 307):
+            if answer.code not in (301, 302, 303, 307):
                 return answer
-            url, method, form = urljoin(url, answer.headers["Location"]), "GET", None
+            url, form = urljoin(url, answer.headers["Location"]), None
         raise AssertionError(f"too many redirects: {url}")
 
     async def post(self, path, form):

@@ -52,7 +52,6 @@ class Server:
     """What a server's own process says of itself."""
 
     def __init__(self, spawner):
-        self.spawner = spawner
         self.port = spawner.server.port
 
     async def ask(self, path):

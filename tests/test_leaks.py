@@ -45,10 +45,11 @@ def process_arguments():
 @pytest.fixture
 def debug_log(caplog):
     caplog.set_level(logging.DEBUG)
-    for log in (access_log, app_log, gen_log, logging.getLogger("sqlalchemy.engine"), logging.getLogger("asyncio")):
+    logs = [access_log, app_log, gen_log, logging.getLogger("sqlalchemy.engine"), logging.getLogger("asyncio")]
+    for log in logs:
         log.setLevel(logging.DEBUG)
     yield caplog
-    for log in (access_log, app_log, gen_log, logging.getLogger("sqlalchemy.engine"), logging.getLogger("asyncio")):
+    for log in logs:
         log.setLevel(logging.NOTSET)
 
 
@@ -75,7 +76,7 @@ async def places(hub, user, log, error=None):
         found["traits"] = repr(
             {name: getattr(spawner, name) for name in spawner.trait_names() if name != "db"}
         ).encode()
-        found["instance"] = repr({name: value for name, value in vars(spawner).items()}).encode()
+        found["instance"] = repr(vars(spawner)).encode()
     for path in Path(os.getcwd()).rglob("*"):  # the database with its journal, homes
         if path.is_file():
             found[path.name] = path.read_bytes()

@@ -78,6 +78,9 @@ CASES = [
 ]
 
 
+each_reason = pytest.mark.parametrize("reason, settings, auth_state, trouble, users_words, admins_words", CASES)
+
+
 async def prepare(start_hub, settings, auth_state, trouble=None, **more):
     hub = await start_hub(
         SIMPLE,
@@ -106,7 +109,7 @@ def status_of(reason):
     return 500 if reason in (Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY) else 403
 
 
-@pytest.mark.parametrize("reason, settings, auth_state, trouble, users_words, admins_words", CASES)
+@each_reason
 async def test_the_spawn_page_and_the_log_teach(
     start_hub, caplog, reason, settings, auth_state, trouble, users_words, admins_words
 ):
@@ -120,7 +123,7 @@ async def test_the_spawn_page_and_the_log_teach(
     assert "s3cret" not in caplog.text + answer.body.decode()
 
 
-@pytest.mark.parametrize("reason, settings, auth_state, trouble, users_words, admins_words", CASES)
+@each_reason
 async def test_the_api_answers_with_it(start_hub, reason, settings, auth_state, trouble, users_words, admins_words):
     hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
     headers = {"Authorization": f"token {user.new_api_token()}"}
@@ -130,7 +133,7 @@ async def test_the_api_answers_with_it(start_hub, reason, settings, auth_state, 
     assert users_words in message and message.endswith("Log out and log in again: /hub/logout")
 
 
-@pytest.mark.parametrize("reason, settings, auth_state, trouble, users_words, admins_words", CASES)
+@each_reason
 async def test_the_pending_and_progress_pages_show_it(
     start_hub, reason, settings, auth_state, trouble, users_words, admins_words
 ):
@@ -154,7 +157,7 @@ async def test_the_pending_and_progress_pages_show_it(
     assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
 
 
-@pytest.mark.parametrize("reason, settings, auth_state, trouble, users_words, admins_words", CASES)
+@each_reason
 async def test_the_options_form_shows_it_again_with_the_link_as_text(
     start_hub, reason, settings, auth_state, trouble, users_words, admins_words
 ):
