@@ -6,31 +6,36 @@ import json
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
-from .selection import Token
+from .selection import Reason, Token
 
 
-def make_files(tokens: Iterable[Token]) -> dict[str, bytes]:
-    """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret."""
-    files = {}
+def make_files(tokens: Iterable[Token], login_ended: bool = False) -> dict[str, bytes | None]:
+    """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
+
+    A token that is withheld has no file: ``None``.
+    """
+    files: dict[str, bytes | None] = {}
     for token in tokens:
         if token.spec.file:
-            if token.text is not None:
-                files[token.spec.name] = token.text.encode()
-            files[f"{token.spec.name}.json"] = make_status(token)
+            files[token.spec.name] = None if token.text is None else token.text.encode()
+            files[f"{token.spec.name}.json"] = make_status(token, login_ended)
     return files
 
 
-def make_status(token: Token) -> bytes:
+def make_status(token: Token, login_ended: bool = False) -> bytes:
     """What a notebook may know of a token.
 
     ``expires_at`` and ``renewed_at`` are ISO 8601 in UTC, ``scopes`` is a list; each is null where unknown.
-    ``status`` is ``ok`` or a value of :class:`~spawner_tokens.selection.Reason`.
+    ``status`` is ``ok`` or a value of :class:`~spawner_tokens.selection.Reason`: ``login_ended`` for a token with an
+    end, if the provider has said that it will not be renewed.
     """
+    ends = token.text is not None and token.lifetime.expires_at is not None
+    reason = Reason.LOGIN_ENDED if login_ended and ends else token.reason
     status = {
         "expires_at": _iso(token.lifetime.expires_at),
         "renewed_at": _iso(token.lifetime.issued_at),
         "scopes": None if token.scopes is None else list(token.scopes),
-        "status": token.reason.value if token.reason else "ok",
+        "status": reason.value if reason else "ok",
     }
     return json.dumps(status, indent=2).encode() + b"\n"
 

@@ -20,9 +20,39 @@ class Lifetime:
     expires_at: float | None = None
     total: float = math.inf
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the token's age."""
+        return self.issued_at is not None or self.expires_at is not None
+
     def left(self, now: float) -> float:
         """Seconds that the token still lives; infinite where its end is not known."""
         return math.inf if self.expires_at is None else self.expires_at - now
+
+    def asked(self, min_lifetime: float) -> float:
+        """Seconds that it has to live at least: never more is asked than half of the life that the provider gives."""
+        return min(min_lifetime, self.total / 2)
+
+    def short_at(self, min_lifetime: float) -> float:
+        """When less than asked will be left; infinite if the token has no end, past if its age is unknown."""
+        if self.expires_at is None:
+            return math.inf if self.is_known else -math.inf
+        return self.expires_at - self.asked(min_lifetime)
+
+    def stale_at(self, min_lifetime: float, delay: float, spread: float) -> float:
+        """When the token should be renewed; infinite if it has no end, past (minus infinity) if its age is unknown.
+
+        That is when less than ``min_lifetime``, ``delay`` (seconds that a new token needs to arrive) or a fifth of its
+        life is left, and earlier by up to a tenth: ``spread``, from 0 to 1, scatters those that began together. It is
+        never before half of its life is over.
+        """
+        if self.expires_at is None:
+            return math.inf if self.is_known else -math.inf
+        if math.isinf(self.total):
+            return self.expires_at - max(min_lifetime, delay) * (1 + spread / 10)
+        earliest = max(min_lifetime, delay, self.total / 5) + self.total / 10
+        begin = self.expires_at - min(earliest, self.total / 2)
+        return begin + self.total / 10 * spread
 
 
 def find_lifetime(value: str, source: Mapping[str, Any]) -> Lifetime:
@@ -40,6 +70,8 @@ def find_lifetime(value: str, source: Mapping[str, Any]) -> Lifetime:
         expires_at = _time(issued_at + total)
     if total is None and expires_at is not None and issued_at is not None:
         total = _time(expires_at - issued_at)
+    if issued_at is None and expires_at is not None and total is not None:
+        issued_at = _time(expires_at - total)
     return Lifetime(issued_at, expires_at, math.inf if total is None else total)
 
 

@@ -59,7 +59,7 @@ class LocalTokenMixin(TokenSpawnerMixin):
         user = pwd.getpwnam(self.user.name)
         return user.pw_uid, user.pw_gid
 
-    async def deliver_files(self, files: Mapping[str, bytes]) -> None:
+    async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         owner = self.get_file_owner()
         with open_private(self.token_mount_path, create=True) as root:
             with open_private(self._hub_name, root, create=True) as hub:

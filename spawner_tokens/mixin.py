@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import hashlib
+import json
 import logging
 import time
-import traceback
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
 from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
-from traitlets import Callable, Dict, Enum, Float, TraitError, Unicode, validate
-from traitlets.config import LoggingConfigurable
+from traitlets import TraitError, validate
 
 from .delivery import make_env, make_files
-from .fields import POLICIES, SpecError
+from .discretion import describe
+from .fields import SpecError
 from .refusal import Problem, explain, make_refusal
+from .renewal import Key, Renewal
 from .selection import Reason, Token, judge, pick, put
 from .spec import TokenSpec, parse_tokens
-
-if TYPE_CHECKING:
-    from jupyterhub.spawner import Spawner as _Base
-else:  # a mixin with traits; deriving from Spawner would demand start, stop and poll
-    _Base = LoggingConfigurable
+from .traits import TokenTraits
 
 
-class TokenSpawnerMixin(_Base):
+class TokenSpawnerMixin(TokenTraits):
     """Hands the tokens of a user's login to their server. Mix it into any Spawner, mixin first::
 
         class MySpawner(TokenSpawnerMixin, SomeSpawner):
@@ -35,110 +36,18 @@ class TokenSpawnerMixin(_Base):
 
     As it is, it delivers environment variables. A backend that can also deliver files implements
 
-    - :meth:`deliver_files` and :meth:`withdraw_files`, and
-    - :attr:`token_directory` if the files are not at ``token_mount_path``.
+    - :meth:`deliver_files` and :meth:`withdraw_files`,
+    - :attr:`token_directory` if the files are not at ``token_mount_path``, and
+    - :attr:`delivery_delay` if a running server sees new files only some time later.
     """
-
-    tokens = Dict(
-        help="""
-        The tokens to hand to each server: token name → spec.
-
-        Example::
-
-            c.TokenSpawnerMixin.tokens = {
-                "gitlab": {"preset": "gitlab", "url": "https://gitlab.example.org"},
-            }
-
-        A name is a file name and a Secret key: lower-case letters, digits, ``-``, ``_`` and ``.``.
-        The fields of a spec are listed in the README, under "A token's spec".
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    token_mount_path = Unicode(
-        "/var/run/secrets/spawner-tokens",
-        help="""
-        The directory where a server finds its token files.
-
-        Example::
-
-            c.TokenSpawnerMixin.token_mount_path = "/run/jupyterhub-tokens"
-
-        Local processes share one file system, so each server gets a private directory inside of this one, which
-        is made if only its parent exists. Their default is a directory in memory: in ``/run``, ``/dev/shm`` or
-        ``$XDG_RUNTIME_DIR``.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    token_missing = Enum(
-        POLICIES,
-        default_value="warn",
-        help="""
-        What to do when a token is not as its spec asks: ``refuse``, ``warn`` or ``skip``.
-
-        Example::
-
-            c.TokenSpawnerMixin.token_missing = "refuse"
-
-        ``refuse``
-            The server does not start; the user is told why, and how to log in again.
-        ``warn``
-            The server starts, and the log says what is wrong.
-        ``skip``
-            The server starts, silently.
-
-        Under ``warn`` and ``skip`` an absent token, or one with a forbidden scope, is withheld; one that is
-        too short-lived or lacks a required scope is delivered. A spec's field ``missing`` overrides this.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    token_min_lifetime = Float(
-        300,
-        min=0,
-        help="""
-        Seconds that a token must still live when it is handed over.
-
-        Example::
-
-            c.TokenSpawnerMixin.token_min_lifetime = 600
-
-        Never more is asked than half of the life that the provider gives. A token whose end is not
-        known passes. A spec's field ``min_lifetime`` overrides this.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    token_hook = Callable(
-        None,
-        allow_none=True,
-        help="""
-        A function with the last word on the tokens' values, which may be async.
-
-        Called as ``tokens = [await] token_hook(spawner, auth_state, tokens)`` with a dict of token name →
-        value, it returns such a dict: changed values are delivered, names left out are withheld. It
-        may give values for declared tokens that auth_state does not have. It is not called when there is
-        no auth_state; if it raises, all tokens are withheld.
-
-        Example::
-
-            async def exchange(spawner, auth_state, tokens):
-                tokens["storage"] = await storage_token_for(tokens["login"])
-                return tokens
-
-            c.TokenSpawnerMixin.token_hook = exchange
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
 
     # What get_env adds, from the start of a spawn to its end.
     _token_env: Mapping[str, str] = {}
+    # Digests of what the server has been shown: of the auth_state, and of its files by name.
+    _token_shown: tuple[bytes, bool] | None = None
+    _token_digests: Mapping[str, bytes] = {}
+    # The server while it runs and sees renewals.
+    _token_server: _RunningServer | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -161,10 +70,14 @@ class TokenSpawnerMixin(_Base):
 
     # -- for a backend ---------------------------------------------------------------------------
 
-    async def deliver_files(self, files: Mapping[str, bytes]) -> None:
-        """Show these files (name → contents) to the server, each of them whole at any time.
+    # Seconds until a running server sees what was delivered.
+    delivery_delay: float = 0.0
 
-        Raises :exc:`OSError` if it cannot.
+    async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
+        """Show these files to the server, each of them whole at any time: before it starts, and while it runs.
+
+        ``files``: name → contents, or ``None`` for a file that must not be there any more. These are always all of
+        the server's files. Raises :exc:`OSError` if it cannot: for a running server, it is called again.
         """
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
 
@@ -204,6 +117,27 @@ class TokenSpawnerMixin(_Base):
                 env[variable] = text
         return env
 
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        # Called for each new Spawner: from the first one on, the Hub's own refreshes are ours.
+        self._renewal  # noqa: B018
+
+    def start_polling(self) -> None:
+        # The server runs: it was spawned, or has been found by a Hub that starts.
+        super().start_polling()
+        self._stop_renewing()
+        try:
+            specs = [spec for spec in self._parse_tokens(self.tokens) if spec.file]
+            if specs and self._renewal is not None:
+                self._token_server = _RunningServer(self, specs)
+                self._renewal.watch(self.user, self._token_server)
+        except Exception as error:
+            self.log.error("The tokens of %s will not be renewed: %s", self._log_name, describe(error))
+
+    def stop_polling(self) -> None:
+        super().stop_polling()
+        self._stop_renewing()
+
     async def run_post_stop_hook(self) -> Any:
         # Runs after a stop and after a failed spawn, where stop() is not always called.
         try:
@@ -212,7 +146,7 @@ class TokenSpawnerMixin(_Base):
             await self._withdraw()
 
     async def prepare_tokens(self) -> None:
-        """Select the tokens and deliver the files; :meth:`get_env` then has the variables.
+        """Renew and select the tokens, and deliver the files; :meth:`get_env` then has the variables.
 
         Raises what :func:`~spawner_tokens.refusal.make_refusal` makes if a token is not as asked and its policy is
         ``refuse``.
@@ -225,6 +159,8 @@ class TokenSpawnerMixin(_Base):
             raise make_refusal(self, [Problem(error.name, Reason.MISCONFIGURED)]) from None
         if not specs:
             return
+        if self._renewal is not None:
+            await self._renewal.ensure(self.user, partial(self._find_short, specs), self.token_renew_timeout)
         tokens = await self._select(specs)
         self._hold_to_policy(tokens)
         delivered = await self._deliver(tokens)
@@ -237,10 +173,47 @@ class TokenSpawnerMixin(_Base):
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self._delivers_files())
 
+    @property
+    def _renewal(self) -> Renewal | None:
+        if not self.token_renew:
+            return None
+        return Renewal.of(
+            self.authenticator,
+            self.user.db,
+            min_lifetime=self.token_min_lifetime,
+            timeout=self.token_renew_timeout,
+            log=self.log,
+        )
+
+    def _stop_renewing(self) -> None:
+        server, self._token_server = self._token_server, None
+        if server is not None and self._renewal is not None:
+            self._renewal.unwatch(self.user, server)
+
+    def _find_short(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any]) -> dict[Key, float]:
+        """When each token will be too short-lived to be handed over."""
+        return {key: token.lifetime.short_at(self._asked(token)) for key, token in self._find(specs, auth_state)}
+
+    def _find_stale(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any], spread: float) -> dict[Key, float]:
+        """When each token should be renewed for the server that runs."""
+        found = self._find(specs, auth_state)
+        return {key: token.lifetime.stale_at(self._asked(token), self.delivery_delay, spread) for key, token in found}
+
+    def _find(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any]) -> list[tuple[Key, Token]]:
+        picked = (pick(spec, auth_state) for spec in specs)
+        return [((token.spec.name, hash(token.value)), token) for token in picked if token.value is not None]
+
+    def _asked(self, token: Token) -> float:
+        return self.token_min_lifetime if token.spec.min_lifetime is None else token.spec.min_lifetime
+
     async def _select(self, specs: Sequence[TokenSpec]) -> list[Token]:
         auth_state, problem = await self._read_auth_state()
         if auth_state is None:
             return [Token(spec, reason=problem) for spec in specs]
+        self._token_shown = _digest(auth_state), False
+        return await self._select_from(auth_state, specs)
+
+    async def _select_from(self, auth_state: dict[str, Any], specs: Sequence[TokenSpec]) -> list[Token]:
         scope = getattr(self.authenticator, "scope", None)
         requested = scope if isinstance(scope, (list, tuple, set)) else None
         tokens = [pick(spec, auth_state, requested) for spec in specs]
@@ -267,9 +240,8 @@ class TokenSpawnerMixin(_Base):
         found = {token.spec.name: token.value for token in tokens if token.value is not None}
         try:
             values = await maybe_future(self.token_hook(self, copy.deepcopy(auth_state), found))
-        except Exception as error:  # its text may hold a value
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            failure = f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"
+        except Exception as error:
+            failure = describe(error)
         else:
             if isinstance(values, Mapping):
                 for name in sorted(values.keys() - {token.spec.name for token in tokens}, key=str):
@@ -282,25 +254,30 @@ class TokenSpawnerMixin(_Base):
         return token.spec.missing or self.token_missing
 
     def _hold_to_policy(self, tokens: Sequence[Token]) -> None:
-        refused = []
-        for token in tokens:
-            policy = self._policy(token)
-            if token.reason is None or policy == "skip":
-                continue
-            level = logging.ERROR if policy == "refuse" else logging.WARNING
-            words = explain(token.reason, token.detail)
-            self.log.log(level, "%s: token %s: %s", self._log_name, token.spec.name, words)
-            if policy == "refuse":
-                refused.append(Problem(token.spec.name, token.reason, token.detail))
+        self._log_problems(tokens)
+        refused = [
+            Problem(token.spec.name, token.reason, token.detail)
+            for token in tokens
+            if token.reason is not None and self._policy(token) == "refuse"
+        ]
         if refused:
             raise make_refusal(self, refused)
+
+    def _log_problems(self, tokens: Iterable[Token]) -> None:
+        for token in tokens:
+            policy = self._policy(token)
+            if token.reason is not None and policy != "skip":
+                level = logging.ERROR if policy == "refuse" else logging.WARNING
+                words = explain(token.reason, token.detail)
+                self.log.log(level, "%s: token %s: %s", self._log_name, token.spec.name, words)
 
     async def _deliver(self, tokens: Sequence[Token]) -> bool:
         files = make_files(tokens)
         if not files:
             return False
         try:
-            await self.deliver_files(files)
+            async with self._token_lock:
+                await self._deliver_changed(files)
         except OSError as error:
             self.log.error("Could not deliver the token files of %s: %s", self._log_name, error)
             await self._withdraw()
@@ -314,8 +291,56 @@ class TokenSpawnerMixin(_Base):
             return False
         return True
 
+    async def _show(self, server: _RunningServer, auth_state: dict[str, Any], login_ended: bool) -> None:
+        shown = _digest(auth_state), login_ended
+        if shown == self._token_shown:
+            return
+        tokens = await self._select_from(auth_state, server.specs)
+        files = make_files(tokens, login_ended)
+        async with self._token_lock:
+            if self._token_server is not server:
+                return
+            if await self._deliver_changed(files):
+                self._log_problems(tokens)
+            self._token_shown = shown
+
+    async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> bool:
+        digests = {name: _digest(contents) for name, contents in files.items()}
+        if digests == self._token_digests:
+            return False
+        self._token_digests = {}
+        await self.deliver_files(files)
+        self._token_digests = digests
+        return True
+
     async def _withdraw(self) -> None:
-        try:
-            await self.withdraw_files()
-        except Exception:
-            self.log.exception("Could not remove the token files of %s", self._log_name)
+        async with self._token_lock:
+            self._token_shown, self._token_digests = None, {}
+            try:
+                await self.withdraw_files()
+            except Exception:
+                self.log.exception("Could not remove the token files of %s", self._log_name)
+
+    @cached_property
+    def _token_lock(self) -> asyncio.Lock:
+        """A delivery and a withdrawal never overlap."""
+        return asyncio.Lock()
+
+
+def _digest(value: Any) -> bytes:
+    contents = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(contents).digest()
+
+
+@dataclass(frozen=True, eq=False)
+class _RunningServer:
+    """A server as :class:`~spawner_tokens.renewal.Renewal` sees it, from when it runs until it stops."""
+
+    spawner: TokenSpawnerMixin
+    specs: Sequence[TokenSpec]
+
+    def find_stale(self, auth_state: dict[str, Any], spread: float) -> Mapping[Key, float]:
+        return self.spawner._find_stale(self.specs, auth_state, spread)
+
+    async def show(self, auth_state: dict[str, Any], login_ended: bool) -> None:
+        await self.spawner._show(self, auth_state, login_ended)

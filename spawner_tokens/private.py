@@ -76,13 +76,20 @@ def find_own_directory(parent: str) -> str:
     return path
 
 
-def write_files(parent: int, name: str, files: Mapping[str, bytes], owner: tuple[int, int]) -> None:
-    """Write files (name → contents) into a directory of its owner: each is whole at any time, and the owner's alone."""
+def write_files(parent: int, name: str, files: Mapping[str, bytes | None], owner: tuple[int, int]) -> None:
+    """Write files into a directory of its owner: each is whole at any time, and the owner's alone.
+
+    ``files``: name → contents, or ``None`` for a file that has to go.
+    """
     _make(name, parent)
     directory = os.open(name, _DIRECTORY, dir_fd=parent)
     try:
         for file, contents in files.items():
-            _write(directory, file, contents, owner)
+            if contents is None:
+                with suppress(FileNotFoundError):
+                    os.unlink(file, dir_fd=directory)
+            else:
+                _write(directory, file, contents, owner)
         os.fchmod(directory, 0o700)
         os.fchown(directory, *owner)
     finally:

@@ -59,6 +59,7 @@ _WORDS = {
     Reason.ABSENT: _Words("your login did not give it", "not in auth_state"),
     Reason.EXPIRED: _Words("it has expired", "expired"),
     Reason.SHORT_LIVED: _Words("it is about to expire", "too short-lived"),
+    Reason.LOGIN_ENDED: _Words("your login has ended", "the provider does not renew this login any more"),
     Reason.SCOPE_MISSING: _Words("your login did not grant all that it needs", "a scope is missing"),
     Reason.SCOPE_FORBIDDEN: _Words(
         "your login granted more than is allowed here", "a forbidden scope was granted", admins_turn=True

@@ -28,6 +28,7 @@ class Reason(str, Enum):
     ABSENT = "absent"
     EXPIRED = "expired"
     SHORT_LIVED = "short_lived"
+    LOGIN_ENDED = "login_ended"
     SCOPE_MISSING = "scope_missing"
     SCOPE_FORBIDDEN = "scope_forbidden"
     UNUSABLE = "unusable"
@@ -87,7 +88,7 @@ def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Itera
         token,
         value=value,
         companions=dict(_companions(spec, auth_state)),
-        lifetime=find_lifetime(value, _token_response(value, auth_state)),
+        lifetime=find_lifetime(value, find_token_response(value, auth_state)),
         scopes=_granted(value, auth_state, requested_scopes),
     )
 
@@ -144,8 +145,7 @@ def judge(token: Token, now: float, min_lifetime: float) -> Token:
         granted = "the provider named none" if scopes is None else f"granted: {_listed(scopes)}"
         detail = f"required: {', '.join(required)}; {granted}"
         return replace(token, reason=Reason.SCOPE_MISSING, detail=detail)
-    asked = min_lifetime if spec.min_lifetime is None else spec.min_lifetime
-    asked = min(asked, token.lifetime.total / 2)
+    asked = token.lifetime.asked(min_lifetime if spec.min_lifetime is None else spec.min_lifetime)
     if left < asked:
         detail = f"{left:.0f} seconds left, {asked:.0f} asked for"
         return replace(token, reason=Reason.SHORT_LIVED, detail=detail)
@@ -195,14 +195,15 @@ def _nodes(root: Any) -> Iterator[Any]:
             nodes.extend(node)
 
 
-def _dicts(auth_state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    return (node for node in _nodes(auth_state) if isinstance(node, Mapping))
+def find_dicts(auth_state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """All dicts in auth_state, itself included."""
+    return (node for node in _nodes(auth_state) if isinstance(node, dict))
 
 
-def _token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
+def find_token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the provider said with this access token: all that stands beside it."""
     said: dict[str, Any] = {}
-    for node in _dicts(auth_state):
+    for node in find_dicts(auth_state):
         if node.get("access_token") == value:
             said.update(node)
     return said
@@ -225,7 +226,7 @@ def _listed(names: Iterable[Any]) -> str:
 
 def _refresh_tokens(auth_state: Mapping[str, Any]) -> Iterator[str]:
     """All texts under keys that are named after the refresh token, wherever they are."""
-    for node in _dicts(auth_state):
+    for node in find_dicts(auth_state):
         for key, value in node.items():
             if names_refresh_token(str(key)):
                 yield from (text for text in _nodes(value) if isinstance(text, str) and text)
@@ -267,7 +268,7 @@ def _granted(value: str, auth_state: Mapping[str, Any], requested: Iterable[str]
     """
     login = [node for node in (auth_state.get("token_response"), auth_state) if isinstance(node, Mapping)]
     is_the_logins = any(value in (node.get("access_token"), node.get("id_token")) for node in login)
-    others = (node for node in _dicts(auth_state) if node is not auth_state and value in node.values())
+    others = (node for node in find_dicts(auth_state) if node is not auth_state and value in node.values())
     for node in [*(login if is_the_logins else others), jwt_claims(value)]:
         for name in ("scope", "scopes", "scp"):  # RFC 6749; Bitbucket; Azure's JWTs
             if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named

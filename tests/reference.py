@@ -6,9 +6,9 @@ from textwrap import dedent, indent
 
 from traitlets import Dict
 
-from spawner_tokens import TokenSpawnerMixin
 from spawner_tokens.presets import PROVIDERS
 from spawner_tokens.spec import parse_tokens
+from spawner_tokens.traits import TokenTraits
 
 README = Path(__file__).parent.parent / "README.rst"
 
@@ -16,7 +16,7 @@ README = Path(__file__).parent.parent / "README.rst"
 def make_reference():
     """The traits, with their defaults and their help."""
     parts = []
-    for name, trait in sorted(TokenSpawnerMixin.class_own_traits(config=True).items()):
+    for name, trait in sorted(TokenTraits.class_own_traits(config=True).items()):
         default = trait.default() if isinstance(trait, Dict) else trait.default_value
         parts.append(f"``{name}``: {trait.info()}, default ``{default!r}``\n")
         text = re.sub(r"\.\. versionadded:: (.*)", r"*New in version \1.*", dedent(trait.help).strip())

@@ -264,7 +264,7 @@ def test_the_template_is_filled_by_the_token_alone():
 def test_a_withheld_token_leaves_nothing_but_its_status():
     token = select({"env": "T", "settings": {"S": "x"}}, {})
     assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d"}
-    assert list(make_files([token])) == ["t.json"]
+    assert make_files([token]) == {"t": None, "t.json": make_status(token)}
     assert json.loads(make_status(token))["status"] == "absent"
 
 

@@ -1,0 +1,279 @@
+"""A flight: all that happens for one user at the provider, once for everybody who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from jupyterhub.auth import Authenticator
+from jupyterhub.utils import maybe_future
+from sqlalchemy.exc import SQLAlchemyError
+
+from .discretion import describe
+from .grant import GrantFailed, Kind, Provider, is_transient, note
+from .journal import TOKEN_FIELDS, AuthState, Journal
+from .lifetime import find_lifetime
+
+_flight: ContextVar[Flight | None] = ContextVar("flight", default=None)
+
+# Seconds to the next try when the Hub's database cannot store an answer: doubled each time.
+_FIRST_RETRY, _LAST_RETRY = 0.1, 30.0
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What every flight needs. ``refresh_user`` is the authenticator's own."""
+
+    authenticator: Any
+    refresh_user: Callable[..., Any]
+    provider: Provider | None
+    journal: Journal
+    clock: Callable[[], float]
+    log: logging.Logger
+
+    @classmethod
+    def of(cls, authenticator: Any, journal: Journal, clock: Callable[[], float], log: logging.Logger) -> Crew:
+        """The crew for an authenticator, whose own grants are made by the flight from now on, if they are in one."""
+        refresh_user = authenticator.refresh_user
+        if not Provider.serves(authenticator):
+            return cls(authenticator, refresh_user, None, journal, clock, log)
+        provider, get_token_info = Provider(authenticator), authenticator.get_token_info
+
+        async def grant_or_get(handler: Any, params: Any) -> Any:
+            flight = _flight.get()
+            is_refresh = isinstance(params, Mapping) and params.get("grant_type") == "refresh_token"
+            if flight is None or not is_refresh or not flight.covers(params.get("refresh_token")):
+                return await get_token_info(handler, params)
+            return await flight.grant()
+
+        authenticator.get_token_info = grant_or_get
+        return cls(authenticator, refresh_user, provider, journal, clock, log)
+
+    @property
+    def asks_authenticator(self) -> bool:
+        """Whether it is first of all the authenticator that renews: it, or an admin's hook, has a way of its own."""
+        own = type(self.authenticator).refresh_user
+        stock = own is Authenticator.refresh_user or own.__module__ == "oauthenticator.oauth2"
+        return not stock or getattr(self.authenticator, "refresh_user_hook", None) is not None
+
+
+class Flight:
+    """Renews the user's tokens if it was made to, and asks the authenticator about the user if somebody wants to know.
+
+    It lands by itself, whoever stops waiting, and never raises; then there is
+
+    - ``renewed``: whether a renewal went well, even if it changed nothing,
+    - ``failure``: why it did not,
+    - ``verdict`` or ``error``: what the authenticator's ``refresh_user`` returned or raised,
+    - ``seen``: the auth_state that this was about.
+    """
+
+    def __init__(self, crew: Crew, user: Any, *, renews: bool, held: GrantFailed | None = None) -> None:
+        self._crew = crew
+        self._user = user
+        self._renews = renews
+        self._held = held  # a failure that is too recent for asking again
+        self._spent: str | None = None
+        self._wanted: tuple[Any, Mapping[str, Any]] | None = None
+        self._checked = False
+        self._granted = False
+        self.seen: AuthState | None = None
+        self.renewed = False
+        self.failure: GrantFailed | None = None
+        self.verdict: Any = True
+        self.error: Exception | None = None
+        self.departed_at = asyncio.get_running_loop().time()
+        self.task = asyncio.create_task(self._fly())
+
+    def __repr__(self) -> str:
+        return f"<Flight of {self._user.name}>"
+
+    @staticmethod
+    def aboard() -> Flight | None:
+        """The flight in which the calling code runs."""
+        return _flight.get()
+
+    def want_check(self, handler: Any, arguments: Mapping[str, Any]) -> None:
+        """Have the authenticator asked about the user, too. Possible until the flight has landed."""
+        self._wanted = self._wanted or (handler, arguments)
+
+    async def wait(self, deadline: float) -> bool:
+        """Whether it has landed by a time of the event loop's clock."""
+        seconds = deadline - asyncio.get_running_loop().time()
+        await asyncio.wait({self.task}, timeout=max(0.0, seconds))
+        return self.task.done()
+
+    def covers(self, refresh_token: Any) -> bool:
+        """Whether a grant with this refresh token is this flight's."""
+        return refresh_token in (self._read().get("refresh_token"), self._spent)
+
+    async def grant(self) -> dict[str, Any]:
+        """Renew by the refresh token: one request per flight. Returns the stored answer, raises :exc:`GrantFailed`."""
+        if not self._granted and self.failure is None:
+            try:
+                if self._held is not None:
+                    raise self._held
+                await self._request_grant()
+            except GrantFailed as failure:
+                self.failure = failure
+            else:
+                self._granted = self.renewed = True
+        if self.failure is not None:
+            raise self.failure
+        return copy.deepcopy((self.seen or {})["token_response"])
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    async def _fly(self) -> None:
+        _flight.set(self)
+        try:
+            if self._renews:
+                await self._renew()
+            if self._wanted is not None and not self._checked:
+                await self._check()
+        except Exception as error:
+            self.failure = self.failure or GrantFailed(Kind.MISCONFIGURED, describe(error))
+
+    def _read(self) -> AuthState:
+        self.seen = self._crew.journal.read(self._user.orm_user)
+        return self.seen or {}
+
+    async def _renew(self) -> None:
+        before = self._read()
+        if self._crew.asks_authenticator:
+            await self._check()
+            if self.failure is not None or _tokens(self._read()) != _tokens(before):
+                return
+        if self._crew.provider is None or not before.get("refresh_token"):
+            self.renewed = True  # all that can be done
+            return
+        try:
+            await self.grant()
+        except GrantFailed:
+            return
+        await self._derive()
+
+    async def _request_grant(self) -> None:
+        refresh_token = self._read().get("refresh_token")
+        if self._crew.provider is None or not refresh_token:
+            raise GrantFailed(Kind.REJECTED, "there is no refresh token")
+        self._spent = refresh_token
+        asked_at = self._crew.clock()
+        answer = await self._crew.provider.grant(refresh_token)
+        seconds = _FIRST_RETRY
+        while True:
+            try:
+                self.seen = self._crew.journal.record(self._user.orm_user, refresh_token, answer, asked_at)
+                break
+            except SQLAlchemyError as error:
+                self._crew.log.error("Could not store the renewed tokens of %s: %s", self._user.name, describe(error))
+                await asyncio.sleep(seconds)
+                seconds = min(2 * seconds, _LAST_RETRY)
+        if not (self.seen or {}).get("token_response"):
+            raise GrantFailed(Kind.TRANSIENT, "the auth_state has gone meanwhile")
+
+    async def _derive(self) -> None:
+        """Let the authenticator and its hooks make of the new tokens what they store beside them."""
+        crew, stored = self._crew, self.seen or {}
+        authenticator = crew.authenticator
+        try:
+            user_info = stored.get(authenticator.user_auth_state_key)
+            response = copy.deepcopy(stored["token_response"])
+            derived = await maybe_future(authenticator.build_auth_state_dict(response, user_info))
+            if (hook := getattr(authenticator, "modify_auth_state_hook", None)) is not None:
+                derived = await maybe_future(hook(authenticator, derived))
+            derived = stored | {name: value for name, value in derived.items() if value is not None}
+            derived = await self._reconcile({"name": self._user.name, "auth_state": derived | _tokens(stored)})
+        except Exception as error:
+            crew.log.error("Could not derive all of the auth_state of %s: %s", self._user.name, describe(error))
+        else:
+            crew.journal.replace(self._user.orm_user, stored, derived)
+
+    async def _reconcile(self, model: Mapping[str, Any]) -> AuthState:
+        """The auth_state of a model, as the admin's ``reconcile_auth_state_hook`` wants it stored (JupyterHub 6.1)."""
+        auth_state: AuthState = model["auth_state"]
+        hook = getattr(self._crew.authenticator, "reconcile_auth_state_hook", None)
+        if hook is None:
+            return auth_state
+        reconciled = await maybe_future(hook(self._crew.authenticator, dict(model), copy.deepcopy(self.seen)))
+        return (reconciled if isinstance(reconciled, dict) else {}) | _tokens(auth_state)
+
+    async def _check(self) -> None:
+        """Ask the authenticator, as the Hub would, and store what it found out."""
+        self._checked = True
+        if self.failure is not None and self.failure.kind is not Kind.REJECTED:
+            return  # the provider is in no state to be asked
+        self._read()
+        handler, arguments = self._wanted or (None, {})
+        with note() as notes:
+            try:
+                found = self._foresee()
+                if found is None:
+                    found = await self._crew.refresh_user(self._user, handler, **arguments)
+            except Exception as error:
+                if is_transient(error):
+                    self._keep(error)
+                else:
+                    self.error = error
+                    self._fail(Kind.MISCONFIGURED, describe(error))
+                return
+        if isinstance(found, dict):
+            self.verdict = await self._adopt(found)
+        elif found:
+            self.verdict = found
+        elif notes.error is not None and is_transient(notes.error):
+            self._keep(notes.error)
+        elif self.failure is None or self.failure.kind is Kind.REJECTED:
+            self.verdict = found
+            if not self._granted:
+                self.failure = self.failure or GrantFailed(Kind.REJECTED, "the authenticator says so")
+
+    def _foresee(self) -> bool | None:
+        """What can be said without asking, where OAuthenticator's ``refresh_user`` would fail."""
+        seen, authenticator = self.seen, self._crew.authenticator
+        if self._crew.provider is None or self._crew.asks_authenticator or seen is None:
+            return None
+        if not seen.get("token_response"):
+            return True  # MediaWiki's OAuth 1: nothing to ask with
+        if getattr(authenticator, "userdata_from_id_token", False):
+            expires_at = find_lifetime(str(seen["token_response"].get("id_token")), {}).expires_at
+            if expires_at is not None and expires_at <= self._crew.clock():
+                return bool(seen.get("refresh_token")) and self.failure is None
+        return None
+
+    def _keep(self, error: Exception) -> None:
+        """The user stays logged in: nobody could say anything else."""
+        self._crew.log.warning("Could not check the login of %s, which stays: %s", self._user.name, describe(error))
+        self._fail(Kind.TRANSIENT, type(error).__name__)
+
+    def _fail(self, kind: Kind, words: str) -> None:
+        if self._renews and not self._granted:
+            self.failure = self.failure or GrantFailed(kind, words)
+
+    async def _adopt(self, model: dict[str, Any]) -> Any:
+        """Store the auth_state that the authenticator returned. What is left is for the Hub, which must not save it
+        later, when there may be a newer one."""
+        auth_state = model.get("auth_state")
+        if not isinstance(auth_state, dict):
+            return model
+        journal, user = self._crew.journal, self._user.orm_user
+        if getattr(self._crew.authenticator, "reconcile_auth_state_hook", None) is None:
+            journal.replace(user, self.seen, auth_state)
+        else:  # it may fail or take its time: first what could be lost
+            stored = (self.seen or {}) | auth_state
+            journal.replace(user, self.seen, stored)
+            try:
+                journal.replace(user, stored, await self._reconcile(model))
+            except Exception as error:
+                self._crew.log.error("Could not reconcile the auth_state of %s: %s", user.name, describe(error))
+        rest = {name: value for name, value in model.items() if name != "auth_state"}
+        return rest if any(value is not None for name, value in rest.items() if name != "name") else True
+
+
+def _tokens(auth_state: AuthState) -> AuthState:
+    return {name: auth_state[name] for name in TOKEN_FIELDS if name in auth_state}

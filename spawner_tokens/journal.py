@@ -1,0 +1,162 @@
+"""The journal: each user's auth_state in the Hub's database. Nothing awaits here, so nothing comes in between."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cryptography.fernet import InvalidToken
+from jupyterhub import orm
+from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
+from sqlalchemy import event, inspect
+from sqlalchemy.exc import SQLAlchemyError
+
+from .lifetime import find_lifetime
+from .selection import find_dicts
+
+TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
+_TIMES = ("created_at", "expires_at", "expires_in")
+# Answers to remember as spent, per user: a save that was decided before a renewal comes soon after it.
+_SPENT = 16
+_WATCHER = "spawner_tokens.journal"
+
+AuthState = dict[str, Any]
+
+
+class Journal:
+    """Reads and writes auth_state in one piece, and sees who else writes it.
+
+    ``on_save`` is called with the :class:`jupyterhub.orm.User` before the value that somebody else saves, or that we
+    do, is visible.
+    """
+
+    def __init__(self, session: Any, clock: Callable[[], float], log: Any, on_save: Callable[[orm.User], None]) -> None:
+        self._clock = clock
+        self._log = log
+        self._on_save = on_save
+        self._spent: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=_SPENT))
+        self._writing = False
+        session.info[_WATCHER] = self._see
+        if not event.contains(orm.User.encrypted_auth_state, "set", _dispatch):
+            event.listen(orm.User.encrypted_auth_state, "set", _dispatch, retval=True)
+
+    def read(self, user: orm.User) -> AuthState | None:
+        """``None`` if there is no auth_state, or none that can be decrypted."""
+        encrypted = user.encrypted_auth_state
+        return None if encrypted is None else _decrypt(encrypted)
+
+    def record(
+        self, user: orm.User, refresh_token: str, answer: Mapping[str, Any], asked_at: float
+    ) -> AuthState | None:
+        """Store what the provider answered for a refresh token, unless a login has come in between.
+
+        Returns the auth_state that is now stored. Raises :exc:`sqlalchemy.exc.SQLAlchemyError`, with nothing stored.
+        """
+        stored = self.read(user)
+        if stored is None or stored.get("refresh_token") != refresh_token:
+            return stored
+        renewed = merge(stored, answer, asked_at)
+        self._write(user, renewed)
+        self._spent[user.id].extend(_marks(stored) - _marks(renewed))
+        return renewed
+
+    def replace(self, user: orm.User, seen: AuthState | None, auth_state: AuthState) -> None:
+        """Store an auth_state that was made from the one seen; nothing, if there are other tokens by now."""
+        stored = self.read(user)
+        if auth_state != stored and (_marks(stored) == _marks(seen) if _marks(seen) else stored == seen):
+            self._write(user, auth_state)
+
+    def _write(self, user: orm.User, auth_state: AuthState) -> None:
+        session = inspect(user).session
+        self._writing = True
+        try:
+            user.encrypted_auth_state = CryptKeeper.instance()._encrypt(auth_state)
+        finally:
+            self._writing = False
+        try:
+            session.commit()
+        except SQLAlchemyError:
+            session.rollback()
+            raise
+
+    def _see(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
+        try:
+            if encrypted is not None and not self._writing:
+                encrypted = self._mend(user, encrypted)
+            self._on_save(user)
+        except Exception as error:  # whatever it is, it must not stop somebody else's save
+            self._log.error("Could not look at the auth_state of %s: %s", user.name, type(error).__name__)
+        return encrypted
+
+    def _mend(self, user: orm.User, encrypted: bytes) -> bytes:
+        """What somebody else saves, with its age, and without tokens that a renewal has replaced."""
+        incoming = _decrypt(encrypted)
+        if incoming is None:
+            return encrypted
+        stored = self.read(user) or {}
+        mended = copy.deepcopy(incoming)
+        spent = self._spent.get(user.id) or ()
+        if not _marks(incoming).isdisjoint(spent):
+            mended.update({field: stored[field] for field in TOKEN_FIELDS if field in stored})
+        stamp(mended, stored, self._clock())
+        return encrypted if mended == incoming else CryptKeeper.instance()._encrypt(mended)
+
+
+def _dispatch(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any) -> bytes | None:
+    """SQLAlchemy's ``set`` event, which sees every save by anyone in this process."""
+    session = inspect(user).session
+    see = session.info.get(_WATCHER) if session is not None else None
+    return see(user, encrypted) if see and encrypted != old else encrypted
+
+
+def _marks(auth_state: AuthState | None) -> set[int]:
+    values = ((auth_state or {}).get(field) for field in ("access_token", "refresh_token"))
+    return {hash(value) for value in values if isinstance(value, str)}
+
+
+def _decrypt(encrypted: bytes) -> AuthState | None:
+    keeper = CryptKeeper.instance()
+    try:
+        keeper.check_available()
+        auth_state = keeper._decrypt(encrypted)
+    except (EncryptionUnavailable, InvalidToken, ValueError):
+        return None
+    return auth_state if isinstance(auth_state, dict) else None
+
+
+def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> AuthState:
+    """auth_state with the answer to a refresh grant (RFC 6749, section 6), in the places where OAuthenticator has it.
+
+    What the answer leaves out stays as it was: the refresh_token, by the RFC, as the scope; the token_type and
+    the id_token, since providers do so. ``created_at`` is the time when we asked, if the answer has none.
+    """
+    before = auth_state.get("token_response")
+    kept = {key: value for key, value in before.items() if key not in _TIMES} if isinstance(before, Mapping) else {}
+    kept["refresh_token"] = auth_state["refresh_token"]
+    response = kept | {key: value for key, value in answer.items() if value or key not in kept}
+    if find_lifetime(response["access_token"], response).issued_at is None:
+        response["created_at"] = int(asked_at)
+    renewed = auth_state | {"access_token": response["access_token"], "refresh_token": response["refresh_token"]}
+    if response.get("id_token"):
+        renewed["id_token"] = response["id_token"]
+    if answer.get("scope"):
+        scope = response["scope"]
+        renewed["scope"] = scope.split(" ") if isinstance(scope, str) else scope
+    return renewed | {"token_response": response}
+
+
+def stamp(auth_state: AuthState, stored: AuthState, now: float) -> None:
+    """Add ``created_at``, as Doorkeeper has it, to answers of unknown age: now, if their token was not yet stored."""
+    known: dict[str, Any] = {}
+    for node in find_dicts(stored):
+        if isinstance(token := node.get("access_token"), str):
+            known[token] = known.get(token) or node.get("created_at")
+    for node in find_dicts(auth_state):
+        token = node.get("access_token")
+        if not isinstance(token, str) or (node is auth_state and "expires_in" not in node):
+            continue
+        created_at = known.get(token, int(now))
+        if created_at is not None and not find_lifetime(token, node).is_known:
+            node["created_at"] = created_at
