@@ -46,6 +46,8 @@ class TokenSpawnerMixin(TokenTraits):
     # Digests of what the server has been shown: of the auth_state, and of its files by name.
     _token_shown: tuple[bytes, bool] | None = None
     _token_digests: Mapping[str, bytes] = {}
+    # What the running server was started with, as far as it is plain data: overrides are not made again.
+    _token_specs: Mapping[str, Any] = {}
     # The server while it runs and sees renewals.
     _token_server: _RunningServer | None = None
 
@@ -121,13 +123,24 @@ class TokenSpawnerMixin(TokenTraits):
         super().load_state(state)
         # Called for each new Spawner: from the first one on, the Hub's own refreshes are ours.
         self._renewal  # noqa: B018
+        self._token_specs = state.get("token_specs", {})
+
+    def get_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state()
+        if self._token_specs:
+            state["token_specs"] = self._token_specs
+        return state
+
+    def clear_state(self) -> None:
+        super().clear_state()
+        self._token_specs = {}
 
     def start_polling(self) -> None:
         # The server runs: it was spawned, or has been found by a Hub that starts.
         super().start_polling()
         self._stop_renewing()
         try:
-            specs = [spec for spec in self._parse_tokens(self.tokens) if spec.file]
+            specs = [spec for spec in self._parse_tokens({**self.tokens, **self._token_specs}) if spec.file]
             if specs and self._renewal is not None:
                 self._token_server = _RunningServer(self, specs)
                 self._renewal.watch(self.user, self._token_server)
@@ -159,6 +172,7 @@ class TokenSpawnerMixin(TokenTraits):
             raise make_refusal(self, [Problem(error.name, Reason.MISCONFIGURED)]) from None
         if not specs:
             return
+        self._token_specs = {name: spec for name, spec in self.tokens.items() if _is_plain(spec)}
         if self._renewal is not None:
             await self._renewal.ensure(self.user, partial(self._find_short, specs), self.token_renew_timeout)
         tokens = await self._select(specs)
@@ -325,6 +339,14 @@ class TokenSpawnerMixin(TokenTraits):
     def _token_lock(self) -> asyncio.Lock:
         """A delivery and a withdrawal never overlap."""
         return asyncio.Lock()
+
+
+def _is_plain(spec: Any) -> bool:
+    try:
+        json.dumps(spec)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _digest(value: Any) -> bytes:

@@ -23,7 +23,7 @@ from .lifetime import find_lifetime
 from .selection import find_token_response
 
 # Scheduled renewals at a time, and deliveries to running servers at a time.
-_AT_ONCE = 10
+_AT_ONCE = 5
 # Seconds to the next try after a failure: doubled each time, and scattered.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 _LONGEST_TIMER = 86400.0

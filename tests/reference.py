@@ -6,6 +6,7 @@ from textwrap import dedent, indent
 
 from traitlets import Dict
 
+from spawner_tokens.lifetime import Lifetime
 from spawner_tokens.presets import PROVIDERS
 from spawner_tokens.spec import parse_tokens
 from spawner_tokens.traits import TokenTraits
@@ -33,7 +34,21 @@ def make_preset_table():
         url = "needed" if "url" in given else fields.get("url") or "–"
         companions = ", ".join(f"``{variable}``" for variable in [*spec.variables, *spec.settings])
         rows.append((f"``{preset}``", url, ", ".join(f"``{variable}``" for variable in spec.env), companions))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return make_table(rows)
+
+
+def make_freshness_table():
+    """When a running server's token is renewed, of the lives that providers give."""
+    rows = [
+        (name, " to ".join(f"{lifetime.stale_at(300, 0, spread) / 60:g}" for spread in (0, 1)))
+        for name, seconds in (("5 minutes", 300), ("1 hour", 3600), ("2 hours", 7200), ("8 hours", 28800))
+        for lifetime in [Lifetime(0, seconds, seconds)]
+    ]
+    return make_table([("a token that lives", "is renewed after minutes"), *rows])
+
+
+def make_table(rows):
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rule = "  ".join("=" * width for width in widths)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([rule, lines[0], rule, *lines[1:], rule, ""])
@@ -41,7 +56,8 @@ def make_preset_table():
 
 def generated(text):
     """The README with its generated parts as they should be."""
-    for mark, part in (("reference", make_reference()), ("presets", make_preset_table())):
+    parts = {"reference": make_reference(), "presets": make_preset_table(), "freshness": make_freshness_table()}
+    for mark, part in parts.items():
         before, rest = text.split(f".. {mark}-begin\n")
         _, after = rest.split(f".. {mark}-end\n")
         text = f"{before}.. {mark}-begin\n\n{part}\n.. {mark}-end\n{after}"
