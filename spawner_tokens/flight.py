@@ -8,21 +8,26 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
+from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from .discretion import describe
-from .grant import GrantFailed, Kind, Provider, is_transient, note
-from .journal import TOKEN_FIELDS, AuthState, Journal
+from .grant import Failure, GrantFailed, Kind, Notes, Provider, is_transient, note
+from .journal import TOKEN_FIELDS, AuthState, Journal, mark
 from .lifetime import find_lifetime
 
 _flight: ContextVar[Flight | None] = ContextVar("flight", default=None)
 
+T = TypeVar("T")
+
 # Seconds to the next try when the Hub's database cannot store an answer: doubled each time.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 30.0
+# Seconds that the authenticator and the admin's hooks may take for their part.
+_LONGEST = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Crew:
         provider, get_token_info = Provider(authenticator), authenticator.get_token_info
 
         async def grant_or_get(handler: Any, params: Any) -> Any:
-            flight = _flight.get()
+            flight = Flight.aboard()
             is_refresh = isinstance(params, Mapping) and params.get("grant_type") == "refresh_token"
             if flight is None or not is_refresh or not flight.covers(params.get("refresh_token")):
                 return await get_token_info(handler, params)
@@ -70,21 +75,22 @@ class Flight:
     - ``renewed``: whether a renewal went well, even if it changed nothing,
     - ``failure``: why it did not,
     - ``verdict`` or ``error``: what the authenticator's ``refresh_user`` returned or raised,
-    - ``seen``: the auth_state that this was about.
+    - ``mark``: of which auth_state (:func:`.journal.mark`).
     """
 
-    def __init__(self, crew: Crew, user: Any, *, renews: bool, held: GrantFailed | None = None) -> None:
+    def __init__(self, crew: Crew, user: Any, *, renews: bool, held: Failure | None = None) -> None:
         self._crew = crew
         self._user = user
         self._renews = renews
-        self._held = held  # a failure that is too recent for asking again
+        self._held = held  # a failure that stands: there is no use in asking again now
         self._spent: str | None = None
+        self._grant: asyncio.Task[None] | None = None
         self._wanted: tuple[Any, Mapping[str, Any]] | None = None
         self._checked = False
-        self._granted = False
-        self.seen: AuthState | None = None
+        self._seen: AuthState | None = None
+        self.mark = 0
         self.renewed = False
-        self.failure: GrantFailed | None = None
+        self.failure: Failure | None = None
         self.verdict: Any = True
         self.error: Exception | None = None
         self.departed_at = asyncio.get_running_loop().time()
@@ -96,7 +102,12 @@ class Flight:
     @staticmethod
     def aboard() -> Flight | None:
         """The flight in which the calling code runs."""
-        return _flight.get()
+        flight = _flight.get()
+        return None if flight is None or flight.task.done() else flight
+
+    @property
+    def wants_check(self) -> bool:
+        return self._wanted is not None
 
     def want_check(self, handler: Any, arguments: Mapping[str, Any]) -> None:
         """Have the authenticator asked about the user, too. Possible until the flight has landed."""
@@ -110,22 +121,16 @@ class Flight:
 
     def covers(self, refresh_token: Any) -> bool:
         """Whether a grant with this refresh token is this flight's."""
-        return refresh_token in (self._read().get("refresh_token"), self._spent)
+        return refresh_token is not None and refresh_token in (self._spent, (self._seen or {}).get("refresh_token"))
 
     async def grant(self) -> dict[str, Any]:
         """Renew by the refresh token: one request per flight. Returns the stored answer, raises :exc:`GrantFailed`."""
-        if not self._granted and self.failure is None:
-            try:
-                if self._held is not None:
-                    raise self._held
-                await self._request_grant()
-            except GrantFailed as failure:
-                self.failure = failure
-            else:
-                self._granted = self.renewed = True
+        if self._grant is None:
+            self._grant = asyncio.create_task(self._request_grant())
+        await asyncio.wait({self._grant})  # it goes on, whoever is cancelled meanwhile
         if self.failure is not None:
-            raise self.failure
-        return copy.deepcopy((self.seen or {})["token_response"])
+            raise GrantFailed(self.failure)
+        return copy.deepcopy((self._seen or {})["token_response"])
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -137,62 +142,89 @@ class Flight:
             if self._wanted is not None and not self._checked:
                 await self._check()
         except Exception as error:
-            self.failure = self.failure or GrantFailed(Kind.MISCONFIGURED, describe(error))
+            self.failure = self.failure or Failure(Kind.MISCONFIGURED, describe(error))
+        if self._grant is not None:
+            await asyncio.wait({self._grant})
+        self._seen = None
 
     def _read(self) -> AuthState:
-        self.seen = self._crew.journal.read(self._user.orm_user)
-        return self.seen or {}
+        self._seen = self._crew.journal.read(self._user.orm_user)
+        if self.failure is None:
+            self.mark = mark(self._seen)
+        return self._seen or {}
 
     async def _renew(self) -> None:
         before = self._read()
         if self._crew.asks_authenticator:
             await self._check()
-            if self.failure is not None or _tokens(self._read()) != _tokens(before):
+            self.renewed = self.failure is None
+            if not self.renewed or _tokens(self._read()) != _tokens(before):
                 return
-        if self._crew.provider is None or not before.get("refresh_token"):
-            self.renewed = True  # all that can be done
-            return
-        try:
-            await self.grant()
-        except GrantFailed:
-            return
-        await self._derive()
+        if self._crew.provider is not None and before.get("refresh_token"):
+            try:
+                await self.grant()
+            except GrantFailed:
+                return
+            await self._derive()
 
     async def _request_grant(self) -> None:
+        try:
+            await self._grant_once()
+        except GrantFailed as failed:
+            self.failure = failed.failure
+            self.renewed = False
+        except Exception as error:
+            self.failure = Failure(Kind.MISCONFIGURED, describe(error))
+            self.renewed = False
+        else:
+            self.renewed = True
+
+    async def _grant_once(self) -> None:
+        crew, user = self._crew, self._user.orm_user
         refresh_token = self._read().get("refresh_token")
-        if self._crew.provider is None or not refresh_token:
-            raise GrantFailed(Kind.REJECTED, "there is no refresh token")
+        if self._held is not None:
+            raise GrantFailed(self._held)
+        if crew.provider is None or not refresh_token:
+            raise GrantFailed(Failure(Kind.REJECTED, "there is no refresh token"))
         self._spent = refresh_token
-        asked_at = self._crew.clock()
-        answer = await self._crew.provider.grant(refresh_token)
+        asked_at = crew.clock()
+        answer = await crew.provider.grant(refresh_token)
+        self._seen = await self._store(lambda: crew.journal.record(user, refresh_token, answer, asked_at))
+        if not (self._seen or {}).get("token_response"):
+            raise GrantFailed(Failure(Kind.TRANSIENT, "the auth_state has gone meanwhile"))
+
+    async def _store(self, write: Callable[[], T]) -> T | None:
+        """Write, at once; if the database cannot, until it can. ``None`` if the user has gone."""
         seconds = _FIRST_RETRY
         while True:
             try:
-                self.seen = self._crew.journal.record(self._user.orm_user, refresh_token, answer, asked_at)
-                break
+                return write()
             except SQLAlchemyError as error:
-                self._crew.log.error("Could not store the renewed tokens of %s: %s", self._user.name, describe(error))
+                if inspect(self._user.orm_user).session is None:
+                    return None
+                self._crew.log.error("Could not store the new tokens of %s: %s", self._user.name, describe(error))
                 await asyncio.sleep(seconds)
                 seconds = min(2 * seconds, _LAST_RETRY)
-        if not (self.seen or {}).get("token_response"):
-            raise GrantFailed(Kind.TRANSIENT, "the auth_state has gone meanwhile")
 
     async def _derive(self) -> None:
         """Let the authenticator and its hooks make of the new tokens what they store beside them."""
-        crew, stored = self._crew, self.seen or {}
-        authenticator = crew.authenticator
+        crew, stored = self._crew, self._seen or {}
         try:
-            user_info = stored.get(authenticator.user_auth_state_key)
-            response = copy.deepcopy(stored["token_response"])
-            derived = await maybe_future(authenticator.build_auth_state_dict(response, user_info))
-            if (hook := getattr(authenticator, "modify_auth_state_hook", None)) is not None:
-                derived = await maybe_future(hook(authenticator, derived))
-            derived = stored | {name: value for name, value in derived.items() if value is not None}
-            derived = await self._reconcile({"name": self._user.name, "auth_state": derived | _tokens(stored)})
+            derived = await asyncio.wait_for(self._build(stored), _LONGEST)
         except Exception as error:
             crew.log.error("Could not derive all of the auth_state of %s: %s", self._user.name, describe(error))
         else:
-            crew.journal.replace(self._user.orm_user, stored, derived)
+            await self._store(lambda: crew.journal.replace(self._user.orm_user, stored, derived))
+
+    async def _build(self, stored: AuthState) -> AuthState:
+        authenticator = self._crew.authenticator
+        user_info = stored.get(authenticator.user_auth_state_key)
+        response = copy.deepcopy(stored["token_response"])
+        derived = await maybe_future(authenticator.build_auth_state_dict(response, user_info))
+        if (hook := getattr(authenticator, "modify_auth_state_hook", None)) is not None:
+            derived = await maybe_future(hook(authenticator, derived))
+        derived = stored | {name: value for name, value in derived.items() if value is not None}
+        return await self._reconcile({"name": self._user.name, "auth_state": derived | _tokens(stored)})
 
     async def _reconcile(self, model: Mapping[str, Any]) -> AuthState:
         """The auth_state of a model, as the admin's ``reconcile_auth_state_hook`` wants it stored (JupyterHub 6.1)."""
@@ -200,7 +232,7 @@ class Flight:
         hook = getattr(self._crew.authenticator, "reconcile_auth_state_hook", None)
         if hook is None:
             return auth_state
-        reconciled = await maybe_future(hook(self._crew.authenticator, dict(model), copy.deepcopy(self.seen)))
+        reconciled = await maybe_future(hook(self._crew.authenticator, dict(model), copy.deepcopy(self._seen)))
         return (reconciled if isinstance(reconciled, dict) else {}) | _tokens(auth_state)
 
     async def _check(self) -> None:
@@ -214,10 +246,11 @@ class Flight:
             try:
                 found = self._foresee()
                 if found is None:
-                    found = await self._crew.refresh_user(self._user, handler, **arguments)
+                    asked = self._crew.refresh_user(self._user, handler, **arguments)
+                    found = await asyncio.wait_for(maybe_future(asked), _LONGEST)
             except Exception as error:
-                if is_transient(error):
-                    self._keep(error)
+                if is_transient(error) or notes.is_garbage:
+                    self._keep(error, notes)
                 else:
                     self.error = error
                     self._fail(Kind.MISCONFIGURED, describe(error))
@@ -226,34 +259,39 @@ class Flight:
             self.verdict = await self._adopt(found)
         elif found:
             self.verdict = found
-        elif notes.error is not None and is_transient(notes.error):
-            self._keep(notes.error)
-        elif self.failure is None or self.failure.kind is Kind.REJECTED:
+        elif is_transient(notes.error) or notes.is_garbage or (self.failure and self.failure.kind is not Kind.REJECTED):
+            self._keep(notes.error, notes)
+        else:
             self.verdict = found
-            if not self._granted:
-                self.failure = self.failure or GrantFailed(Kind.REJECTED, "the authenticator says so")
+            if not self.renewed:
+                self.failure = self.failure or Failure(Kind.REJECTED, "the authenticator says so")
 
     def _foresee(self) -> bool | None:
-        """What can be said without asking, where OAuthenticator's ``refresh_user`` would fail."""
-        seen, authenticator = self.seen, self._crew.authenticator
+        """What can be said without asking, where OAuthenticator's ``refresh_user`` would fail, or not look."""
+        seen, authenticator, now = self._seen, self._crew.authenticator, self._crew.clock()
         if self._crew.provider is None or self._crew.asks_authenticator or seen is None:
             return None
-        if not seen.get("token_response"):
-            return True  # MediaWiki's OAuth 1: nothing to ask with
+        response = seen.get("token_response")
+        if not isinstance(response, dict):
+            return "access_token" not in seen  # MediaWiki's OAuth 1: nothing to ask with
+        failure = self.failure or self._held
+        is_over = failure is not None and failure.kind is Kind.REJECTED
+        if is_over and find_lifetime(str(seen.get("access_token")), response).left(now) <= 0:
+            return False  # Azure AD's would say what it said at the login
         if getattr(authenticator, "userdata_from_id_token", False):
-            expires_at = find_lifetime(str(seen["token_response"].get("id_token")), {}).expires_at
-            if expires_at is not None and expires_at <= self._crew.clock():
-                return bool(seen.get("refresh_token")) and self.failure is None
+            if find_lifetime(str(response.get("id_token")), {}).left(now) <= 0:
+                return bool(seen.get("refresh_token")) and not is_over
         return None
 
-    def _keep(self, error: Exception) -> None:
+    def _keep(self, error: Exception | None, notes: Notes) -> None:
         """The user stays logged in: nobody could say anything else."""
-        self._crew.log.warning("Could not check the login of %s, which stays: %s", self._user.name, describe(error))
-        self._fail(Kind.TRANSIENT, type(error).__name__)
+        words = "an answer without a meaning" if error is None or notes.is_garbage else type(error).__name__
+        self._crew.log.warning("Could not check the login of %s, which stays: %s", self._user.name, words)
+        self._fail(Kind.TRANSIENT, words)
 
     def _fail(self, kind: Kind, words: str) -> None:
-        if self._renews and not self._granted:
-            self.failure = self.failure or GrantFailed(kind, words)
+        if self._renews and not self.renewed:
+            self.failure = self.failure or Failure(kind, words)
 
     async def _adopt(self, model: dict[str, Any]) -> Any:
         """Store the auth_state that the authenticator returned. What is left is for the Hub, which must not save it
@@ -261,16 +299,17 @@ class Flight:
         auth_state = model.get("auth_state")
         if not isinstance(auth_state, dict):
             return model
-        journal, user = self._crew.journal, self._user.orm_user
+        journal, user, seen = self._crew.journal, self._user.orm_user, self._seen
         if getattr(self._crew.authenticator, "reconcile_auth_state_hook", None) is None:
-            journal.replace(user, self.seen, auth_state)
+            await self._store(lambda: journal.replace(user, seen, auth_state))
         else:  # it may fail or take its time: first what could be lost
-            stored = (self.seen or {}) | auth_state
-            journal.replace(user, self.seen, stored)
+            stored = await self._store(lambda: journal.replace(user, seen, (seen or {}) | auth_state))
             try:
-                journal.replace(user, stored, await self._reconcile(model))
+                reconciled = await asyncio.wait_for(self._reconcile(model), _LONGEST)
             except Exception as error:
                 self._crew.log.error("Could not reconcile the auth_state of %s: %s", user.name, describe(error))
+            else:
+                await self._store(lambda: journal.replace(user, stored, reconciled))
         rest = {name: value for name, value in model.items() if name != "auth_state"}
         return rest if any(value is not None for name, value in rest.items() if name != "name") else True
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict, deque
+import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from cryptography.fernet import InvalidToken
 from jupyterhub import orm
@@ -13,13 +15,14 @@ from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
 from sqlalchemy import event, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
+from .discretion import describe
 from .lifetime import find_lifetime
 from .selection import find_dicts
 
 TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
 _TIMES = ("created_at", "expires_at", "expires_in")
-# Answers to remember as spent, per user: a save that was decided before a renewal comes soon after it.
-_SPENT = 16
+# Replaced tokens to remember, per user: what somebody read before a renewal, they may save some time after it.
+_SPENT = 128
 _WATCHER = "spawner_tokens.journal"
 
 AuthState = dict[str, Any]
@@ -36,7 +39,7 @@ class Journal:
         self._clock = clock
         self._log = log
         self._on_save = on_save
-        self._spent: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=_SPENT))
+        self._spent: WeakKeyDictionary[orm.User, deque[int]] = WeakKeyDictionary()
         self._writing = False
         session.info[_WATCHER] = self._see
         if not event.contains(orm.User.encrypted_auth_state, "set", _dispatch):
@@ -57,18 +60,20 @@ class Journal:
         stored = self.read(user)
         if stored is None or stored.get("refresh_token") != refresh_token:
             return stored
-        renewed = merge(stored, answer, asked_at)
-        self._write(user, renewed)
-        self._spent[user.id].extend(_marks(stored) - _marks(renewed))
-        return renewed
+        return self._write(user, stored, merge(stored, answer, asked_at))
 
-    def replace(self, user: orm.User, seen: AuthState | None, auth_state: AuthState) -> None:
-        """Store an auth_state that was made from the one seen; nothing, if there are other tokens by now."""
+    def replace(self, user: orm.User, seen: AuthState | None, auth_state: AuthState) -> AuthState | None:
+        """Store an auth_state that was made from the one seen; nothing, if there are other tokens by now.
+
+        Returns and raises as :meth:`record`.
+        """
         stored = self.read(user)
-        if auth_state != stored and (_marks(stored) == _marks(seen) if _marks(seen) else stored == seen):
-            self._write(user, auth_state)
+        if auth_state == stored or not (_marks(stored) == _marks(seen) if _marks(seen) else stored == seen):
+            return stored
+        return self._write(user, stored, copy.deepcopy(auth_state))
 
-    def _write(self, user: orm.User, auth_state: AuthState) -> None:
+    def _write(self, user: orm.User, stored: AuthState | None, auth_state: AuthState) -> AuthState:
+        stamp(auth_state, stored, self._clock())
         session = inspect(user).session
         self._writing = True
         try:
@@ -80,6 +85,12 @@ class Journal:
         except SQLAlchemyError:
             session.rollback()
             raise
+        self._spend(user, stored, auth_state)
+        return auth_state
+
+    def _spend(self, user: orm.User, stored: AuthState | None, auth_state: AuthState) -> None:
+        if old := _marks(stored) - _marks(auth_state):
+            self._spent.setdefault(user, deque(maxlen=_SPENT)).extend(old)
 
     def _see(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
         try:
@@ -87,20 +98,20 @@ class Journal:
                 encrypted = self._mend(user, encrypted)
             self._on_save(user)
         except Exception as error:  # whatever it is, it must not stop somebody else's save
-            self._log.error("Could not look at the auth_state of %s: %s", user.name, type(error).__name__)
+            self._log.error("Could not look at the auth_state of %s: %s", user.name, describe(error))
         return encrypted
 
     def _mend(self, user: orm.User, encrypted: bytes) -> bytes:
-        """What somebody else saves, with its age, and without tokens that a renewal has replaced."""
+        """What somebody else saves, with its age, and without tokens that have been replaced."""
         incoming = _decrypt(encrypted)
         if incoming is None:
             return encrypted
-        stored = self.read(user) or {}
+        stored = self.read(user)
         mended = copy.deepcopy(incoming)
-        spent = self._spent.get(user.id) or ()
-        if not _marks(incoming).isdisjoint(spent):
+        if stored is not None and not _marks(incoming).isdisjoint(self._spent.get(user, ())):
             mended.update({field: stored[field] for field in TOKEN_FIELDS if field in stored})
         stamp(mended, stored, self._clock())
+        self._spend(user, stored, mended)
         return encrypted if mended == incoming else CryptKeeper.instance()._encrypt(mended)
 
 
@@ -109,6 +120,12 @@ def _dispatch(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any)
     session = inspect(user).session
     see = session.info.get(_WATCHER) if session is not None else None
     return see(user, encrypted) if see and encrypted != old else encrypted
+
+
+def mark(auth_state: AuthState | None) -> int:
+    """Which login, and which renewal of it, an auth_state comes from."""
+    tokens = [(auth_state or {}).get(field) for field in ("access_token", "refresh_token")]
+    return hash(json.dumps(tokens if any(tokens) else auth_state, sort_keys=True))
 
 
 def _marks(auth_state: AuthState | None) -> set[int]:
@@ -130,14 +147,13 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
     """auth_state with the answer to a refresh grant (RFC 6749, section 6), in the places where OAuthenticator has it.
 
     What the answer leaves out stays as it was: the refresh_token, by the RFC, as the scope; the token_type and
-    the id_token, since providers do so. ``created_at`` is the time when we asked, if the answer has none.
+    the id_token, since providers do so. ``created_at`` is the time when we asked: the provider's clock may be another.
     """
     before = auth_state.get("token_response")
     kept = {key: value for key, value in before.items() if key not in _TIMES} if isinstance(before, Mapping) else {}
     kept["refresh_token"] = auth_state["refresh_token"]
     response = kept | {key: value for key, value in answer.items() if value or key not in kept}
-    if find_lifetime(response["access_token"], response).issued_at is None:
-        response["created_at"] = int(asked_at)
+    response["created_at"] = int(asked_at)
     renewed = auth_state | {"access_token": response["access_token"], "refresh_token": response["refresh_token"]}
     if response.get("id_token"):
         renewed["id_token"] = response["id_token"]
@@ -147,10 +163,10 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
     return renewed | {"token_response": response}
 
 
-def stamp(auth_state: AuthState, stored: AuthState, now: float) -> None:
+def stamp(auth_state: AuthState, stored: AuthState | None, now: float) -> None:
     """Add ``created_at``, as Doorkeeper has it, to answers of unknown age: now, if their token was not yet stored."""
     known: dict[str, Any] = {}
-    for node in find_dicts(stored):
+    for node in find_dicts(stored or {}):
         if isinstance(token := node.get("access_token"), str):
             known[token] = known.get(token) or node.get("created_at")
     for node in find_dicts(auth_state):

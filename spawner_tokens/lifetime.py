@@ -25,9 +25,14 @@ class Lifetime:
         """Whether anything is known of the token's age."""
         return self.issued_at is not None or self.expires_at is not None
 
+    @property
+    def ends_at(self) -> float:
+        """Seconds since the epoch; infinite where it is not known."""
+        return math.inf if self.expires_at is None else self.expires_at
+
     def left(self, now: float) -> float:
         """Seconds that the token still lives; infinite where its end is not known."""
-        return math.inf if self.expires_at is None else self.expires_at - now
+        return self.ends_at - now
 
     def asked(self, min_lifetime: float) -> float:
         """Seconds that it has to live at least: never more is asked than half of the life that the provider gives."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -18,11 +18,12 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
+from .account import Due, Key
 from .delivery import make_env, make_files
 from .discretion import describe
 from .fields import SpecError
 from .refusal import Problem, explain, make_refusal
-from .renewal import Key, Renewal
+from .renewal import Renewal
 from .selection import Reason, Token, judge, pick, put
 from .spec import TokenSpec, parse_tokens
 from .traits import TokenTraits
@@ -141,9 +142,9 @@ class TokenSpawnerMixin(TokenTraits):
         self._stop_renewing()
         try:
             specs = [spec for spec in self._parse_tokens({**self.tokens, **self._token_specs}) if spec.file]
-            if specs and self._renewal is not None:
-                self._token_server = _RunningServer(self, specs)
-                self._renewal.watch(self.user, self._token_server)
+            if specs and (renewal := self._renewal) is not None:
+                self._token_server = _RunningServer(self, specs, renewal)
+                renewal.watch(self.user, self._token_server)
         except Exception as error:
             self.log.error("The tokens of %s will not be renewed: %s", self._log_name, describe(error))
 
@@ -201,21 +202,26 @@ class TokenSpawnerMixin(TokenTraits):
 
     def _stop_renewing(self) -> None:
         server, self._token_server = self._token_server, None
-        if server is not None and self._renewal is not None:
-            self._renewal.unwatch(self.user, server)
+        if server is not None:
+            server.renewal.unwatch(self.user, server)
 
-    def _find_short(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any]) -> dict[Key, float]:
-        """When each token will be too short-lived to be handed over."""
-        return {key: token.lifetime.short_at(self._asked(token)) for key, token in self._find(specs, auth_state)}
+    def _find_short(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any]) -> dict[Key, Due]:
+        """The tokens, and when each will be too short-lived to be handed over."""
+        return self._find(specs, auth_state, lambda token: token.lifetime.short_at(self._asked(token)))
 
-    def _find_stale(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any], spread: float) -> dict[Key, float]:
-        """When each token should be renewed for the server that runs."""
-        found = self._find(specs, auth_state)
-        return {key: token.lifetime.stale_at(self._asked(token), self.delivery_delay, spread) for key, token in found}
+    def _find_stale(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any], spread: float) -> dict[Key, Due]:
+        """The tokens, and when each should be renewed for the server that runs."""
+        delay = self.delivery_delay
+        return self._find(specs, auth_state, lambda token: token.lifetime.stale_at(self._asked(token), delay, spread))
 
-    def _find(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any]) -> list[tuple[Key, Token]]:
-        picked = (pick(spec, auth_state) for spec in specs)
-        return [((token.spec.name, hash(token.value)), token) for token in picked if token.value is not None]
+    def _find(
+        self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any], find_time: Callable[[Token], float]
+    ) -> dict[Key, Due]:
+        return {
+            (token.spec.name, hash(token.value)): Due(find_time(token), token.lifetime.ends_at)
+            for token in (pick(spec, auth_state) for spec in specs)
+            if token.value is not None
+        }
 
     def _asked(self, token: Token) -> float:
         return self.token_min_lifetime if token.spec.min_lifetime is None else token.spec.min_lifetime
@@ -360,8 +366,9 @@ class _RunningServer:
 
     spawner: TokenSpawnerMixin
     specs: Sequence[TokenSpec]
+    renewal: Renewal
 
-    def find_stale(self, auth_state: dict[str, Any], spread: float) -> Mapping[Key, float]:
+    def find_due(self, auth_state: dict[str, Any], spread: float) -> Mapping[Key, Due]:
         return self.spawner._find_stale(self.specs, auth_state, spread)
 
     async def show(self, auth_state: dict[str, Any], login_ended: bool) -> None:
