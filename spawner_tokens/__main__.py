@@ -32,7 +32,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="log in, look and compare without a person, then end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="with --check: write its steps to FILE, too")
     parser.add_argument(
-        "--token-lifetime", type=int, default=3600, metavar="SECONDS", help="of an access token (default %(default)s)"
+        "--token-lifetime", type=int, metavar="SECONDS", help="of an access token (default 60, with --check 10)"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the Hub's configuration instead of the demo's")
     parser.set_defaults(run=partial(run_demo, parser))
@@ -46,9 +46,10 @@ def run_demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
         return 1
     from .demo.command import demo, demo_check
 
+    token_lifetime = options.token_lifetime or (10 if options.check else 60)
     if options.check:
-        return demo_check(token_lifetime=options.token_lifetime, config=options.config, report=options.json)
-    return demo(token_lifetime=options.token_lifetime, config=options.config)
+        return demo_check(token_lifetime=token_lifetime, config=options.config, report=options.json)
+    return demo(token_lifetime=token_lifetime, config=options.config)
 
 
 if __name__ == "__main__":

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import hashlib
 import json
-import logging
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
-from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
-from .account import Due, Key
-from .delivery import make_env, make_files
+from .delivery import make_env
 from .discretion import describe
 from .fields import SpecError
-from .refusal import Problem, explain, make_refusal
+from .refusal import Problem, make_refusal
 from .renewal import Renewal
-from .selection import Reason, Token, judge, pick, put
+from .selection import Reason
+from .server import TokenServer
 from .spec import TokenSpec, parse_tokens
 from .traits import TokenTraits
 
@@ -44,13 +37,10 @@ class TokenSpawnerMixin(TokenTraits):
 
     # What get_env adds, from the start of a spawn to its end.
     _token_env: Mapping[str, str] = {}
-    # Digests of what the server has been shown: of the auth_state, and of its files by name.
-    _token_shown: tuple[bytes, bool] | None = None
-    _token_digests: Mapping[str, bytes] = {}
     # What the running server was started with, as far as it is plain data: overrides are not made again.
     _token_specs: Mapping[str, Any] = {}
-    # The server while it runs and sees renewals.
-    _token_server: _RunningServer | None = None
+    # Who looks after the server while it runs.
+    _token_renewal: Renewal | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,7 +93,11 @@ class TokenSpawnerMixin(TokenTraits):
 
     async def start(self, *args: Any, **kwargs: Any) -> Any:
         # Only a real spawn passes here, after the group overrides and the pre_spawn_hook.
+        was_pending = self._start_pending
         await self.prepare_tokens()
+        if was_pending and not self._start_pending:  # JupyterHub 5 does not cancel a start that took too long
+            await self._token_server.withdraw()
+            raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
         try:
             return await maybe_future(super().start(*args, **kwargs))
         finally:
@@ -122,8 +116,7 @@ class TokenSpawnerMixin(TokenTraits):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        # Called for each new Spawner: from the first one on, the Hub's own refreshes are ours.
-        self._renewal  # noqa: B018
+        self._find_renewal()  # called for each new Spawner: from the first one on, the Hub's own refreshes are ours
         self._token_specs = state.get("token_specs", {})
 
     def get_state(self) -> dict[str, Any]:
@@ -141,10 +134,12 @@ class TokenSpawnerMixin(TokenTraits):
         super().start_polling()
         self._stop_renewing()
         try:
-            specs = [spec for spec in self._parse_tokens({**self.tokens, **self._token_specs}) if spec.file]
-            if specs and (renewal := self._renewal) is not None:
-                self._token_server = _RunningServer(self, specs, renewal)
-                renewal.watch(self.user, self._token_server)
+            renewal, server = self._find_renewal(), self._token_server
+            server.specs = self._parse_tokens({**self.tokens, **self._token_specs})
+            if renewal is not None and any(spec.file for spec in server.specs):
+                server.runs = True
+                self._token_renewal = renewal
+                renewal.watch(self.user, server)
         except Exception as error:
             self.log.error("The tokens of %s will not be renewed: %s", self._log_name, describe(error))
 
@@ -157,7 +152,7 @@ class TokenSpawnerMixin(TokenTraits):
         try:
             return await maybe_future(super().run_post_stop_hook())
         finally:
-            await self._withdraw()
+            await self._token_server.withdraw()
 
     async def prepare_tokens(self) -> None:
         """Renew and select the tokens, and deliver the files; :meth:`get_env` then has the variables.
@@ -165,20 +160,20 @@ class TokenSpawnerMixin(TokenTraits):
         Raises what :func:`~spawner_tokens.refusal.make_refusal` makes if a token is not as asked and its policy is
         ``refuse``.
         """
-        await self._withdraw()
+        server = self._token_server
+        await server.withdraw()
         try:
-            specs = self._parse_tokens(self.tokens)  # overrides merge in place, past the validator
+            server.specs = self._parse_tokens(self.tokens)  # overrides merge in place, past the validator
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             raise make_refusal(self, [Problem(error.name, Reason.MISCONFIGURED)]) from None
-        if not specs:
+        if not server.specs:
             return
         self._token_specs = {name: spec for name, spec in self.tokens.items() if _is_plain(spec)}
-        if self._renewal is not None:
-            await self._renewal.ensure(self.user, partial(self._find_short, specs), self.token_renew_timeout)
-        tokens = await self._select(specs)
-        self._hold_to_policy(tokens)
-        delivered = await self._deliver(tokens)
+        if (renewal := self._find_renewal()) is not None:
+            await renewal.ensure(self.user, server.find_short, self.token_renew_timeout)
+        tokens = await server.select()
+        delivered = await server.deliver(tokens)
         self._token_env = make_env(tokens, self.token_directory if delivered else None)
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
@@ -188,8 +183,11 @@ class TokenSpawnerMixin(TokenTraits):
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self._delivers_files())
 
-    @property
-    def _renewal(self) -> Renewal | None:
+    @cached_property
+    def _token_server(self) -> TokenServer:
+        return TokenServer(self)
+
+    def _find_renewal(self) -> Renewal | None:
         if not self.token_renew:
             return None
         return Renewal.of(
@@ -201,150 +199,10 @@ class TokenSpawnerMixin(TokenTraits):
         )
 
     def _stop_renewing(self) -> None:
-        server, self._token_server = self._token_server, None
-        if server is not None:
-            server.renewal.unwatch(self.user, server)
-
-    def _find_short(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any]) -> dict[Key, Due]:
-        """The tokens, and when each will be too short-lived to be handed over."""
-        return self._find(specs, auth_state, lambda token: token.lifetime.short_at(self._asked(token)))
-
-    def _find_stale(self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any], spread: float) -> dict[Key, Due]:
-        """The tokens, and when each should be renewed for the server that runs."""
-        delay = self.delivery_delay
-        return self._find(specs, auth_state, lambda token: token.lifetime.stale_at(self._asked(token), delay, spread))
-
-    def _find(
-        self, specs: Iterable[TokenSpec], auth_state: Mapping[str, Any], find_time: Callable[[Token], float]
-    ) -> dict[Key, Due]:
-        return {
-            (token.spec.name, hash(token.value)): Due(find_time(token), token.lifetime.ends_at)
-            for token in (pick(spec, auth_state) for spec in specs)
-            if token.value is not None
-        }
-
-    def _asked(self, token: Token) -> float:
-        return self.token_min_lifetime if token.spec.min_lifetime is None else token.spec.min_lifetime
-
-    async def _select(self, specs: Sequence[TokenSpec]) -> list[Token]:
-        auth_state, problem = await self._read_auth_state()
-        if auth_state is None:
-            return [Token(spec, reason=problem) for spec in specs]
-        self._token_shown = _digest(auth_state), False
-        return await self._select_from(auth_state, specs)
-
-    async def _select_from(self, auth_state: dict[str, Any], specs: Sequence[TokenSpec]) -> list[Token]:
-        scope = getattr(self.authenticator, "scope", None)
-        requested = scope if isinstance(scope, (list, tuple, set)) else None
-        tokens = [pick(spec, auth_state, requested) for spec in specs]
-        if self.token_hook is not None:
-            tokens = await self._run_token_hook(auth_state, tokens)
-        now = time.time()
-        return [judge(token, now, self.token_min_lifetime) for token in tokens]
-
-    async def _read_auth_state(self) -> tuple[dict[str, Any] | None, Reason | None]:
-        if not self.authenticator.enable_auth_state:
-            return None, Reason.AUTH_STATE_OFF
-        try:
-            CryptKeeper.instance().check_available()
-        except EncryptionUnavailable:
-            return None, Reason.NO_CRYPT_KEY
-        if self.user.encrypted_auth_state is None:
-            return None, Reason.NEVER_STORED
-        auth_state = await self.user.get_auth_state()
-        if auth_state is None:
-            return None, Reason.UNDECRYPTABLE
-        return auth_state if isinstance(auth_state, dict) else {}, None
-
-    async def _run_token_hook(self, auth_state: dict[str, Any], tokens: list[Token]) -> list[Token]:
-        found = {token.spec.name: token.value for token in tokens if token.value is not None}
-        try:
-            values = await maybe_future(self.token_hook(self, copy.deepcopy(auth_state), found))
-        except Exception as error:
-            failure = describe(error)
-        else:
-            if isinstance(values, Mapping):
-                for name in sorted(values.keys() - {token.spec.name for token in tokens}, key=str):
-                    self.log.warning("token_hook returned %r, which is not declared in tokens: ignored", name)
-                return [put(token, values, auth_state) for token in tokens]
-            failure = f"it returned no dict of names and values but {type(values).__name__}"
-        return [token.withheld(Reason.HOOK_FAILED, failure) for token in tokens]
-
-    def _policy(self, token: Token) -> str:
-        return token.spec.missing or self.token_missing
-
-    def _hold_to_policy(self, tokens: Sequence[Token]) -> None:
-        self._log_problems(tokens)
-        refused = [
-            Problem(token.spec.name, token.reason, token.detail)
-            for token in tokens
-            if token.reason is not None and self._policy(token) == "refuse"
-        ]
-        if refused:
-            raise make_refusal(self, refused)
-
-    def _log_problems(self, tokens: Iterable[Token]) -> None:
-        for token in tokens:
-            policy = self._policy(token)
-            if token.reason is not None and policy != "skip":
-                level = logging.ERROR if policy == "refuse" else logging.WARNING
-                words = explain(token.reason, token.detail)
-                self.log.log(level, "%s: token %s: %s", self._log_name, token.spec.name, words)
-
-    async def _deliver(self, tokens: Sequence[Token]) -> bool:
-        files = make_files(tokens)
-        if not files:
-            return False
-        try:
-            async with self._token_lock:
-                await self._deliver_changed(files)
-        except OSError as error:
-            self.log.error("Could not deliver the token files of %s: %s", self._log_name, error)
-            await self._withdraw()
-            refused = [
-                Problem(token.spec.name, Reason.DELIVERY_FAILED)
-                for token in tokens
-                if token.spec.file and self._policy(token) == "refuse"
-            ]
-            if refused:
-                raise make_refusal(self, refused) from None
-            return False
-        return True
-
-    async def _show(self, server: _RunningServer, auth_state: dict[str, Any], login_ended: bool) -> None:
-        shown = _digest(auth_state), login_ended
-        if shown == self._token_shown:
-            return
-        tokens = await self._select_from(auth_state, server.specs)
-        files = make_files(tokens, login_ended)
-        async with self._token_lock:
-            if self._token_server is not server:
-                return
-            if await self._deliver_changed(files):
-                self._log_problems(tokens)
-            self._token_shown = shown
-
-    async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> bool:
-        digests = {name: _digest(contents) for name, contents in files.items()}
-        if digests == self._token_digests:
-            return False
-        self._token_digests = {}
-        await self.deliver_files(files)
-        self._token_digests = digests
-        return True
-
-    async def _withdraw(self) -> None:
-        async with self._token_lock:
-            self._token_shown, self._token_digests = None, {}
-            try:
-                await self.withdraw_files()
-            except Exception:
-                self.log.exception("Could not remove the token files of %s", self._log_name)
-
-    @cached_property
-    def _token_lock(self) -> asyncio.Lock:
-        """A delivery and a withdrawal never overlap."""
-        return asyncio.Lock()
+        self._token_server.runs = False
+        renewal, self._token_renewal = self._token_renewal, None
+        if renewal is not None:
+            renewal.unwatch(self.user, self._token_server)
 
 
 def _is_plain(spec: Any) -> bool:
@@ -353,23 +211,3 @@ def _is_plain(spec: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _digest(value: Any) -> bytes:
-    contents = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return hashlib.sha256(contents).digest()
-
-
-@dataclass(frozen=True, eq=False)
-class _RunningServer:
-    """A server as :class:`~spawner_tokens.renewal.Renewal` sees it, from when it runs until it stops."""
-
-    spawner: TokenSpawnerMixin
-    specs: Sequence[TokenSpec]
-    renewal: Renewal
-
-    def find_due(self, auth_state: dict[str, Any], spread: float) -> Mapping[Key, Due]:
-        return self.spawner._find_stale(self.specs, auth_state, spread)
-
-    async def show(self, auth_state: dict[str, Any], login_ended: bool) -> None:
-        await self.spawner._show(self, auth_state, login_ended)

@@ -97,7 +97,9 @@ def write_files(parent: int, name: str, files: Mapping[str, bytes | None], owner
 
 
 def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int]) -> None:
-    temporary = f".{name}.{secrets.token_hex(8)}"
+    temporary = f".{name}.new"
+    with suppress(FileNotFoundError):  # a Hub was killed while it wrote
+        os.unlink(temporary, dir_fd=directory)
     try:
         with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
             file.write(contents)

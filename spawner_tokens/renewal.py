@@ -20,7 +20,7 @@ from .running import RunningServers, Server
 from .selection import find_token_response
 
 # Scheduled renewals at a time, and deliveries to running servers at a time.
-_AT_ONCE = 5
+_TURNS, _HANDS = 5, 20
 _INSTALLED = "spawner_tokens.renewal"
 
 
@@ -50,8 +50,8 @@ class Renewal:
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._hands = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(_TURNS)
+        self._hands = asyncio.Semaphore(_HANDS)
         journal = Journal(session, clock, log, self._see_save)
         self._crew = Crew.of(authenticator, journal, clock, log)
         authenticator.refresh_user = self.refresh_user

@@ -15,7 +15,7 @@ from .discretion import describe
 from .journal import AuthState
 
 # Seconds that a delivery may take, and to the next look when something went wrong that never should.
-_LONGEST_DELIVERY = 60.0
+_LONGEST_DELIVERY = 30.0
 _NEXT_LOOK = 60.0
 # Seconds. A timer of the event loop knows nothing of a clock that was set, or of a machine that slept.
 _LONGEST_TIMER = 600.0

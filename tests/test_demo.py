@@ -93,15 +93,21 @@ def test_the_check_is_true_from_login_to_nothing_left(tmp_path):
     [
         pytest.param(
             "c.TokenSpawnerMixin.tokens = {}",
-            "alice: variable and file hold the token that the provider issued",
+            "alice: variable and file hold tokens that the provider issued",
             "the server has no DEMO_TOKEN, DEMO_TOKEN_FILE, DEMO_URL, SPAWNER_TOKENS_DIR",
             id="nothing delivered",
         ),
         pytest.param(
             "c.TokenSpawnerMixin.token_hook = lambda spawner, auth_state, tokens: {'demo': tokens['demo'][::-1]}",
-            "alice: variable and file hold the token that the provider issued",
-            "DEMO_TOKEN is not the issued token",
+            "alice: variable and file hold tokens that the provider issued",
+            "DEMO_TOKEN is not an issued token",
             id="another token delivered",
+        ),
+        pytest.param(
+            "c.TokenSpawnerMixin.token_renew = False",
+            "both files change as their tokens expire, twice, and are live at every look",
+            "the provider answered 'status 403' to the file of alice",
+            id="no renewal",
         ),
         pytest.param(
             "c.TokenSpawnerMixin.token_hook = lambda spawner, auth_state, tokens: print(tokens, flush=True) or tokens",
@@ -114,7 +120,9 @@ def test_the_check_is_true_from_login_to_nothing_left(tmp_path):
 def test_the_check_fails_at_the_step_that_is_not_true(tmp_path, override, step, error):
     config = tmp_path / "config.py"
     config.write_text(f"from spawner_tokens.demo import CONFIG\nload_subconfig(str(CONFIG))\n{override}\n")
-    status, output, report = check(tmp_path, "--config", str(config))
+    # Without renewal, the token has to live until the first steps are done.
+    lifetime = "30" if "token_renew" in override else "10"
+    status, output, report = check(tmp_path, "--config", str(config), "--token-lifetime", lifetime)
     assert status == 1, output
     assert not report["ok"]
     failed = [(each["name"], each["error"]) for each in report["steps"] if not each["ok"]]

@@ -1,4 +1,5 @@
-"""The demo's walk without a person: two users log in, and what their servers hold is compared with what was issued."""
+"""The demo's walk without a person: two users log in, and what their servers hold is compared with what was issued,
+at first and while tokens expire."""
 
 from __future__ import annotations
 
@@ -6,15 +7,16 @@ import json
 import re
 import sqlite3
 import sys
-from collections.abc import Iterable
-from contextlib import closing
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from . import HERE, NOTEBOOK, Demo, run_demo
 from .browser import Browser, Kernel
-from .processes import DemoError, find_processes, is_listening
+from .processes import DemoError, find_processes, is_listening, wait_until
 from .provider import DATABASE
 from .steps import Steps
 
@@ -25,7 +27,7 @@ def check(steps: Steps, *, token_lifetime: int, config: Path) -> None:
     try:
         with run_demo(token_lifetime=token_lifetime, config=config, step=steps) as demo:
             try:
-                walk(demo, steps)
+                walk(demo, steps, token_lifetime)
             except DemoError:
                 print(f"The last lines of the Hub's log:\n{demo.hub.child.log_tail()}", file=sys.stderr)
                 raise
@@ -35,7 +37,7 @@ def check(steps: Steps, *, token_lifetime: int, config: Path) -> None:
                 expect_nothing_left(demo)
 
 
-def walk(demo: Demo, steps: Steps) -> None:
+def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
     browsers = []
     for username, password in demo.provider.passwords.items():
         browser = Browser(demo.hub.url, username)
@@ -51,15 +53,14 @@ def walk(demo: Demo, steps: Steps) -> None:
     seen: dict[str, dict[str, Any]] = {}
     for browser in browsers:
         username = browser.username
-        with steps(f"{username}: variable and file hold the token that the provider issued"):
+        with steps(f"{username}: variable and file hold tokens that the provider issued"):
             with browser.kernel() as kernel:
-                seen[username] = json.loads(kernel.run((HERE / "look.py").read_text()))
+                seen[username] = look(kernel)
             expect_issued_token(demo, username, seen[username])
         with steps(f"{username}: the file is private, and demo.json says what it is"):
             expect_private_file(seen[username])
         with steps(f"{username}: the provider takes the token, from inside the server"):
-            answer = seen[username]["provider"]
-            expect(answer == username, f"the provider answered {answer!r}")
+            expect_live_file(username, seen[username])
         with steps(f"{username}: the notebook runs and shows no token"), browser.kernel() as kernel:
             expect_discreet_notebook(demo, kernel)
 
@@ -68,6 +69,15 @@ def walk(demo: Demo, steps: Steps) -> None:
         expect(alice["files"]["demo"] != bob["files"]["demo"], "alice and bob have the same token")
         expect("DEMO_EMAIL" in alice["environment"], "alice has an address but no DEMO_EMAIL")
         expect("DEMO_EMAIL" not in bob["environment"], "bob has no address but a DEMO_EMAIL")
+    with steps("both files change as their tokens expire, twice, and are live at every look"):
+        looks = watch(browsers, token_lifetime)
+    with steps("both variables are as they were, and their tokens are dead"):
+        for username, [*_, last] in looks.items():
+            token, answer = last["environment"]["DEMO_TOKEN"], last["answers"]["DEMO_TOKEN"]
+            expect(token == seen[username]["environment"]["DEMO_TOKEN"], f"DEMO_TOKEN of {username} has changed")
+            expect(answer == "status 403", f"the provider answered {answer!r} to DEMO_TOKEN of {username}")
+    with steps("the provider was asked once for each new token, and each came to its file"):
+        expect_frugal_renewals(demo, looks)
     with steps("no token in a log or a process argument"):
         logs = [log.read_text(errors="replace") for log in demo.folder.glob("*.log")]
         expect(not show_tokens(demo, logs), "a log shows one")
@@ -80,6 +90,37 @@ def walk(demo: Demo, steps: Steps) -> None:
             expect(not directory.exists(), f"{directory} is still there")
 
 
+def look(kernel: Kernel) -> dict[str, Any]:
+    seen: dict[str, Any] = json.loads(kernel.run((HERE / "look.py").read_text()))
+    return seen
+
+
+def watch(browsers: Sequence[Browser], token_lifetime: int) -> dict[str, list[dict[str, Any]]]:
+    """Each user's looks, while what the file holds expires, and then what it holds by then. The Hub sees no request."""
+    looks: dict[str, list[dict[str, Any]]] = {browser.username: [] for browser in browsers}
+    with ExitStack() as stack:
+        kernels = [stack.enter_context(browser.kernel()) for browser in browsers]
+
+        def look_once() -> list[str]:
+            for username, kernel in zip(looks, kernels):
+                seen = look(kernel)
+                expect_live_file(username, seen)
+                expect(not seen["expired"], f"the token of {username} had expired")
+                looks[username].append(seen)
+            return [each[-1]["files"]["demo"] for each in looks.values()]
+
+        held = look_once()
+        for _ in range(2):
+            end = time.monotonic() + token_lifetime
+            while time.monotonic() < end:
+                time.sleep(0.5)
+                holds = look_once()
+            for username, old, new in zip(looks, held, holds):
+                expect(old != new, f"the file of {username} has not changed")
+            held = holds
+    return looks
+
+
 def expect(condition: bool, otherwise: str) -> None:
     if not condition:
         raise DemoError(otherwise)
@@ -87,16 +128,10 @@ def expect(condition: bool, otherwise: str) -> None:
 
 def expect_issued_token(demo: Demo, username: str, seen: dict[str, Any]) -> None:
     expect(not seen["missing"], f"the server has no {', '.join(seen['missing'])}")
-    issued = query(
-        demo,
-        "SELECT token_checksum FROM oauth2_provider_accesstoken WHERE expires > datetime('now')"
-        " AND user_id = (SELECT id FROM auth_user WHERE username = ?) ORDER BY created DESC LIMIT 1",
-        username,
-    )
-    expect(len(issued) == 1, f"the provider has no live token for {username}")
-    expect(seen["environment"]["DEMO_TOKEN"] == issued[0], "DEMO_TOKEN is not the issued token")
+    issued = find_issued(demo, username)
+    expect(seen["environment"]["DEMO_TOKEN"] in issued, "DEMO_TOKEN is not an issued token")
     expect(seen["file"] == "demo", "DEMO_TOKEN_FILE is not the file demo in SPAWNER_TOKENS_DIR")
-    expect(seen["files"]["demo"] == issued[0], "the file does not hold the issued token alone")
+    expect(seen["files"]["demo"] in issued, "the file does not hold an issued token alone")
     refresh_tokens = query(demo, "SELECT token_checksum FROM oauth2_provider_refreshtoken")
     held = {*seen["environment"].values(), *seen["files"].values()}
     expect(len(refresh_tokens) > 0 and held.isdisjoint(refresh_tokens), "the server holds a refresh token")
@@ -110,11 +145,37 @@ def expect_private_file(seen: dict[str, Any]) -> None:
     expect({"expires_at", "renewed_at"} < description.keys(), f"demo.json has only {', '.join(description)}")
 
 
+def expect_live_file(username: str, seen: dict[str, Any]) -> None:
+    answer = seen["answers"]["DEMO_TOKEN_FILE"]
+    expect(answer == username, f"the provider answered {answer!r} to the file of {username}")
+
+
+def expect_frugal_renewals(demo: Demo, looks: dict[str, list[dict[str, Any]]]) -> None:
+    def is_asked_once() -> bool:
+        requests = demo.provider.child.log.read_text().count(" POST /o/token/ ")
+        return requests == len(query(demo, "SELECT token_checksum FROM issued"))
+
+    wait_until(is_asked_once, "as many requests for tokens as tokens", 5)  # it logs a request after its answer
+    for username, [first, *_] in looks.items():
+        issued = find_issued(demo, username)
+        held = list(dict.fromkeys(seen["files"]["demo"] for seen in looks[username]))
+        start = issued.index(first["files"]["demo"])
+        expect(held == issued[start : start + len(held)], f"not every token of {username} came to the file")
+
+
 def expect_discreet_notebook(demo: Demo, kernel: Kernel) -> None:
     cells = json.loads(NOTEBOOK.read_text())["cells"]
-    output = [kernel.run("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    output = [run_cell(kernel, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
     expect(all(output), "a cell printed nothing")
     expect(not show_tokens(demo, output), "it showed a token")
+
+
+def run_cell(kernel: Kernel, source: str) -> str:
+    try:
+        return kernel.run(source)
+    except DemoError:
+        time.sleep(1)  # a renewal may have ended the token that the cell had just read: a person would run it again
+        return kernel.run(source)
 
 
 def expect_nothing_left(demo: Demo) -> None:
@@ -126,10 +187,20 @@ def expect_nothing_left(demo: Demo) -> None:
 
 def show_tokens(demo: Demo, texts: Iterable[str]) -> bool:
     """Whether an access or refresh token of this provider is somewhere in the texts: known by its SHA-256 alone."""
-    tables = ("oauth2_provider_accesstoken", "oauth2_provider_refreshtoken")
+    tables = ("issued", "oauth2_provider_refreshtoken")
     issued = {checksum for table in tables for checksum in query(demo, f"SELECT token_checksum FROM {table}")}
     words = {word for text in texts for word in re.findall(r"[A-Za-z0-9]{20,}", text)}
     return not issued.isdisjoint(sha256(word.encode()).hexdigest() for word in words)
+
+
+def find_issued(demo: Demo, username: str) -> list[str]:
+    """All access tokens that the provider has issued to a user, in turn."""
+    return query(
+        demo,
+        "SELECT token_checksum FROM issued WHERE user_id = (SELECT id FROM auth_user WHERE username = ?)"
+        " ORDER BY rowid",
+        username,
+    )
 
 
 def query(demo: Demo, statement: str, *values: str) -> list[str]:

@@ -20,7 +20,8 @@ Open {url} and log in:
 {accounts}
 
 Then run the cells of the notebook that opens: they show the variables and the files that your server got from your
-login, and never a token. The other user belongs in a private window, since the provider remembers the first.
+login, and never a token. Tokens live for {lifetime} seconds here: run the last cell again after a while, and the
+file holds another one. The other user belongs in a private window, since the provider remembers the first.
 
 Ctrl-C ends all of it and removes {folder}, where the logs are.
 """
@@ -33,7 +34,7 @@ def demo(*, token_lifetime: int, config: Path | None) -> int:
     end_on_signals()
     try:
         with run_demo(token_lifetime=token_lifetime, config=config or CONFIG, step=Steps(sys.stdout)) as running:
-            welcome(running)
+            welcome(running, token_lifetime)
             watch(running)
     except DemoError:
         return 1  # it has been said
@@ -73,10 +74,11 @@ def end_on_signals() -> None:
             signal.signal(each, unwind)
 
 
-def welcome(running: Demo) -> None:
+def welcome(running: Demo, token_lifetime: int) -> None:
     passwords = running.provider.passwords
     accounts = "\n".join(f"    user {username:6} password {password}" for username, password in passwords.items())
-    print(WELCOME.format(url=running.hub.url, accounts=accounts, folder=running.folder), flush=True)
+    values = {"url": running.hub.url, "accounts": accounts, "lifetime": token_lifetime, "folder": running.folder}
+    print(WELCOME.format(**values), flush=True)
 
 
 def watch(running: Demo) -> None:

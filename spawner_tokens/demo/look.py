@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -27,21 +28,39 @@ def ask_provider(url: str, token: str) -> str:
         return f"status {error.code}"
 
 
+def ask_with_file(url: str, file: Path) -> str:
+    """Read the file and ask. A renewal ends the old token a moment before the file holds the new one."""
+    token = file.read_text()
+    answer = ask_provider(url, token)
+    deadline = time.monotonic() + 2
+    while answer.startswith("status") and time.monotonic() < deadline:
+        time.sleep(0.02)
+        if file.read_text() != token:
+            return ask_provider(url, file.read_text())
+    return answer
+
+
 def look() -> dict[str, object]:
     names = ("DEMO_TOKEN", "DEMO_TOKEN_FILE", "DEMO_URL", "SPAWNER_TOKENS_DIR")
     if missing := [name for name in names if name not in os.environ]:
         return {"missing": missing}
     directory = Path(os.environ["SPAWNER_TOKENS_DIR"])
     file = Path(os.environ["DEMO_TOKEN_FILE"])
+    description = json.loads((directory / "demo.json").read_text())
+    end = description["expires_at"]  # null without renewal
     return {
         "missing": [],
         "environment": {name: fingerprint(text) for name, text in os.environ.items()},
         "directory": str(directory),
         "file": str(file.relative_to(directory)),
-        "files": {path.name: fingerprint(path.read_text()) for path in directory.iterdir()},
+        "files": {path.name: fingerprint(path.read_text()) for path in directory.glob("[!.]*")},
         "modes": [mode(directory), mode(file)],
-        "description": json.loads((directory / "demo.json").read_text()),
-        "provider": ask_provider(os.environ["DEMO_URL"], file.read_text()),
+        "description": description,
+        "expired": end is not None and end <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "answers": {
+            "DEMO_TOKEN": ask_provider(os.environ["DEMO_URL"], os.environ["DEMO_TOKEN"]),
+            "DEMO_TOKEN_FILE": ask_with_file(os.environ["DEMO_URL"], file),
+        },
     }
 
 

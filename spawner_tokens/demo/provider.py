@@ -118,9 +118,17 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
     """Create the database, the users and the Hub's client; returns what ``provider.json`` says about them."""
     from django.contrib.auth.models import User
     from django.core.management import call_command
+    from django.db import connection
     from oauth2_provider.models import Application
 
     call_command("migrate", run_syncdb=True, verbosity=0)
+    # A renewal deletes the old access token. What the provider has ever issued is known here, by user and checksum.
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE issued (user_id integer, token_checksum text)")
+        cursor.execute(
+            "CREATE TRIGGER note_issued AFTER INSERT ON oauth2_provider_accesstoken"
+            " BEGIN INSERT INTO issued VALUES (new.user_id, new.token_checksum); END"
+        )
     passwords = {username: secrets.token_urlsafe(12) for username in USERS}
     for username, profile in USERS.items():
         User.objects.create_user(username, password=passwords[username], **profile)
