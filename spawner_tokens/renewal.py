@@ -18,6 +18,7 @@ from .journal import AuthState, Journal
 from .lifetime import find_lifetime
 from .running import RunningServers, Server
 from .selection import find_token_response
+from .turns import Turns
 
 # Scheduled renewals at a time, and deliveries to running servers at a time.
 _TURNS, _HANDS = 5, 20
@@ -50,7 +51,7 @@ class Renewal:
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
-        self._turns = asyncio.Semaphore(_TURNS)
+        self._turns = Turns(_TURNS)
         self._hands = asyncio.Semaphore(_HANDS)
         journal = Journal(session, clock, log, self._see_save)
         self._crew = Crew.of(authenticator, journal, clock, log)

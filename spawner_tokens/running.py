@@ -13,6 +13,7 @@ from typing import Protocol
 from .account import Account, Due, Key, backoff
 from .discretion import describe
 from .journal import AuthState
+from .turns import Turns
 
 # Seconds that a delivery may take, and to the next look when something went wrong that never should.
 _LONGEST_DELIVERY = 30.0
@@ -43,13 +44,13 @@ class _Delivery:
 class RunningServers:
     """One user's. ``turns`` and ``hands`` are shared by all users: for renewals, and for deliveries."""
 
-    def __init__(self, account: Account, turns: asyncio.Semaphore, hands: asyncio.Semaphore) -> None:
+    def __init__(self, account: Account, turns: Turns, hands: asyncio.Semaphore) -> None:
         self._account = account
         self._turns = turns
         self._hands = hands
         self._deliveries: dict[Server, _Delivery] = {}
         self._spread = random.random()
-        self._due_at = math.inf
+        self._due_at = self._ends_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Task[None] | None = None
         self._told: set[Key] = set()
@@ -84,7 +85,7 @@ class RunningServers:
     def _deliver(self, server: Server) -> None:
         delivery = self._deliveries[server]
         delivery.wanted += 1
-        if delivery.task is None or delivery.task.done():
+        if delivery.task is None:
             delivery.task = asyncio.create_task(self._keep_up(server, delivery))
 
     async def _keep_up(self, server: Server, delivery: _Delivery) -> None:
@@ -105,6 +106,7 @@ class RunningServers:
                 await asyncio.sleep(backoff(failures))
             else:
                 delivery.done = wanted
+        delivery.task = None
 
     # -- when their tokens are renewed -----------------------------------------------------------
 
@@ -130,15 +132,16 @@ class RunningServers:
         self._timer = None
         if self._account.crew.clock() < self._due_at:
             self._set_timer()
-        elif self._turn is None or self._turn.done():
+        elif self._turn is None:
             self._turn = asyncio.create_task(self._take_turn())
 
     async def _take_turn(self) -> None:
         try:
-            async with self._turns:
+            async with self._turns.take(self._ends_at):
                 await self._account.renew(self._find_due)
         except Exception as error:
             self._excuse(error)
+        self._turn = None
         self._plan()
 
     def _excuse(self, error: Exception) -> None:
@@ -164,4 +167,5 @@ class RunningServers:
             names = ", ".join(sorted(name for name, _ in news))
             words = "Nothing renews these tokens of %s, which have an end: %s"
             account.crew.log.warning(words, account.user.name, names)
+        self._ends_at = min((at.ends_at for at in due.values()), default=math.inf)
         return min(first.values(), default=math.inf)
