@@ -12,7 +12,8 @@ def files():
     directory = Path(os.environ.get("SPAWNER_TOKENS_DIR", "/nonexistent"))
     if not directory.exists():
         return {}
-    found = {".": directory, **{path.name: path for path in directory.iterdir()}}
+    # without the file that is just being written
+    found = {".": directory, **{path.name: path for path in directory.iterdir() if path.name[0] != "."}}
     return {
         name: {
             "contents": path.read_bytes().hex() if path.is_file() else None,
