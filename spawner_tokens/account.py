@@ -16,6 +16,9 @@ from .journal import AuthState, mark
 # Seconds to the next try after a failure: doubled each time, and scattered. No two renewals are nearer than the first.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 
+# Seconds after which a token has ended for the provider, too.
+_SURELY = 2.0
+
 Key = tuple[str, int]  # a token's name and its hash
 
 
@@ -43,6 +46,7 @@ class Account:
     def __init__(self, crew: Crew, user: Any, on_rejected: Callable[[], None]) -> None:
         self.crew = crew
         self.user = user
+        self.name = user.name  # a database that is down cannot be asked for it
         self.retry_at = 0.0  # by the event loop's clock
         self._on_rejected = on_rejected
         self._flight: Flight | None = None
@@ -135,8 +139,8 @@ class Account:
         now = self.crew.clock()
         after = {key: due for key, due in find_due(self.read() or {}).items() if due.stale_at <= now}
         for key in before & after.keys():
-            ends_at = after[key].ends_at
-            self._unmoved[key] = ends_at if now < ends_at else math.inf
+            again_at = after[key].ends_at + _SURELY
+            self._unmoved[key] = again_at if now < again_at else math.inf
         if after.keys() - before:
             self._put_off()
 
@@ -144,9 +148,9 @@ class Account:
         self._flight = None
         if flight.wants_check and (flight.verdict is not True or flight.error is not None):
             self._unheard = flight.mark, flight.verdict, flight.error
-        name, failure = self.user.name, flight.failure
+        failure = flight.failure
         if flight.renewed:
-            self.crew.log.info("Renewed the tokens of %s", name)
+            self.crew.log.info("Renewed the tokens of %s", self.name)
             self._failures, self._failure, self._rejected = 0, None, None
             self.retry_at = self._now() + _FIRST_RETRY
         elif failure is not None and failure is not self._failure:
@@ -156,11 +160,11 @@ class Account:
             if is_news:
                 level = logging.ERROR if failure.kind is Kind.MISCONFIGURED else logging.WARNING
                 words = "Could not renew the tokens of %s (%s): %s"
-                self.crew.log.log(level, words, name, failure.words, failure.kind.value)
+                self.crew.log.log(level, words, self.name, failure.words, failure.kind.value)
             if failure.kind is Kind.REJECTED:
                 self._rejected = flight.mark
                 self._on_rejected()
 
     def _put_off(self, seconds: float = 0.0) -> None:
         self._failures += 1
-        self.retry_at = self._now() + max(backoff(self._failures), seconds)
+        self.retry_at = max(self.retry_at, self._now() + max(backoff(self._failures), seconds))

@@ -27,7 +27,7 @@ T = TypeVar("T")
 # Seconds to the next try when the Hub's database cannot store an answer: doubled each time.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 30.0
 # Seconds that the authenticator and the admin's hooks may take for their part.
-_LONGEST = 60.0
+_LONGEST = 30.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Flight:
     def __init__(self, crew: Crew, user: Any, *, renews: bool, held: Failure | None = None) -> None:
         self._crew = crew
         self._user = user
+        self._name = user.name  # a database that is down cannot be asked for it
         self._renews = renews
         self._held = held  # a failure that stands: there is no use in asking again now
         self._spent: str | None = None
@@ -97,7 +98,7 @@ class Flight:
         self.task = asyncio.create_task(self._fly())
 
     def __repr__(self) -> str:
-        return f"<Flight of {self._user.name}>"
+        return f"<Flight of {self._name}>"
 
     @staticmethod
     def aboard() -> Flight | None:
@@ -202,7 +203,7 @@ class Flight:
             except SQLAlchemyError as error:
                 if inspect(self._user.orm_user).session is None:
                     return None
-                self._crew.log.error("Could not store the new tokens of %s: %s", self._user.name, describe(error))
+                self._crew.log.error("Could not store the new tokens of %s: %s", self._name, describe(error))
                 await asyncio.sleep(seconds)
                 seconds = min(2 * seconds, _LAST_RETRY)
 
@@ -212,7 +213,7 @@ class Flight:
         try:
             derived = await asyncio.wait_for(self._build(stored), _LONGEST)
         except Exception as error:
-            crew.log.error("Could not derive all of the auth_state of %s: %s", self._user.name, describe(error))
+            crew.log.error("Could not derive all of the auth_state of %s: %s", self._name, describe(error))
         else:
             await self._store(lambda: crew.journal.replace(self._user.orm_user, stored, derived))
 
@@ -224,7 +225,7 @@ class Flight:
         if (hook := getattr(authenticator, "modify_auth_state_hook", None)) is not None:
             derived = await maybe_future(hook(authenticator, derived))
         derived = stored | {name: value for name, value in derived.items() if value is not None}
-        return await self._reconcile({"name": self._user.name, "auth_state": derived | _tokens(stored)})
+        return await self._reconcile({"name": self._name, "auth_state": derived | _tokens(stored)})
 
     async def _reconcile(self, model: Mapping[str, Any]) -> AuthState:
         """The auth_state of a model, as the admin's ``reconcile_auth_state_hook`` wants it stored (JupyterHub 6.1)."""
@@ -238,14 +239,14 @@ class Flight:
     async def _check(self) -> None:
         """Ask the authenticator, as the Hub would, and store what it found out."""
         self._checked = True
-        if self.failure is not None and self.failure.kind is not Kind.REJECTED:
+        if self._is_left_open:
             return  # the provider is in no state to be asked
         self._read()
-        handler, arguments = self._wanted or (None, {})
         with note() as notes:
             try:
                 found = self._foresee()
                 if found is None:
+                    handler, arguments = self._wanted or (None, {})
                     asked = self._crew.refresh_user(self._user, handler, **arguments)
                     found = await asyncio.wait_for(maybe_future(asked), _LONGEST)
             except Exception as error:
@@ -255,16 +256,20 @@ class Flight:
                     self.error = error
                     self._fail(Kind.MISCONFIGURED, describe(error))
                 return
+            if not found and (is_transient(notes.error) or notes.is_garbage or self._is_left_open):
+                self._keep(notes.error, notes)
+                return
         if isinstance(found, dict):
             self.verdict = await self._adopt(found)
-        elif found:
-            self.verdict = found
-        elif is_transient(notes.error) or notes.is_garbage or (self.failure and self.failure.kind is not Kind.REJECTED):
-            self._keep(notes.error, notes)
-        else:
-            self.verdict = found
-            if not self.renewed:
-                self.failure = self.failure or Failure(Kind.REJECTED, "the authenticator says so")
+            return
+        self.verdict = found
+        if not found and not self.renewed:
+            self.failure = self.failure or Failure(Kind.REJECTED, "the authenticator says so")
+
+    @property
+    def _is_left_open(self) -> bool:
+        """Whether a renewal has failed for a reason that says nothing of the user."""
+        return self.failure is not None and self.failure.kind is not Kind.REJECTED
 
     def _foresee(self) -> bool | None:
         """What can be said without asking, where OAuthenticator's ``refresh_user`` would fail, or not look."""
@@ -286,7 +291,7 @@ class Flight:
     def _keep(self, error: Exception | None, notes: Notes) -> None:
         """The user stays logged in: nobody could say anything else."""
         words = "an answer without a meaning" if error is None or notes.is_garbage else type(error).__name__
-        self._crew.log.warning("Could not check the login of %s, which stays: %s", self._user.name, words)
+        self._crew.log.warning("Could not check the login of %s, which stays: %s", self._name, words)
         self._fail(Kind.TRANSIENT, words)
 
     def _fail(self, kind: Kind, words: str) -> None:
@@ -307,7 +312,7 @@ class Flight:
             try:
                 reconciled = await asyncio.wait_for(self._reconcile(model), _LONGEST)
             except Exception as error:
-                self._crew.log.error("Could not reconcile the auth_state of %s: %s", user.name, describe(error))
+                self._crew.log.error("Could not reconcile the auth_state of %s: %s", self._name, describe(error))
             else:
                 await self._store(lambda: journal.replace(user, stored, reconciled))
         rest = {name: value for name, value in model.items() if name != "auth_state"}

@@ -121,6 +121,7 @@ def note(*, patient: bool = False) -> Iterator[Notes]:
         yield notes
     finally:
         _notes.reset(token)
+        notes.answer = notes.error = None  # a timer may keep the context, and so the notes
 
 
 def _is_text(value: Any) -> bool:

@@ -148,12 +148,15 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
 
     What the answer leaves out stays as it was: the refresh_token, by the RFC, as the scope; the token_type and
     the id_token, since providers do so. ``created_at`` is the time when we asked: the provider's clock may be another.
+    A token that the provider gives again keeps its times.
     """
     before = auth_state.get("token_response")
     kept = {key: value for key, value in before.items() if key not in _TIMES} if isinstance(before, Mapping) else {}
     kept["refresh_token"] = auth_state["refresh_token"]
     response = kept | {key: value for key, value in answer.items() if value or key not in kept}
-    response["created_at"] = int(asked_at)
+    response["created_at"] = asked_at
+    if response["access_token"] == auth_state.get("access_token") and isinstance(before, Mapping):
+        response |= {name: before[name] for name in _TIMES if name in before}  # it has not become younger
     renewed = auth_state | {"access_token": response["access_token"], "refresh_token": response["refresh_token"]}
     if response.get("id_token"):
         renewed["id_token"] = response["id_token"]
@@ -173,6 +176,6 @@ def stamp(auth_state: AuthState, stored: AuthState | None, now: float) -> None:
         token = node.get("access_token")
         if not isinstance(token, str) or (node is auth_state and "expires_in" not in node):
             continue
-        created_at = known.get(token, int(now))
+        created_at = known.get(token, now)
         if created_at is not None and not find_lifetime(token, node).is_known:
             node["created_at"] = created_at

@@ -101,7 +101,7 @@ class RunningServers:
             except Exception as error:
                 if not failures:
                     words = "Cannot deliver to a server of %s yet: %s"
-                    account.crew.log.error(words, account.user.name, describe(error))
+                    account.crew.log.error(words, account.name, describe(error))
                 failures += 1
                 await asyncio.sleep(backoff(failures))
             else:
@@ -146,7 +146,7 @@ class RunningServers:
 
     def _excuse(self, error: Exception) -> None:
         words = "Cannot look after the tokens of %s now: %s"
-        self._account.crew.log.error(words, self._account.user.name, describe(error))
+        self._account.crew.log.error(words, self._account.name, describe(error))
 
     def _find_due(self, auth_state: AuthState) -> Mapping[Key, Due]:
         found: dict[Key, Due] = {}
@@ -166,6 +166,6 @@ class RunningServers:
             self._told |= news
             names = ", ".join(sorted(name for name, _ in news))
             words = "Nothing renews these tokens of %s, which have an end: %s"
-            account.crew.log.warning(words, account.user.name, names)
+            account.crew.log.warning(words, account.name, names)
         self._ends_at = min((at.ends_at for at in due.values()), default=math.inf)
         return min(first.values(), default=math.inf)

@@ -30,6 +30,7 @@ from spawner_tokens import TokenSimpleLocalProcessSpawner
 from .browser import Browser
 from .hub import Server
 from .oauth import NoProxy, start_by_cookie, start_by_token, wait_for_server
+from .waiting import until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -310,16 +311,6 @@ async def log_in(start_hub, caplog):
 
 async def is_logged_in(browser):
     return (await browser.fetch("/hub/home")).effective_url == f"{browser.url}/hub/home"
-
-
-async def until(condition):
-    """What is true of ``condition``, or of what it returns to ``await``, as soon as it is."""
-    while True:
-        found = condition()
-        found = await found if asyncio.iscoroutine(found) else found
-        if found:
-            return found
-        await asyncio.sleep(0.02)
 
 
 async def see(server, name="t"):

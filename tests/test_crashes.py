@@ -20,6 +20,7 @@ from .crashing import KEY, USERINFO, HubProcess, keep_looking, log_in, read_auth
 from .oauth import hub_settings, start_by_token, wait_for_server
 from .oauth import log_in as log_in_by_browser
 from .provider import Provider
+from .waiting import until
 
 LIFETIME = 3
 # Seconds in which a Hub that has found its servers has new tokens in their files: 2, and a renewal.
@@ -80,14 +81,6 @@ def crash(start_process, provider, settings):
             return file
 
     return crash
-
-
-async def until(condition, seconds=10.0):
-    async def poll():
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(poll(), seconds)
 
 
 async def shows_live_token(provider, file):

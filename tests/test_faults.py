@@ -1,8 +1,7 @@
-"""Faults between Hub and provider, and what else can come in between: nothing is lost, and nobody is logged out for it."""
+"""Faults between Hub and provider, and what else can come in between: nothing is lost, nobody is logged out for it."""
 
 import asyncio
 import base64
-import inspect
 import json
 import logging
 import time
@@ -23,6 +22,7 @@ from .browser import Browser
 from .hub import Server
 from .oauth import hub_settings, log_in, make_admin_token, start_by_cookie
 from .provider import request, start_provider
+from .waiting import until
 
 TOKEN, USERINFO = "/o/token/", "/userinfo/"
 
@@ -32,19 +32,6 @@ ID_TOKEN = ".".join(
     base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
     for part in ({"alg": "none"}, {"sub": "alice", "exp": int(time.time()) + 7200}, "signature")
 )
-
-
-async def until(condition, seconds=15):
-    """The first true value of a function, which may be async."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if inspect.isawaitable(value):
-            value = await value
-        if value:
-            return value
-        assert time.monotonic() < deadline, inspect.getsource(condition)
-        await asyncio.sleep(0.02)
 
 
 class Wire(faults.FaultyProxy):

@@ -53,7 +53,7 @@ def jwt(**claims):
 )
 def test_an_answer_replaces_what_it_has(answer, fields, response):
     stored = copy.deepcopy(STORED)
-    renewed = merge(stored, answer, NOW + 0.9)
+    renewed = merge(stored, answer, NOW)
     kept = {"refresh_token": "r1", "id_token": "i1", "token_type": "Bearer", "scope": "read write", "team": "t"}
     assert renewed["token_response"] == kept | response | {"access_token": "a2", "created_at": NOW}
     assert {**renewed, "token_response": 0} == {**STORED, "access_token": "a2", **fields, "token_response": 0}
@@ -63,6 +63,12 @@ def test_an_answer_replaces_what_it_has(answer, fields, response):
 def test_a_providers_clock_that_is_wrong_does_no_harm():
     answer = {"access_token": "a2", "created_at": 5, "expires_in": 60}
     assert merge(STORED, answer, NOW)["token_response"]["created_at"] == NOW
+
+
+def test_a_token_that_the_provider_gives_again_keeps_its_age():
+    times = {"created_at": 990_000, "expires_in": 7200}
+    again = merge(STORED, {"access_token": "a1", "expires_in": 100}, NOW)["token_response"]
+    assert {name: again[name] for name in times} == times
 
 
 @pytest.mark.parametrize(

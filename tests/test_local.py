@@ -20,6 +20,8 @@ from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.local import _REMOVER, _swept
 from spawner_tokens.private import find_own_directory, open_private
 
+from .waiting import until
+
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 LOCAL = "spawner_tokens.TokenLocalProcessSpawner"
 AUTH_STATE = {"access_token": "the-token"}
@@ -213,14 +215,6 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     await until(lambda: hub.token_directories == [])
     for orphan in (tmp_path / "pids").read_text().split():
         os.kill(int(orphan), signal.SIGKILL)
-
-
-async def until(condition):
-    async def poll():
-        while not condition():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(poll(), 10)
 
 
 async def test_the_directory_of_another_hub_on_the_same_host_is_never_touched(start_hub):

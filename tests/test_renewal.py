@@ -29,19 +29,11 @@ from .oauth import (
 )
 from .provider import start_provider
 from .spawners import VariablesOnly
+from .waiting import until
 
 SIMPLE = TokenSimpleLocalProcessSpawner
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
 OPTIONS = [[], ["--single-threaded", "--reuse-protection"]]
-
-
-async def until(condition, seconds=10):
-    """The first true value of a coroutine function, waited for."""
-    deadline = time.monotonic() + seconds
-    while not (value := await condition()):
-        assert time.monotonic() < deadline, condition
-        await asyncio.sleep(0.02)
-    return value
 
 
 def token_file(spawner):

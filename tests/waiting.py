@@ -1,0 +1,18 @@
+"""Waiting for what tests wait for."""
+
+import asyncio
+import inspect
+import time
+
+
+async def until(condition, seconds=15):
+    """The first true value of a function, which may be async."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, condition
+        await asyncio.sleep(0.02)
