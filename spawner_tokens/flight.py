@@ -90,6 +90,7 @@ class Flight:
         self._checked = False
         self._seen: AuthState | None = None
         self.mark = 0
+        self.wants_check = False
         self.renewed = False
         self.failure: Failure | None = None
         self.verdict: Any = True
@@ -106,12 +107,9 @@ class Flight:
         flight = _flight.get()
         return None if flight is None or flight.task.done() else flight
 
-    @property
-    def wants_check(self) -> bool:
-        return self._wanted is not None
-
     def want_check(self, handler: Any, arguments: Mapping[str, Any]) -> None:
         """Have the authenticator asked about the user, too. Possible until the flight has landed."""
+        self.wants_check = True
         self._wanted = self._wanted or (handler, arguments)
 
     async def wait(self, deadline: float) -> bool:
@@ -140,13 +138,13 @@ class Flight:
         try:
             if self._renews:
                 await self._renew()
-            if self._wanted is not None and not self._checked:
+            if self.wants_check and not self._checked:
                 await self._check()
         except Exception as error:
             self.failure = self.failure or Failure(Kind.MISCONFIGURED, describe(error))
         if self._grant is not None:
             await asyncio.wait({self._grant})
-        self._seen = None
+        self._seen = self._spent = self._wanted = None  # a timer that was cancelled keeps its context for a while
 
     def _read(self) -> AuthState:
         self._seen = self._crew.journal.read(self._user.orm_user)
