@@ -104,16 +104,18 @@ async def measure(hub, provider, watched, alice, browser, way, servers, requests
 
     async def start(name):
         if way == "cookie":
-            await start_by_cookie(hub, browser, "alice", name)
+            status, _ = await start_by_cookie(hub, browser, "alice", name)
         else:
-            await start_by_token(hub, api_token, "alice", name)
-        return await wait_for_server(hub, "alice", name)
+            status, _ = await start_by_token(hub, api_token, "alice", name)
+        if status < 400 and await wait_for_server(hub, "alice", name):
+            return time.perf_counter() - began
+        return None
 
     began = time.perf_counter()
-    ready = await asyncio.gather(*map(start, names))
-    seconds = time.perf_counter() - began
+    ready = dict(zip(names, await asyncio.gather(*map(start, names))))
+    seconds = max((each for each in ready.values() if each is not None), default=0)
 
-    running = [name for name, is_ready in zip(names, ready) if is_ready]
+    running = [name for name in names if ready[name] is not None]
     tokens = [(await Server(alice.spawners[name]).env()).get("T", b"").decode() for name in running]
     live = {token: bool(token) and await provider.is_live(token) for token in set(tokens)}
     auth_state = await alice.get_auth_state() or {}

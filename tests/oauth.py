@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from urllib.parse import urlsplit
 
 from jupyterhub import orm
@@ -91,10 +92,18 @@ async def start_by_token(hub, token, username, server=""):
 
 
 async def wait_for_server(hub, username, server=""):
-    """Whether a server that has been asked for is ready; False if it failed."""
+    """Whether a server that has been asked for is ready; False if it failed.
+
+    The spawn page answers after a second, whether or not the Hub has begun with the spawn by then.
+    """
     user = await hub.user(username)
-    while True:
+    idle_since = time.monotonic()
+    while time.monotonic() < idle_since + 10:
         spawner = user.spawners.get(server)
-        if spawner is None or not spawner.pending:
-            return bool(spawner and spawner.ready)
+        if spawner is not None:
+            if spawner.ready or spawner._failed:
+                return bool(spawner.ready)
+            if spawner.pending:
+                idle_since = time.monotonic()
         await asyncio.sleep(0.05)
+    return False
