@@ -319,10 +319,12 @@ async def see(server, name="t"):
     return files[name].decode(), json.loads(files[f"{name}.json"])
 
 
-async def see_change(server, token):
+async def see_change(server, token, before=None):
+    """Both files are new: each is written in one piece, but one after the other."""
+
     async def changed():
         now, status = await see(server)
-        return now != token and (now, status)
+        return now != token and status != before and (now, status)
 
     return await until(changed)
 
@@ -382,7 +384,7 @@ async def test_a_running_server_gets_each_new_token_in_time_without_a_browser(lo
     token, status = await see(server)
     for _ in range(2):
         before = status
-        token, status = await see_change(server, token)
+        token, status = await see_change(server, token, before)
         assert provider.is_live(token)
         assert before["expires_at"] < status["expires_at"]
     assert token == await access_token(alice)

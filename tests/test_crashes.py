@@ -22,6 +22,8 @@ from .oauth import log_in as log_in_by_browser
 from .provider import Provider
 from .waiting import until
 
+pytestmark = pytest.mark.xdist_group("crashes")
+
 LIFETIME = 3
 # Seconds in which a Hub that has found its servers has new tokens in their files: 2, and a renewal.
 SOON = 3.0

@@ -24,6 +24,8 @@ from .oauth import hub_settings, log_in, make_admin_token, start_by_cookie
 from .provider import request, start_provider
 from .waiting import until
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 TOKEN, USERINFO = "/o/token/", "/userinfo/"
 
 

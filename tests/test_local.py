@@ -22,6 +22,8 @@ from spawner_tokens.private import find_own_directory, open_private
 
 from .waiting import until
 
+pytestmark = pytest.mark.xdist_group("system users")
+
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 LOCAL = "spawner_tokens.TokenLocalProcessSpawner"
 AUTH_STATE = {"access_token": "the-token"}
