@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 from .selection import Reason, Token
 
+_PLACE = re.compile(r"\{(\w+)\}")
+_LEFT_OUT = object()
 
-def make_files(tokens: Iterable[Token], login_ended: bool = False) -> dict[str, bytes | None]:
+
+def make_files(tokens: Iterable[Token], directory: str, login_ended: bool = False) -> dict[str, bytes | None]:
     """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
 
-    A token that is withheld has no file: ``None``.
+    A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
+    A token that is withheld has neither file: ``None``.
     """
     files: dict[str, bytes | None] = {}
     for token in tokens:
         if token.spec.file:
             files[token.spec.name] = None if token.text is None else token.text.encode()
             files[f"{token.spec.name}.json"] = make_status(token, login_ended)
+        if token.spec.config is not None:
+            files[_config_name(token)] = None if token.text is None else make_config(token, directory)
     return files
+
+
+def make_config(token: Token, directory: str) -> bytes:
+    """The spec's ``config`` as JSON, with the token's path and companions in it, and never the token."""
+    values = {**token.companions, "file": f"{directory}/{token.spec.name}"}
+    return json.dumps(_fill(token.spec.config, values), indent=2).encode() + b"\n"
+
+
+def _config_name(token: Token) -> str:
+    return f"{token.spec.name}.config.json"
+
+
+def _fill(node: Any, values: Mapping[str, str]) -> Any:
+    """Replace ``{name}`` in all texts. What names a value that there is not is left out."""
+    if isinstance(node, str):
+        if not all(name in values for name in _PLACE.findall(node)):
+            return _LEFT_OUT
+        return _PLACE.sub(lambda match: values[match[1]], node)
+    if isinstance(node, Mapping):
+        filled = {key: _fill(value, values) for key, value in node.items()}
+        return {key: value for key, value in filled.items() if value is not _LEFT_OUT}
+    if isinstance(node, list):
+        return [value for value in (_fill(each, values) for each in node) if value is not _LEFT_OUT]
+    return node
 
 
 def make_status(token: Token, login_ended: bool = False) -> bytes:
@@ -58,4 +90,6 @@ def make_env(tokens: Iterable[Token], directory: str | None) -> dict[str, str]:
         env.update(dict.fromkeys(token.spec.env, token.text))
         if directory is not None and token.spec.file_env:
             env[token.spec.file_env] = f"{directory}/{token.spec.name}"
+        if directory is not None and token.spec.config_env:
+            env[token.spec.config_env] = f"{directory}/{_config_name(token)}"
     return env

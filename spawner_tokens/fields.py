@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,7 +64,12 @@ class FieldReader:
             )
 
     def _field_of(self, variable: str) -> str:
-        claims = {"env": self.names("env"), "variables": self.variables(), "settings": self.mapping("settings")}
+        claims = {
+            "env": self.names("env"),
+            "variables": self.variables(),
+            "settings": self.mapping("settings"),
+            "config_env": (self.fields["config_env"],),
+        }
         return next((field for field, names in claims.items() if variable in names), "file_env")
 
     def url(self) -> str | None:
@@ -130,6 +136,29 @@ class FieldReader:
                 "file_env", f"a variable cannot be called {default}, after the token's name; set this field"
             )
         return default
+
+    def config(self) -> Mapping[str, Any] | None:
+        value: Mapping[str, Any] | None = self.fields["config"]
+        if value is not None:
+            try:
+                ok = isinstance(value, dict) and json.loads(json.dumps(value, allow_nan=False)) == value
+            except (TypeError, ValueError, RecursionError):
+                ok = False
+            if not ok:
+                raise self.error(
+                    "config", "has to be a dict of what JSON has: texts, numbers, true, false, null, lists"
+                )
+        return value
+
+    def config_env(self) -> str | None:
+        value = self.fields["config_env"]
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            raise self.error("config_env", "has to be the name of a variable, or null for none")
+        if self.fields["config"] is None:
+            raise self.error("config_env", "there is no config whose path it could get; add one, or remove this field")
+        return value
 
     def template(self) -> str:
         value = self.fields["template"]

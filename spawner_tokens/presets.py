@@ -1,14 +1,15 @@
-"""The presets: for each provider, what OAuthenticator's own class stores and how a server wants to be told.
+"""The presets: what each provider's login stores, and how each cloud's SDK wants to be told of a token.
 
 A preset is a spec with gaps: its fields have the names and shapes of a token's spec (``spec.py``), and a
 field that an admin writes wins over the preset's. In ``settings``, ``{url}`` stands for the spec's ``url``
-and ``{host}`` for its host. A ``url`` of ``None`` has to be given by the admin.
+and ``{host}`` for its host. A ``url`` or a setting of ``None`` has to be given by the admin.
 
-To add one, add an entry here and a row to ``tests/test_presets.py``.
+To add one, add an entry to one of the two tables here and a row to ``tests/test_presets.py``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -132,3 +133,54 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
         },
     },
 }
+
+
+def _role_session_name(auth_state: dict[str, Any]) -> str | None:
+    """The user's name as AWS takes it: 2 to 64 letters, digits and ``_+=,.@-``. Without one, boto3 makes its own.
+
+    OAuthenticator's classes keep the user info under ``oauth_user``, ``google_user``, ``user`` (Azure AD) and so on.
+    """
+    user_infos = [node for key, node in auth_state.items() if key.endswith("user") and isinstance(node, dict)]
+    for claim in ("preferred_username", "username", "unique_name", "nickname", "login", "email", "sub"):
+        for user_info in user_infos:
+            name = re.sub(r"[^\w+=,.@-]", "-", str(user_info.get(claim) or ""), flags=re.ASCII)[:64]
+            if len(name) >= 2:
+                return name
+    return None
+
+
+CONSUMERS: Mapping[str, Mapping[str, Any]] = {
+    # AssumeRoleWithWebIdentity, as all of AWS' SDKs do it by themselves.
+    "aws": {
+        "key": "id_token",
+        "file": True,
+        "file_env": "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "variables": {"AWS_ROLE_SESSION_NAME": _role_session_name},
+        "settings": {"AWS_ROLE_ARN": None},
+    },
+    # WorkloadIdentityCredential of Azure's SDKs, which DefaultAzureCredential tries early.
+    "azure": {
+        "key": "id_token",
+        "file": True,
+        "file_env": "AZURE_FEDERATED_TOKEN_FILE",
+        "settings": {"AZURE_CLIENT_ID": None, "AZURE_TENANT_ID": None},
+    },
+    # Google's Application Default Credentials, by workload identity federation (AIP-4117).
+    "gcp": {
+        "key": "id_token",
+        "file": True,
+        "settings": {"GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": None},
+        "config_env": "GOOGLE_APPLICATION_CREDENTIALS",
+        "config": {
+            "type": "external_account",
+            "audience": "{GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE}",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": "https://sts.googleapis.com/v1/token",
+            "credential_source": {"file": "{file}", "format": {"type": "text"}},
+            "service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
+            "{GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL}:generateAccessToken",
+        },
+    },
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {**PROVIDERS, **CONSUMERS}

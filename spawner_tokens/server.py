@@ -139,7 +139,7 @@ class TokenServer:
 
     async def deliver(self, tokens: Sequence[Token]) -> bool:
         """Deliver the files before the server starts. Returns whether there are any; raises as :meth:`select`."""
-        files = make_files(tokens)
+        files = make_files(tokens, self._spawner.token_directory)
         if not files:
             return False
         try:
@@ -160,7 +160,8 @@ class TokenServer:
         tokens = await self._select_from(auth_state)
         async with self._lock:
             if self.runs:
-                if await self._deliver_changed(make_files(tokens, login_ended)):
+                files = make_files(tokens, self._spawner.token_directory, login_ended)
+                if await self._deliver_changed(files):
                     self._log_problems(tokens)
                 self._seen = seen
 

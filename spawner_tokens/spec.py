@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .fields import DEFAULT, FieldReader, Key, SpecError
-from .presets import PROVIDERS
+from .presets import PRESETS
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
 
@@ -29,6 +29,8 @@ class TokenSpec:
     template: str
     variables: Mapping[str, Key]
     settings: Mapping[str, str]
+    config: Mapping[str, Any] | None
+    config_env: str | None
     missing: str | None
     min_lifetime: float | None
     required_scopes: tuple[str, ...]
@@ -41,8 +43,8 @@ class TokenSpec:
     @property
     def claims(self) -> list[str]:
         """Every variable that this token may set."""
-        file_env = [self.file_env] if self.file_env else []
-        return [*self.env, *file_env, *self.variables, *self.settings]
+        paths = [variable for variable in (self.file_env, self.config_env) if variable]
+        return [*self.env, *paths, *self.variables, *self.settings]
 
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -55,6 +57,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "template": "{token}",
     "variables": {},
     "settings": {},
+    "config": None,
+    "config_env": None,
     "missing": None,
     "min_lifetime": None,
     "required_scopes": (),
@@ -95,8 +99,8 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
             "a name is a file name and a Secret key: lower-case letters, digits, '-', '_' and '.', "
             "a letter or digit at both ends, at most 200 characters",
         )
-    if name.endswith(".json"):
-        raise SpecError(name, None, "a name cannot end in .json, which is the end of the status files")
+    if name.endswith((".json", ".config")):
+        raise SpecError(name, None, "a name cannot end in .json or .config, which are the ends of the files beside it")
     if not isinstance(fields, Mapping):
         raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
     for field in fields:
@@ -113,8 +117,11 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
             name,
             "file",
             "this spawner class cannot deliver files; use a class that can "
-            "(LocalTokenMixin for local processes), or remove the field",
+            "(LocalTokenMixin for local processes), or a spec that needs none",
         )
+    config = read.config()
+    if config is not None and not file:
+        raise SpecError(name, "config", "it is about the token's file, and there is none; deliver one, or remove it")
     spec = TokenSpec(
         name=name,
         key=read.key("key", merged["key"]),
@@ -124,11 +131,17 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         template=read.template(),
         variables=read.variables(),
         settings=read.settings(url, "settings" not in fields),
+        config=config,
+        config_env=read.config_env(),
         missing=read.policy(),
         min_lifetime=read.seconds("min_lifetime"),
         required_scopes=read.scopes("required_scopes"),
         forbidden_scopes=read.scopes("forbidden_scopes"),
     )
+    for variable, text in _preset(name, given).get("settings", {}).items():
+        if text is None and variable not in spec.variables and not spec.settings.get(variable):
+            problem = f"the preset {merged['preset']} needs it; add settings: {{{variable!r}: …}}"
+            raise SpecError(name, f"settings[{variable!r}]", problem)
     if not spec.env and not spec.file:
         raise SpecError(name, "env", "nothing would be delivered; name a variable for the token")
     for variable in spec.claims:
@@ -140,9 +153,9 @@ def _preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     preset = fields.get("preset")
     if preset is None:
         return {}
-    if not isinstance(preset, str) or preset not in PROVIDERS:
-        raise SpecError(name, "preset", f"unknown preset {preset!r}{_nearest(preset, PROVIDERS)}")
-    found = PROVIDERS[preset]
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise SpecError(name, "preset", f"unknown preset {preset!r}{_nearest(preset, PRESETS)}")
+    found = PRESETS[preset]
     if found.get("url", "") is None and "url" not in fields:
         raise SpecError(name, "url", f"the preset {preset} needs the base URL of your server; add it")
     return found

@@ -7,7 +7,7 @@ from textwrap import dedent, indent
 from traitlets import Dict
 
 from spawner_tokens.lifetime import Lifetime
-from spawner_tokens.presets import PROVIDERS
+from spawner_tokens.presets import CONSUMERS, PROVIDERS
 from spawner_tokens.spec import parse_tokens
 from spawner_tokens.traits import TokenTraits
 
@@ -37,6 +37,18 @@ def make_preset_table():
     return make_table(rows)
 
 
+def make_consumer_table():
+    """The presets for clouds, with all that they set."""
+    rows = [("preset", "``settings`` needed", "variables that get a path", "from the login")]
+    for preset, fields in CONSUMERS.items():
+        settings = dict.fromkeys(fields["settings"], "…")
+        (spec,) = parse_tokens({preset: {"preset": preset, "settings": settings}}, files=True)
+        paths = [variable for variable in (spec.file_env, spec.config_env) if variable]
+        cells = [", ".join(f"``{variable}``" for variable in names) for names in (settings, paths, spec.variables)]
+        rows.append((f"``{preset}``", *(cell or "–" for cell in cells)))
+    return make_table(rows)
+
+
 def make_freshness_table():
     """When a running server's token is renewed, of the lives that providers give."""
     rows = [
@@ -56,7 +68,12 @@ def make_table(rows):
 
 def generated(text):
     """The README with its generated parts as they should be."""
-    parts = {"reference": make_reference(), "presets": make_preset_table(), "freshness": make_freshness_table()}
+    parts = {
+        "reference": make_reference(),
+        "presets": make_preset_table(),
+        "consumers": make_consumer_table(),
+        "freshness": make_freshness_table(),
+    }
     for mark, part in parts.items():
         before, rest = text.split(f".. {mark}-begin\n")
         _, after = rest.split(f".. {mark}-end\n")

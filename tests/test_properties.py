@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from spawner_tokens.delivery import make_env, make_files
 from spawner_tokens.fields import SpecError
-from spawner_tokens.presets import PROVIDERS
+from spawner_tokens.presets import PRESETS
 from spawner_tokens.selection import Reason, judge, pick, put
 from spawner_tokens.spec import parse_tokens
 
 FIELDS = (
-    "preset url key env file file_env template variables settings missing min_lifetime "
+    "preset url key env file file_env template variables settings config config_env missing min_lifetime "
     "required_scopes forbidden_scopes unknown"
 ).split()
 KEYS = (
@@ -44,7 +44,7 @@ def raises(auth_state):
 
 keys = paths | texts | st.sampled_from([raises, lambda state: state, lambda state: next(iter(state.values()), 1)])
 sensible = {
-    "preset": st.sampled_from([*PROVIDERS, "nothing"]),
+    "preset": st.sampled_from([*PRESETS, "nothing"]),
     "url": st.sampled_from(["https://a.example.org", "https://b.example.org:1/x", "ftp://c", "http://["]),
     "key": keys,
     "env": names | st.lists(names, max_size=2),
@@ -53,6 +53,8 @@ sensible = {
     "template": texts.map(lambda text: text + "{token}"),
     "variables": st.dictionaries(names, keys, max_size=3),
     "settings": st.dictionaries(names, texts, max_size=3),
+    "config": st.dictionaries(texts, json_values, max_size=3) | st.just({"path": ["{file}"], "a": "{A_1}"}),
+    "config_env": names,
     "missing": st.sampled_from(["refuse", "warn", "skip", "other"]),
     "min_lifetime": st.floats(allow_nan=True) | st.integers(),
     "required_scopes": st.lists(texts, max_size=2) | texts,
@@ -91,8 +93,10 @@ def test_any_spec_and_any_auth_state_give_values_a_reason_or_a_spec_error(tokens
         assert token.value not in forbidden
         assert not forbidden.intersection(token.companions.values()) - set(token.spec.settings.values())
         assert not math.isnan(token.lifetime.left(0))
-    for name, contents in make_files(judged).items():
-        if name.endswith(".json"):
+    for name, contents in make_files(judged, "/d").items():
+        if name.endswith(".config.json"):
+            assert contents is None or isinstance(json.loads(contents), dict)
+        elif name.endswith(".json"):
             assert set(json.loads(contents)) == {"expires_at", "renewed_at", "scopes", "status"}
     for variable, text in make_env(judged, "/d").items():
         assert variable and "\0" not in text and text.encode()

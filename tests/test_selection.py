@@ -258,14 +258,40 @@ def test_a_companion_that_fails_or_holds_the_refresh_token_is_left_out():
 def test_the_template_is_filled_by_the_token_alone():
     token = select({"env": "T", "template": "oauth2:{token}:{user}"}, {"access_token": "{token}{user}"})
     assert make_env([token], "/d")["T"] == "oauth2:{token}{user}:{user}"
-    assert make_files([token])["t"] == b"oauth2:{token}{user}:{user}"
+    assert make_files([token], "/d")["t"] == b"oauth2:{token}{user}:{user}"
 
 
 def test_a_withheld_token_leaves_nothing_but_its_status():
     token = select({"env": "T", "settings": {"S": "x"}}, {})
     assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d"}
-    assert make_files([token]) == {"t": None, "t.json": make_status(token)}
+    assert make_files([token], "/d") == {"t": None, "t.json": make_status(token)}
     assert json.loads(make_status(token))["status"] == "absent"
+
+
+def make_config(config, auth_state={"access_token": "v"}, **fields):
+    token = select({"config": config, "config_env": "CONFIG", **fields}, auth_state)
+    assert ("CONFIG" in make_env([token], "/d")) is (token.value is not None)
+    return make_files([token], "/d")["t.config.json"]
+
+
+@pytest.mark.parametrize(
+    "config, filled",
+    [
+        param({"a": {"b": ["{file}", 1, None]}}, {"a": {"b": ["/d/t", 1, None]}}, id="path-wherever-it-is"),
+        param({"a": "x{S}y{N}"}, {"a": 'x"{file}"\\y7'}, id="companions-as-they-are"),
+        param({"a": "{S}{X}", "b": ["{X}", "b"]}, {"b": ["b"]}, id="what-names-no-companion-is-left-out"),
+        param({"a": "{token} {}"}, {}, id="never-the-token"),
+        param({"{file}": "x"}, {"{file}": "x"}, id="names-stay"),
+    ],
+)
+def test_a_config_has_the_tokens_path_and_companions_in_it(config, filled):
+    auth_state = {"access_token": "v", "n": 7}
+    contents = make_config(config, auth_state, settings={"S": '"{file}"\\'}, variables={"N": "n"})
+    assert json.loads(contents) == filled
+
+
+def test_a_withheld_token_has_no_config():
+    assert make_config({"a": "{file}"}, {}) is None
 
 
 def test_the_status_is_in_utc_and_in_words():

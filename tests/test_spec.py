@@ -54,6 +54,21 @@ def parse(fields, name="gitlab", files=True):
         param({"variables": {"A": "access_token"}}, ".variables['A']", "with env: A", id="token-as-companion"),
         param({"variables": {"A": "x.refresh_token"}}, ".variables['A']", "never leaves", id="refresh-as-companion"),
         param({"settings": {"A": 5}}, ".settings['A']", "quotes", id="setting-that-is-a-number"),
+        param({"config": "x"}, ".config", "a dict of what JSON has", id="config-that-is-a-text"),
+        param({"config": {"a": len}}, ".config", "what JSON has", id="config-that-json-cannot-write"),
+        param({"config": {1: "x"}}, ".config", "what JSON has", id="config-with-a-number-as-a-name"),
+        param({"config": {"a": float("nan")}}, ".config", "what JSON has", id="config-with-nan"),
+        param({"config": {}, "file": False, "env": "T"}, ".config", "deliver one", id="config-without-a-file"),
+        param({"config": {}, "config_env": 1}, ".config_env", "or null for none", id="config-env-that-is-a-number"),
+        param({"config": {}, "config_env": "PATH"}, ".config_env", "reserved", id="reserved-config-env"),
+        param({"config_env": "C"}, ".config_env", "add one", id="config-env-without-a-config"),
+        param({"preset": "aws"}, ".settings['AWS_ROLE_ARN']", "add settings", id="preset-that-needs-a-setting"),
+        param(
+            {"preset": "azure", "settings": {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": ""}},
+            ".settings['AZURE_TENANT_ID']",
+            "the preset azure needs it",
+            id="setting-that-is-empty",
+        ),
         param({"missing": "ignore"}, ".missing", "refuse, warn, skip", id="unknown-policy"),
         param({"missing": ["warn"]}, ".missing", "refuse, warn, skip", id="policy-that-is-a-list"),
         param({"min_lifetime": -1}, ".min_lifetime", "0 or more", id="negative-seconds"),
@@ -78,7 +93,9 @@ def test_a_wrong_spec_is_a_trait_error_that_names_entry_field_and_fix(fields, fi
     assert fix in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["", "A", "a/b", "..", "a b", "-a", "a-", "é", "a" * 201, "a.json", "a\n", 5])
+@pytest.mark.parametrize(
+    "name", ["", "A", "a/b", "..", "a b", "-a", "a-", "é", "a" * 201, "a.json", "a.config", "a\n", 5]
+)
 def test_a_name_that_is_no_file_name_is_an_error_that_names_it(name):
     with pytest.raises(SpecError) as error:
         parse({}, name)
@@ -145,6 +162,16 @@ def test_a_spawner_without_files_has_none_in_its_specs():
 def test_a_file_where_the_spawner_has_none_is_an_error_that_names_the_class_to_use():
     with pytest.raises(SpecError, match=r"tokens\['gitlab'\]\.file: .*LocalTokenMixin"):
         parse({"file": True, "env": "T"}, files=False)
+
+
+def test_a_consumer_where_the_spawner_has_no_files_is_an_error_that_names_the_class_to_use():
+    with pytest.raises(SpecError, match=r"tokens\['aws'\]\.file: .*LocalTokenMixin"):
+        parse({"preset": "aws", "settings": {"AWS_ROLE_ARN": "arn"}}, "aws", files=False)
+
+
+def test_what_a_consumer_needs_can_come_from_the_login():
+    spec = parse({"preset": "aws", "variables": {"AWS_ROLE_ARN": "oauth_user.role"}})
+    assert spec.claims == ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"]
 
 
 def test_config_is_read_from_every_section_that_jupyterhub_admins_use():
