@@ -41,7 +41,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-if __name__ == "__main__":
+def serve(handler):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
-    HTTPServer((url.hostname, url.port), Handler).serve_forever()
+    HTTPServer((url.hostname, url.port), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Handler)
