@@ -9,6 +9,8 @@ import pytest
 import yaml
 from docutils.core import publish_doctree
 from jupyterhub.app import JupyterHub
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config import load_kube_config
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -116,6 +118,17 @@ async def test_what_replaces_a_snippet_gives_the_server_the_same(start_hub, tmp_
         given.append({variable: env[variable] for variable in variables})
         await user.stop("")
     assert given[0] == given[1] and b"the-token" in given[0].values()
+
+
+async def test_the_kubeconfig_leads_a_client_to_the_token(start_hub, tmp_path):
+    *_, code = (block.values[0] for block in blocks("python") if "Tools with a format of their own" in block.id)
+    settings = {"TokenSpawnerMixin.tokens": load(code, tmp_path).TokenSpawnerMixin.tokens}
+    hub = await start_hub("spawner_tokens.TokenSimpleLocalProcessSpawner", settings)
+    server = await hub.spawn(await hub.user("alice", {"id_token": "the-id-token"}))
+    configuration = Configuration()
+    await load_kube_config((await server.env())["KUBECONFIG"].decode(), client_configuration=configuration)
+    assert configuration.host == "https://kubernetes.example.org"
+    assert configuration.api_key == {"BearerToken": "Bearer the-id-token"}
 
 
 def test_the_generated_parts_are_up_to_date():
