@@ -74,18 +74,19 @@ class FieldReader:
 
     def url(self) -> str | None:
         value = self.fields["url"]
-        if value is None:
-            return None
-        problem = "it has to be the http(s) base URL of the provider, as text, without user name or query"
+        return None if value is None else self._base_url("url", value)
+
+    def _base_url(self, field: str, value: Any) -> str:
+        problem = "it has to be the http(s) base URL of the provider, as text, without user name, '*' or query"
         try:
             parts = urlsplit(value) if isinstance(value, str) else None
             ok = parts and parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
         except ValueError:
             ok = False
-        if not ok or parts is None or "@" in parts.netloc or parts.query or parts.fragment:
-            raise self.error("url", problem)
+        if not ok or parts is None or re.search(r"[@*]", parts.netloc) or parts.query or parts.fragment:
+            raise self.error(field, problem)
         if any(character.isspace() or not character.isprintable() for character in value):
-            raise self.error("url", problem)
+            raise self.error(field, problem)
         return str(value).rstrip("/")
 
     def boolean(self, field: str) -> bool:
@@ -183,7 +184,7 @@ class FieldReader:
             if key is not None
         }
         for variable, key in variables.items():
-            if isinstance(key, str) and key.lower().rpartition(".")[2] in _TOKEN_KEYS:
+            if is_token_key(key):
                 raise self.error(
                     f"variables[{variable!r}]",
                     f"{key} is a token, not a companion value; make it a token of its own with env: {variable}",
@@ -201,6 +202,32 @@ class FieldReader:
                 text = text.replace("{url}", url).replace("{host}", urlsplit(url).netloc)
             settings[variable] = text
         return settings
+
+    def git(self, url: str | None, from_preset: bool) -> tuple[str, ...]:
+        texts = self.names("git")
+        if from_preset:
+            if self.fields["template"] != "{token}":  # what is delivered is no password then
+                return ()
+            texts = tuple(text.replace("{url}", url or "") for text in texts)
+        return tuple(self._base_url("git", text) for text in texts)
+
+    def git_username(self) -> str:
+        value = self.fields["git_username"]
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise self.error("git_username", "has to be the user name that goes with the token, as text on one line")
+        return value
+
+    def git_identity(self) -> Mapping[str, Key]:
+        value = self.fields["git_identity"]
+        if value is None or value is False:
+            return {}
+        if not isinstance(value, Mapping) or not value.keys() <= {"name", "email"}:
+            raise self.error("git_identity", 'has to be false, or keys of your auth_state: {"name": …, "email": …}')
+        identity = {name: self.key(f"git_identity[{name!r}]", key) for name, key in value.items() if key is not None}
+        for name, key in identity.items():
+            if is_token_key(key):
+                raise self.error(f"git_identity[{name!r}]", f"{key} is a token; name the key of the user's {name}")
+        return identity
 
     def policy(self) -> str | None:
         value: str | None = self.fields["missing"]
@@ -220,6 +247,11 @@ class FieldReader:
 def split_scopes(text: str) -> tuple[str, ...]:
     """Scopes have no spaces in them (RFC 6749, section 3.3): those stand between two. At GitHub, commas do."""
     return tuple(text.replace(",", " ").split())
+
+
+def is_token_key(key: Key) -> bool:
+    """Whether a path ends in a key that holds tokens."""
+    return isinstance(key, str) and key.lower().rpartition(".")[2] in _TOKEN_KEYS
 
 
 def names_refresh_token(key: str) -> bool:

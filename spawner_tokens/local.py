@@ -65,10 +65,18 @@ class LocalTokenMixin(TokenSpawnerMixin):
             with open_private(self._hub_name, root, create=True) as hub:
                 write_files(hub, self._server_name, files, owner)
 
+    async def deliver_public_files(self, files: Mapping[str, bytes]) -> str | None:
+        name, owner = self._server_name + _PUBLIC, self.get_file_owner()
+        with open_private(self.token_mount_path, create=True) as root:
+            with open_private(self._hub_name, root, create=True) as hub:
+                write_files(hub, name, files, owner, public=True)
+        return os.path.join(self.token_mount_path, self._hub_name, name)
+
     async def withdraw_files(self) -> None:
         with self._open_hub_directory() as hub:
-            if hub is not None and (trash := set_aside(hub, self._server_name)):
-                self._remove(hub, [trash])
+            if hub is not None:
+                names = (self._server_name, self._server_name + _PUBLIC)
+                self._remove(hub, [aside for name in names if (aside := set_aside(hub, name))])
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -85,7 +93,7 @@ class LocalTokenMixin(TokenSpawnerMixin):
         with self._open_hub_directory() as hub:
             if hub is None:
                 return
-            leftovers = [name for name in os.listdir(hub) if name not in running]
+            leftovers = [name for name in os.listdir(hub) if name.removesuffix(_PUBLIC) not in running]
             trash = [aside for name in leftovers if (aside := set_aside(hub, name))]
             if trash:
                 self.log.warning("Removing token files of %i servers that left them behind", len(trash))
@@ -134,6 +142,8 @@ class LocalTokenMixin(TokenSpawnerMixin):
         # The row's id: unlike names it stays when the user or the server is renamed.
         return str(self.orm_spawner.id)
 
+
+_PUBLIC = ".public"
 
 _swept: weakref.WeakSet[Hub] = weakref.WeakSet()
 

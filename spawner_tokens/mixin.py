@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from traitlets import TraitError, validate
 from .delivery import make_env
 from .discretion import describe
 from .fields import SpecError
+from .git import make_config, make_system_config, make_variables
 from .refusal import Problem, make_refusal
 from .renewal import Renewal
 from .selection import Reason
@@ -31,12 +33,14 @@ class TokenSpawnerMixin(TokenTraits):
     As it is, it delivers environment variables. A backend that can also deliver files implements
 
     - :meth:`deliver_files` and :meth:`withdraw_files`,
-    - :attr:`token_directory` if the files are not at ``token_mount_path``, and
-    - :attr:`delivery_delay` if a running server sees new files only some time later.
+    - :attr:`token_directory` if the files are not at ``token_mount_path``,
+    - :attr:`delivery_delay` if a running server sees new files only some time later, and
+    - :meth:`deliver_public_files` if all users of the server's system can be shown a file.
     """
 
-    # What get_env adds, from the start of a spawn to its end.
+    # What get_env adds, from the start of a spawn to its end: variables, and entries of git's configuration.
     _token_env: Mapping[str, str] = {}
+    _token_git: Sequence[tuple[str, str]] = ()
     # What the running server was started with, as far as it is plain data: overrides are not made again.
     _token_specs: Mapping[str, Any] = {}
     # Who looks after the server while it runs.
@@ -74,8 +78,17 @@ class TokenSpawnerMixin(TokenTraits):
         """
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
 
+    async def deliver_public_files(self, files: Mapping[str, bytes]) -> str | None:
+        """Show files that are no secret to a server that is about to start: its other users have to be able to read
+        them, but need not find them, so the directory cannot be listed. A tool that is told of a file that
+        it cannot read may refuse to work: git does.
+
+        Returns the directory as the server sees it, another one than that of the tokens; ``None`` if there is none.
+        """
+        return None
+
     async def withdraw_files(self) -> None:
-        """Remove all that :meth:`deliver_files` made for this server, known by its names alone.
+        """Remove all that the two others made for this server, known by its names alone.
 
         Called when a spawn begins, when it failed, and when the server has stopped; most often there is nothing.
         """
@@ -101,7 +114,7 @@ class TokenSpawnerMixin(TokenTraits):
         try:
             return await maybe_future(super().start(*args, **kwargs))
         finally:
-            self._token_env = {}
+            self._token_env, self._token_git = {}, ()
 
     def get_env(self) -> dict[str, Any]:
         env: dict[str, Any] = super().get_env()
@@ -112,7 +125,7 @@ class TokenSpawnerMixin(TokenTraits):
                 )
             else:
                 env[variable] = text
-        return env
+        return env | make_variables(self._token_git, env)
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -173,8 +186,12 @@ class TokenSpawnerMixin(TokenTraits):
         if (renewal := self._find_renewal()) is not None:
             await renewal.ensure(self.user, server.find_short, self.token_renew_timeout)
         tokens = await server.select()
-        delivered = await server.deliver(tokens)
-        self._token_env = make_env(tokens, self.token_directory if delivered else None)
+        directory = self.token_directory if await server.deliver(tokens) else None
+        env = make_env(tokens, directory)
+        if system_config := make_system_config(tokens):
+            path = await server.deliver_public(f"{secrets.token_hex(8)}.gitconfig", system_config)
+            env |= {"GIT_CONFIG_SYSTEM": path} if path else {}
+        self._token_env, self._token_git = env, make_config(tokens, directory)
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
 

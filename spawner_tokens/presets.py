@@ -1,8 +1,8 @@
 """The presets: what each provider's login stores, and how each cloud's SDK wants to be told of a token.
 
 A preset is a spec with gaps: its fields have the names and shapes of a token's spec (``spec.py``), and a
-field that an admin writes wins over the preset's. In ``settings``, ``{url}`` stands for the spec's ``url``
-and ``{host}`` for its host. A ``url`` or a setting of ``None`` has to be given by the admin.
+field that an admin writes wins over the preset's. In ``settings`` and ``git``, ``{url}`` stands for the spec's
+``url``, and in ``settings`` ``{host}`` for its host. A ``url`` or a setting of ``None`` has to be given by the admin.
 
 To add one, add an entry to one of the two tables here and a row to ``tests/test_presets.py``.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 _OIDC_USER_INFO = ("oauth_user", "auth0_user", "cilogon_user")
 
 
-def _claim(*names: str) -> Callable[[dict[str, Any]], Any]:
+def _claim(*names: str, user_info: tuple[str, ...] = _OIDC_USER_INFO) -> Callable[[dict[str, Any]], Any]:
     """A key for the first of these claims that the provider gave.
 
     The classes for OpenID Connect keep the user info under different keys: ``GenericOAuthenticator``
@@ -25,14 +26,21 @@ def _claim(*names: str) -> Callable[[dict[str, Any]], Any]:
     """
 
     def claim(auth_state: dict[str, Any]) -> Any:
-        for user_info in map(auth_state.get, _OIDC_USER_INFO):
-            if isinstance(user_info, dict):
-                found = [user_info[name] for name in names if user_info.get(name)]
+        for user in map(auth_state.get, user_info):
+            if isinstance(user, dict):
+                found = [user[name] for name in names if user.get(name)]
                 if found:
                     return found[0]
         return None
 
     return claim
+
+
+def _github_email(auth_state: dict[str, Any]) -> Any:
+    """The address, or, where it is private, the one that GitHub itself puts into commits in its place."""
+    user = auth_state["github_user"]
+    host = urlsplit(user.get("html_url") or "https://github.com").hostname
+    return user.get("email") or f"{user['id']}+{user['login']}@users.noreply.{host}"
 
 
 PROVIDERS: Mapping[str, Mapping[str, Any]] = {
@@ -47,6 +55,9 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "GITHUB_NAME": "github_user.name",
         },
         "settings": {"GITHUB_HOST": "{host}"},
+        "git": "{url}",
+        "git_username": "x-access-token",
+        "git_identity": {"name": _claim("name", "login", user_info=("github_user",)), "email": _github_email},
     },
     # oauthenticator.gitlab.GitLabOAuthenticator: the answer of GET /api/v4/user under "gitlab_user".
     "gitlab": {
@@ -58,6 +69,11 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "GITLAB_NAME": "gitlab_user.name",
         },
         "settings": {"GITLAB_HOST": "{host}"},
+        "git": "{url}",
+        "git_identity": {
+            "name": "gitlab_user.name",
+            "email": _claim("commit_email", "email", user_info=("gitlab_user",)),  # the first is the user's choice
+        },
     },
     # oauthenticator.bitbucket.BitbucketOAuthenticator: the answer of GET /2.0/user under
     # "bitbucket_user"; it has no e-mail.
@@ -69,6 +85,8 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "BITBUCKET_NAME": "bitbucket_user.display_name",
         },
         "settings": {"BITBUCKET_HOST": "{host}"},
+        "git": "{url}",
+        "git_username": "x-token-auth",
     },
     # oauthenticator.google.GoogleOAuthenticator: the answer of GET /oauth2/v1/userinfo under
     # "google_user"; the name is there with the scope profile.
@@ -79,6 +97,7 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "GOOGLE_EMAIL": "google_user.email",
             "GOOGLE_NAME": "google_user.name",
         },
+        "git_identity": {"name": "google_user.name", "email": "google_user.email"},
     },
     # oauthenticator.azuread.AzureAdOAuthenticator: the claims of the id_token under "user".
     "azuread": {
@@ -88,6 +107,7 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "AZUREAD_EMAIL": "user.email",
             "AZUREAD_NAME": "user.name",
         },
+        "git_identity": {"name": "user.name", "email": "user.email"},
     },
     # oauthenticator.generic.GenericOAuthenticator as NBGallery's docs/jupyter_hub_oauth.md sets it up:
     # the answer of GET /oauth/userinfo.json under "oauth_user", and no refresh token.
@@ -109,6 +129,7 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "OIDC_EMAIL": _claim("email"),
             "OIDC_NAME": _claim("name"),
         },
+        "git_identity": {"name": _claim("name"), "email": _claim("email")},
     },
     # oauthenticator.globus.GlobusOAuthenticator: one token for each resource server under "tokens"
     # (its default scopes ask for the transfer API), the user info under "globus_user".
@@ -120,6 +141,7 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "GLOBUS_EMAIL": "globus_user.email",
             "GLOBUS_NAME": "globus_user.name",
         },
+        "git_identity": {"name": "globus_user.name", "email": "globus_user.email"},
     },
     # oauthenticator.mediawiki.MWOAuthenticator: OAuth 1, so a pair (RFC 5849, section 1.1):
     # the secret is the token, its public identifier a companion.

@@ -76,10 +76,13 @@ def find_own_directory(parent: str) -> str:
     return path
 
 
-def write_files(parent: int, name: str, files: Mapping[str, bytes | None], owner: tuple[int, int]) -> None:
+def write_files(
+    parent: int, name: str, files: Mapping[str, bytes | None], owner: tuple[int, int], *, public: bool = False
+) -> None:
     """Write files into a directory of its owner: each is whole at any time, and the owner's alone.
 
-    ``files``: name → contents, or ``None`` for a file that has to go.
+    ``files``: name → contents, or ``None`` for a file that has to go. If they are ``public``, whoever knows its name
+    can read one.
     """
     _make(name, parent)
     directory = os.open(name, _DIRECTORY, dir_fd=parent)
@@ -89,21 +92,21 @@ def write_files(parent: int, name: str, files: Mapping[str, bytes | None], owner
                 with suppress(FileNotFoundError):
                     os.unlink(file, dir_fd=directory)
             else:
-                _write(directory, file, contents, owner)
-        os.fchmod(directory, 0o700)
+                _write(directory, file, contents, owner, 0o644 if public else 0o600)
+        os.fchmod(directory, _PASSABLE if public else 0o700)
         os.fchown(directory, *owner)
     finally:
         os.close(directory)
 
 
-def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int]) -> None:
+def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int], mode: int) -> None:
     temporary = f".{name}.new"
     with suppress(FileNotFoundError):  # a Hub was killed while it wrote
         os.unlink(temporary, dir_fd=directory)
     try:
         with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
             file.write(contents)
-            os.fchmod(file.fileno(), 0o600)
+            os.fchmod(file.fileno(), mode)
             os.fchown(file.fileno(), *owner)
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:

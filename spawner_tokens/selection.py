@@ -17,6 +17,9 @@ from .spec import TokenSpec
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
 _LONGEST_VARIABLE = 131072
 
+# What git drops from both ends of a name (ident.c): it ends each commit of one that has nothing else.
+_NO_NAME = "".join(map(chr, range(33))) + ".,:;<>\"\\'"
+
 
 class Reason(str, Enum):
     """Why a token is not as its spec asks. The value is its ``status`` in ``<name>.json``."""
@@ -51,6 +54,7 @@ class Token:
     spec: TokenSpec
     value: str | None = field(default=None, repr=False)
     companions: Mapping[str, str] = field(default_factory=dict, repr=False)
+    identity: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the user, for git
     lifetime: Lifetime = Lifetime()
     scopes: tuple[str, ...] | None = None
     reason: Reason | None = None
@@ -63,7 +67,7 @@ class Token:
 
     def withheld(self, reason: Reason, detail: str = "") -> Token:
         """The same token without its value."""
-        return replace(self, value=None, companions={}, reason=reason, detail=detail)
+        return replace(self, value=None, companions={}, identity={}, reason=reason, detail=detail)
 
 
 def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Iterable[str] | None = None) -> Token:
@@ -87,7 +91,7 @@ def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Itera
     return replace(
         token,
         value=value,
-        companions=dict(_companions(spec, auth_state)),
+        **_companions(spec, auth_state),
         lifetime=find_lifetime(value, find_token_response(value, auth_state)),
         scopes=_granted(value, auth_state, requested_scopes),
     )
@@ -111,7 +115,7 @@ def put(token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]) 
     return Token(
         replace(token.spec, required_scopes=(), forbidden_scopes=()),
         value=value,
-        companions=dict(_companions(token.spec, auth_state)),
+        **_companions(token.spec, auth_state),
         lifetime=find_lifetime(value, {}),
     )
 
@@ -240,8 +244,18 @@ def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
     )
 
 
-def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for variable, key in spec.variables.items():
+def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes with a token: fields of :class:`Token`."""
+    identity = _texts(spec.git_identity, auth_state)
+    return {
+        "companions": {**dict(_texts(spec.variables, auth_state)), **spec.settings},
+        "identity": {name: text for name, text in identity if text.strip(_NO_NAME)},
+    }
+
+
+def _texts(keys: Mapping[str, Key], auth_state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Variable → text, where auth_state has one that can be delivered."""
+    for variable, key in keys.items():
         try:
             value = _find(key, auth_state)
             text = value if isinstance(value, str) else _number(value)
@@ -249,7 +263,6 @@ def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> Iterator[tupl
             continue
         if text and is_deliverable(text) and _fits(variable, text) and not _holds_refresh_token(text, auth_state):
             yield variable, text
-    yield from spec.settings.items()
 
 
 def _fits(variable: str, text: str) -> bool:

@@ -152,6 +152,16 @@ class TokenServer:
             return False
         return True
 
+    async def deliver_public(self, name: str, contents: bytes) -> str | None:
+        """Where the server sees this file, which is no secret; ``None`` if it does not."""
+        try:
+            async with self._lock:
+                directory: str | None = await self._spawner.deliver_public_files({name: contents})
+        except OSError as error:
+            self._spawner.log.warning("%s gets no %s: %s", self._spawner._log_name, name, error)
+            return None
+        return None if directory is None else f"{directory}/{name}"
+
     async def show(self, auth_state: dict[str, Any], login_ended: bool) -> None:
         """Deliver what changed while the server runs. Raises what the backend raises."""
         seen = _digest(auth_state), login_ended

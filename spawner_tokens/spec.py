@@ -31,6 +31,9 @@ class TokenSpec:
     settings: Mapping[str, str]
     config: Mapping[str, Any] | None
     config_env: str | None
+    git: tuple[str, ...]
+    git_username: str
+    git_identity: Mapping[str, Key]
     missing: str | None
     min_lifetime: float | None
     required_scopes: tuple[str, ...]
@@ -59,6 +62,9 @@ _DEFAULTS: Mapping[str, Any] = {
     "settings": {},
     "config": None,
     "config_env": None,
+    "git": (),
+    "git_username": "oauth2",
+    "git_identity": False,
     "missing": None,
     "min_lifetime": None,
     "required_scopes": (),
@@ -87,7 +93,18 @@ def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, 
                     "give one of them another name, or set that field to null",
                 )
             owners[variable] = spec.name
+    _check_git(specs)
     return specs
+
+
+def _check_git(specs: Iterable[TokenSpec]) -> None:
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for url in spec.git:
+            if (other := owners.setdefault(url, spec.name)) != spec.name:
+                raise SpecError(
+                    spec.name, "git", f"git uses tokens[{other!r}] for {url} already; set git to null in one of them"
+                )
 
 
 def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
@@ -108,7 +125,10 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
             raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
 
     given = {field: value for field, value in fields.items() if field != "url" or value is not None}
-    merged = {**_DEFAULTS, **_preset(name, given), **given}
+    preset = _preset(name, given)
+    merged = {**_DEFAULTS, **preset, **given}
+    if merged["git_identity"] is True:
+        merged["git_identity"] = preset.get("git_identity", True)
     read = FieldReader(name, merged)
     url = read.url()
     file = files if merged["file"] is None else read.boolean("file")
@@ -133,6 +153,9 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         settings=read.settings(url, "settings" not in fields),
         config=config,
         config_env=read.config_env(),
+        git=read.git(url, "git" not in fields),
+        git_username=read.git_username(),
+        git_identity=read.git_identity(),
         missing=read.policy(),
         min_lifetime=read.seconds("min_lifetime"),
         required_scopes=read.scopes("required_scopes"),

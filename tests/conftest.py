@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,26 @@ def memory():
     folder = Path("/dev/shm", f"spawner-tokens-test-{secrets.token_hex(4)}")
     yield folder
     subprocess.run(["rm", "-rf", folder], check=True)  # shutil.rmtree cannot go as deep as a test may
+
+
+@pytest.fixture
+def system_users(need):
+    """Two ordinary users of the system, and a command for their servers that they can run."""
+    need(os.geteuid() == 0, "root")
+    need(shutil.which("useradd"), "useradd")
+    python = need(shutil.which("python3", path="/usr/bin:/usr/local/bin"), "a python3 that every user can run")
+    names = [f"tokens-{secrets.token_hex(4)}" for _ in range(2)]
+    homes = [Path("/var/tmp", name) for name in names]
+    for name, home in zip(names, homes):
+        subprocess.run(["useradd", "--create-home", "--skel", "/nonexistent", "--home-dir", home, name], check=True)
+    script = Path("/var/tmp", f"{names[0]}.py")
+    shutil.copy(Path(__file__).with_name("server.py"), script)
+    script.chmod(0o644)
+    yield *names, [python, str(script)]
+    script.unlink()
+    for name, home in zip(names, homes):
+        subprocess.run(["userdel", "--force", name], check=True)
+        shutil.rmtree(home)
 
 
 @pytest.fixture

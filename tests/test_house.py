@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "lifetime": set(),
     "selection": {"fields", "spec", "lifetime"},
     "delivery": {"selection"},
+    "git": {"selection", "spec"},
     "discretion": set(),
     "grant": {"tornado"},
     "journal": {"discretion", "lifetime", "selection", "cryptography", "jupyterhub", "sqlalchemy"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "refusal": {"selection", "jupyterhub", "tornado"},
     "server": {"account", "delivery", "discretion", "refusal", "selection", "spec", "jupyterhub"},
     "mixin": {
-        *("delivery", "discretion", "fields", "refusal", "renewal", "selection", "server", "spec", "traits"),
+        *("delivery", "discretion", "fields", "git", "refusal", "renewal", "selection", "server", "spec", "traits"),
         *("jupyterhub", "traitlets"),
     },
     "private": set(),

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import subprocess
@@ -28,24 +27,6 @@ SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 LOCAL = "spawner_tokens.TokenLocalProcessSpawner"
 AUTH_STATE = {"access_token": "the-token"}
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
-
-
-@pytest.fixture
-def system_users(need):
-    """Two ordinary users of the system, and a command for their servers that they can run."""
-    need(os.geteuid() == 0, "root")
-    need(shutil.which("useradd"), "useradd")
-    python = need(shutil.which("python3", path="/usr/bin:/usr/local/bin"), "a python3 that every user can run")
-    names = [f"tokens-{secrets.token_hex(4)}" for _ in range(2)]
-    for name in names:
-        subprocess.run(["useradd", "--no-create-home", "--home-dir", "/var/tmp", name], check=True)
-    script = Path("/var/tmp", f"{names[0]}.py")
-    shutil.copy(Path(__file__).with_name("server.py"), script)
-    script.chmod(0o644)
-    yield *names, [python, str(script)]
-    script.unlink()
-    for name in names:
-        subprocess.run(["userdel", "--force", name], check=True)
 
 
 def run_as(name, *command):

@@ -69,6 +69,16 @@ def parse(fields, name="gitlab", files=True):
             "the preset azure needs it",
             id="setting-that-is-empty",
         ),
+        param({"git": "gitlab.com"}, ".git", "http(s)", id="git-without-scheme"),
+        param({"git": ["https://*.example.org"]}, ".git", "'*'", id="git-for-any-host"),
+        param({"git": "https://me@example.org"}, ".git", "without user", id="git-with-a-user"),
+        param({"git": {"a": 1}}, ".git", "a list of texts", id="git-that-is-a-dict"),
+        param({"git_username": "a\nb"}, ".git_username", "one line", id="git-user-name-of-two-lines"),
+        param({"git_username": None}, ".git_username", "as text", id="git-user-name-that-is-null"),
+        param({"git_identity": True}, ".git_identity", '"name"', id="identity-that-nobody-knows"),
+        param({"git_identity": {"mail": "x"}}, ".git_identity", '"email"', id="identity-with-another-key"),
+        param({"git_identity": {"name": 5}}, ".git_identity['name']", "dotted path", id="identity-from-a-number"),
+        param({"git_identity": {"name": "x.id_token"}}, ".git_identity['name']", "is a token", id="token-as-identity"),
         param({"missing": "ignore"}, ".missing", "refuse, warn, skip", id="unknown-policy"),
         param({"missing": ["warn"]}, ".missing", "refuse, warn, skip", id="policy-that-is-a-list"),
         param({"min_lifetime": -1}, ".min_lifetime", "0 or more", id="negative-seconds"),
@@ -111,6 +121,31 @@ def test_two_tokens_that_claim_one_variable_are_an_error_that_names_both():
 def test_names_that_lead_to_one_file_variable_are_an_error():
     with pytest.raises(SpecError, match="A_B_TOKEN_FILE is claimed"):
         parse_tokens({"a-b": {}, "a.b": {}}, files=True)
+
+
+def test_two_tokens_for_one_place_of_git_are_an_error_that_names_both():
+    with pytest.raises(SpecError) as error:
+        parse_tokens({"one": {"git": "https://h.example/"}, "two": {"git": "https://h.example"}}, files=True)
+    assert "tokens['two'].git" in str(error.value) and "tokens['one'] for https://h.example already" in str(error.value)
+
+
+def test_git_follows_the_url_unless_told_otherwise():
+    url = "https://gitlab.example.org/lab"
+    assert parse({"preset": "gitlab", "url": url}).git == (url,)
+    assert parse({"preset": "gitlab", "git": ["https://a.example", "https://b.example/"]}).git == (
+        "https://a.example",
+        "https://b.example",
+    )
+    assert parse({"preset": "gitlab", "git": None}).git == parse({}).git == ()
+    assert parse({"preset": "gitlab", "template": "Bearer {token}"}).git == ()  # no password
+
+
+def test_an_identity_can_be_left_to_the_preset_or_left_out():
+    known = PROVIDERS["gitlab"]["git_identity"]
+    assert parse({"preset": "gitlab"}).git_identity == parse({"preset": "gitlab", "git_identity": True}).git_identity
+    assert parse({"preset": "gitlab"}).git_identity == known
+    assert parse({"preset": "gitlab", "git_identity": False}).git_identity == {}
+    assert parse({"preset": "gitlab", "git_identity": {"name": "x"}}).git_identity == {"name": "x"}
 
 
 def test_a_spec_says_little_by_default():
