@@ -4,9 +4,10 @@
 provider alone.
 
 - ``command.py``: what a person starts, and ``steps.py``: the lines that they see
-- ``provider.py``, ``provider_urls.py``, ``templates``: the provider
+- ``provider.py``, ``provider_urls.py``, ``repositories.py``, ``templates``: the provider
 - ``jupyterhub_config.py``: the Hub's configuration, and ``tokens.ipynb``: what its users find at home
-- ``check.py``: the walk without a person, by ``browser.py`` from outside and ``look.py`` from inside a server
+- ``check.py``: the walk without a person, by ``browser.py`` from outside, by ``look.py`` and ``push.py`` from inside
+  a server
 - ``processes.py``: folder, ports and processes
 """
 

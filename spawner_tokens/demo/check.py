@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from . import HERE, NOTEBOOK, Demo, run_demo
 from .browser import Browser, Kernel
 from .processes import DemoError, find_processes, is_listening, wait_until
-from .provider import DATABASE
+from .provider import DATABASE, USERS
 from .steps import Steps
 
 
@@ -63,6 +64,8 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
             expect_live_file(username, seen[username])
         with steps(f"{username}: the notebook runs and shows no token"), browser.kernel() as kernel:
             expect_discreet_notebook(demo, kernel)
+        with steps(f"{username}: git clones a private repository and pushes"):
+            expect_push(demo, browser)
 
     with steps("each has a token of their own, and DEMO_EMAIL only who has an address"):
         alice, bob = seen["alice"], seen["bob"]
@@ -76,6 +79,9 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
             token, answer = last["environment"]["DEMO_TOKEN"], last["answers"]["DEMO_TOKEN"]
             expect(token == seen[username]["environment"]["DEMO_TOKEN"], f"DEMO_TOKEN of {username} has changed")
             expect(answer == "status 403", f"the provider answered {answer!r} to DEMO_TOKEN of {username}")
+    with steps("git pushes again, from the same servers"):
+        for browser in browsers:
+            expect_push(demo, browser)
     with steps("the provider was asked once for each new token, and each came to its file"):
         expect_frugal_renewals(demo, looks)
     with steps("no token in a log or a process argument"):
@@ -176,6 +182,25 @@ def run_cell(kernel: Kernel, source: str) -> str:
     except DemoError:
         time.sleep(1)  # a renewal may have ended the token that the cell had just read: a person would run it again
         return kernel.run(source)
+
+
+def expect_push(demo: Demo, browser: Browser) -> None:
+    repository = demo.folder / "repositories" / browser.username / "work.git"
+    if not repository.exists():  # this machine has no git
+        return
+
+    def count() -> int:
+        command = ["git", "-C", str(repository), "rev-list", "--all", "--count"]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    before = count()
+    with browser.kernel() as kernel:
+        author = kernel.run((HERE / "push.py").read_text()).strip()
+    expect(count() == before + 1, "no commit has come to the repository")
+    expect(
+        author.split() == [USERS[browser.username][name] for name in ("first_name", "last_name")],
+        f"the commit's author is {author!r}",
+    )
 
 
 def expect_nothing_left(demo: Demo) -> None:

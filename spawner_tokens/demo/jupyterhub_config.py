@@ -33,6 +33,8 @@ c.TokenSpawnerMixin.tokens = {
         "env": "DEMO_TOKEN",
         "variables": {"DEMO_USER": "oauth_user.username", "DEMO_EMAIL": "oauth_user.email"},
         "settings": {"DEMO_URL": provider},
+        "git": f"{provider}/git",
+        "git_identity": {"name": "oauth_user.name", "email": "oauth_user.email"},
     },
 }
 

@@ -6,7 +6,7 @@ of its state in DIR and, once it listens, describes itself there in ``provider.j
 provider again: port, users, secrets and tokens.
 
 Below ``url``: ``/o/authorize/``, ``/o/token/``, ``/o/revoke_token/``, ``/o/introspect/`` (RFC 7662, with the client's
-credentials) and ``/userinfo/``, which answers 403 to a dead token.
+credentials), ``/userinfo/``, which answers 403 to a dead token, and ``/git/USERNAME/work.git``, the user's own.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def make_settings(state: Path, *, token_lifetime: int = 3600, reuse_protection: 
         "ROOT_URLCONF": "spawner_tokens.demo.provider_urls",
         "LOGIN_URL": "/login/",
         "STATIC_URL": "/static/",
+        "REPOSITORIES": state / "repositories",
         "USE_TZ": True,
         "INSTALLED_APPS": [
             "django.contrib.auth",
@@ -121,6 +122,8 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
     from django.db import connection
     from oauth2_provider.models import Application
 
+    from . import repositories
+
     call_command("migrate", run_syncdb=True, verbosity=0)
     # A renewal deletes the old access token. What the provider has ever issued is known here, by user and checksum.
     with connection.cursor() as cursor:
@@ -131,6 +134,7 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
         )
     passwords = {username: secrets.token_urlsafe(12) for username in USERS}
     for username, profile in USERS.items():
+        repositories.create(username)
         User.objects.create_user(username, password=passwords[username], **profile)
     client = {"client_id": "jupyterhub", "client_secret": secrets.token_urlsafe(32)}
     Application.objects.create(

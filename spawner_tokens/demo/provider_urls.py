@@ -1,12 +1,15 @@
-"""The demo provider's pages: a login form, django-oauth-toolkit's endpoints, and who a token belongs to."""
+"""The demo provider's pages: a login form, django-oauth-toolkit's endpoints, who a token belongs to, and git."""
 
 from __future__ import annotations
 
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
 from oauth2_provider.decorators import protected_resource
 from oauth2_provider.urls import base_urlpatterns
+
+from . import repositories
 
 
 def userinfo(request: HttpRequest) -> JsonResponse:
@@ -17,5 +20,6 @@ def userinfo(request: HttpRequest) -> JsonResponse:
 urlpatterns = [
     path("login/", LoginView.as_view()),
     path("o/", include((base_urlpatterns, "oauth2_provider"))),
+    path("git/<str:username>/<path:path>", csrf_exempt(repositories.serve)),
     path("userinfo/", protected_resource(scopes=["profile"])(userinfo)),
 ]

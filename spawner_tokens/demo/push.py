@@ -1,0 +1,33 @@
+"""What the check runs in a server's kernel: clone, commit and push, with nothing set up. It prints the last author."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+
+def git(*arguments: str) -> str:
+    """What git says. Twice, if need be: a renewal may end the token that git has just read."""
+    command = ["git", "-C", str(Path.home()), *arguments]
+    env = {
+        "EMAIL": "private@example.org",
+        **os.environ,
+    }  # for bob: what git takes where no configuration has an address
+    for is_last in (False, True):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=is_last)
+        if done.returncode == 0:
+            break
+    return done.stdout
+
+
+def push() -> str:
+    if not Path.home().joinpath("work").exists():
+        git("clone", f"{os.environ['DEMO_URL']}/git/{os.environ['DEMO_USER']}/work.git")
+    git("-C", "work", "commit", "--allow-empty", "--message", "from the demo's check")
+    git("-C", "work", "push", "origin", "HEAD:main")
+    return git("-C", "work", "log", "-1", "--format=%an")
+
+
+if __name__ == "__main__":
+    print(push(), end="")
