@@ -6,6 +6,7 @@ import secrets
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
@@ -60,6 +61,16 @@ class Server:
                 return json.load(answer)
 
         return await asyncio.to_thread(get)
+
+    async def run(self, *arguments):
+        """A command in the server's process: its ``code``, ``out`` and ``error``."""
+
+        def post():
+            url, body = f"http://127.0.0.1:{self.port}/run", json.dumps(arguments).encode()
+            with urllib.request.urlopen(url, body, timeout=60) as answer:
+                return SimpleNamespace(**json.load(answer))
+
+        return await asyncio.to_thread(post)
 
     async def env(self):
         """Variable → bytes."""

@@ -84,7 +84,10 @@ class Provider:
 
     async def is_live(self, access_token):
         """What the provider itself says of the token (RFC 7662)."""
-        return json.loads((await self.post("/o/introspect/", token=access_token)).body)["active"]
+        return (await self.introspect(access_token))["active"]
+
+    async def introspect(self, access_token):
+        return json.loads((await self.post("/o/introspect/", token=access_token)).body)
 
     async def revoke(self, token):
         assert (await self.post("/o/revoke_token/", token=token)).code == 200
@@ -99,7 +102,7 @@ class Provider:
             self.url + path, form=fields, auth_username=self.client_id, auth_password=self.client_secret
         )
 
-    async def log_in(self, username):
+    async def log_in(self, username, scope="profile read"):
         """The provider's answer to the authorization code that this user's login brings (RFC 6749, section 5.1)."""
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -108,7 +111,7 @@ class Provider:
             "response_type": "code",
             "client_id": self.client_id,
             "redirect_uri": callback,
-            "scope": "profile read",
+            "scope": scope,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }

@@ -1,8 +1,9 @@
-"""A single-user server that says what it was given: its environment, and the files in its token directory."""
+"""A single-user server that says what it was given, its environment and its token files, and runs commands."""
 
 import json
 import os
 import signal
+import subprocess
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +34,15 @@ class Handler(BaseHTTPRequestHandler):
             answer = files()
         else:
             answer = {"uid": os.getuid()}
+        self.answer(answer)
+
+    def do_POST(self):
+        """Run a command, as jupyterlab-git does: argument by argument, with the environment of the server."""
+        arguments = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        self.answer({"code": done.returncode, "out": done.stdout, "error": done.stderr})
+
+    def answer(self, answer):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
