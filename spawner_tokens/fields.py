@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +38,18 @@ class SpecError(ValueError):
         entry = f"tokens[{name!r}]" + (f".{field}" if field else "")
         super().__init__(f"{entry}: {problem}")
         self.name = str(name)
+
+
+def _is_deep(node: Any) -> bool:
+    """Whether what JSON has is nested more than a hundred times."""
+    level = [node]
+    for _ in range(100):
+        level = [child for each in level if isinstance(each, (dict, list)) for child in _children(each)]
+    return bool(level)
+
+
+def _children(node: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node
 
 
 @dataclass(frozen=True)
@@ -85,9 +97,12 @@ class FieldReader:
             ok = False
         if not ok or parts is None or re.search(r"[@*]", parts.netloc) or parts.query or parts.fragment:
             raise self.error(field, problem)
+        if "//" in parts.path or "/." in parts.path:
+            raise self.error(field, problem)
         if any(character.isspace() or not character.isprintable() for character in value):
             raise self.error(field, problem)
-        return str(value).rstrip("/")
+        port = {"http": ":80", "https": ":443"}[parts.scheme]
+        return f"{parts.scheme}://{parts.netloc.lower().removesuffix(port)}{parts.path.rstrip('/')}"
 
     def boolean(self, field: str) -> bool:
         value = self.fields[field]
@@ -143,6 +158,7 @@ class FieldReader:
         if value is not None:
             try:
                 ok = isinstance(value, dict) and json.loads(json.dumps(value, allow_nan=False)) == value
+                ok = ok and not _is_deep(value)
             except (TypeError, ValueError, RecursionError):
                 ok = False
             if not ok:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -16,13 +17,14 @@ def make_config(tokens: Iterable[Token], directory: str | None) -> list[tuple[st
     ``directory`` is where the server sees the token files; ``None`` if it got none.
     """
     helpers = {
-        url: helper
+        url: (token.spec, helper)
         for token in tokens
-        if token.text is not None and (helper := _make_helper(token.spec, directory))
+        # a newline would end the password, and begin another line of what git is told
+        if token.text is not None and "\n" not in token.text and (helper := _make_helper(token.spec, directory))
         for url in token.spec.git
     }
     # Of all helpers whose URL matches, git takes what the last one leaves: the nearest has to be the last.
-    return [entry for url in sorted(helpers, key=len) for entry in _make_entries(url, helpers[url])]
+    return [entry for url in sorted(helpers, key=len) for entry in _make_entries(url, *helpers[url])]
 
 
 def make_variables(config: Sequence[tuple[str, str]], env: Mapping[str, object]) -> dict[str, str]:
@@ -30,7 +32,7 @@ def make_variables(config: Sequence[tuple[str, str]], env: Mapping[str, object])
     if not config:
         return {}
     given = str(env.get("GIT_CONFIG_COUNT", ""))
-    first = int(given) if given.isdecimal() else 0
+    first = int(given) if re.fullmatch(r"[ +]?[0-9]{1,9}", given) else 0
     variables = {"GIT_CONFIG_COUNT": str(first + len(config))}
     for number, (key, value) in enumerate(config, first):
         variables[f"GIT_CONFIG_KEY_{number}"] = key
@@ -50,6 +52,7 @@ def make_system_config(tokens: Iterable[Token]) -> bytes | None:
         "[user]",
         *(f"\t{name} = {_quote(text)}" for name, text in identity.items()),
         "[include]",
+        "\tpath = %(prefix)/etc/gitconfig",  # where git was built for another place, as conda's
         "\tpath = /etc/gitconfig",
     ]
     return "\n".join(lines).encode() + b"\n"
@@ -72,7 +75,7 @@ def _make_helper(spec: TokenSpec, directory: str | None) -> str | None:
     return f"!f() {{ test \"$1\" = get && {found} && printf '%s\\n' {username} && {password}; }}; f"
 
 
-def _make_entries(url: str, helper: str) -> list[tuple[str, str]]:
+def _make_entries(url: str, spec: TokenSpec, helper: str) -> list[tuple[str, str]]:
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     entries = [
@@ -82,7 +85,9 @@ def _make_entries(url: str, helper: str) -> list[tuple[str, str]]:
     ]
     if parts.path:  # git finds the helper by the path, but git-lfs tells it the path only with this
         entries.append((f"credential.{url}.useHttpPath", "true"))
-    return [*entries, *((f"url.{url}/.insteadOf", ssh) for ssh in (f"git@{host}:", f"ssh://git@{host}/"))]
+    if not parts.path or url == spec.url:  # else it is a part of what the host has
+        entries += [(f"url.{url}/.insteadOf", ssh) for ssh in (f"git@{host}:", f"ssh://git@{host}/")]
+    return entries
 
 
 def _quote(text: str) -> str:

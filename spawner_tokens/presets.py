@@ -39,7 +39,7 @@ def _claim(*names: str, user_info: tuple[str, ...] = _OIDC_USER_INFO) -> Callabl
 def _github_email(auth_state: dict[str, Any]) -> Any:
     """The address, or, where it is private, the one that GitHub itself puts into commits in its place."""
     user = auth_state["github_user"]
-    host = urlsplit(user.get("html_url") or "https://github.com").hostname
+    host = urlsplit(user.get("html_url") or "").hostname or "github.com"
     return user.get("email") or f"{user['id']}+{user['login']}@users.noreply.{host}"
 
 

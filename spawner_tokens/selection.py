@@ -91,7 +91,7 @@ def pick(spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Itera
     return replace(
         token,
         value=value,
-        **_companions(spec, auth_state),
+        **_companions(spec, auth_state, value),
         lifetime=find_lifetime(value, find_token_response(value, auth_state)),
         scopes=_granted(value, auth_state, requested_scopes),
     )
@@ -115,7 +115,7 @@ def put(token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]) 
     return Token(
         replace(token.spec, required_scopes=(), forbidden_scopes=()),
         value=value,
-        **_companions(token.spec, auth_state),
+        **_companions(token.spec, auth_state, value),
         lifetime=find_lifetime(value, {}),
     )
 
@@ -237,31 +237,34 @@ def _refresh_tokens(auth_state: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
-    """Whether a text is a refresh token, or has one in it (a short one could be there by chance)."""
-    return any(
-        value == refresh_token or (len(refresh_token) >= 8 and refresh_token in value)
-        for refresh_token in _refresh_tokens(auth_state)
-    )
+    """Whether a text is a refresh token, or has one in it."""
+    return any(_holds(value, refresh_token) for refresh_token in _refresh_tokens(auth_state))
 
 
-def _companions(spec: TokenSpec, auth_state: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes with a token: fields of :class:`Token`."""
-    identity = _texts(spec.git_identity, auth_state)
+def _holds(text: str, token: str) -> bool:
+    return text == token or (len(token) >= 8 and token in text)  # a short one could be there by chance
+
+
+def _companions(spec: TokenSpec, auth_state: Mapping[str, Any], value: str) -> dict[str, Any]:
+    """What goes with a token, and does not have it in it: fields of :class:`Token`."""
+    identity = _texts(spec.git_identity, auth_state, value)
     return {
-        "companions": {**dict(_texts(spec.variables, auth_state)), **spec.settings},
+        "companions": {**dict(_texts(spec.variables, auth_state, value)), **spec.settings},
         "identity": {name: text for name, text in identity if text.strip(_NO_NAME)},
     }
 
 
-def _texts(keys: Mapping[str, Key], auth_state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Variable → text, where auth_state has one that can be delivered."""
+def _texts(keys: Mapping[str, Key], auth_state: Mapping[str, Any], token: str) -> Iterator[tuple[str, str]]:
+    """Variable → text, where auth_state has one that can be delivered and does not hold the token."""
     for variable, key in keys.items():
         try:
             value = _find(key, auth_state)
             text = value if isinstance(value, str) else _number(value)
         except (_KeyFailed, ValueError):
             continue
-        if text and is_deliverable(text) and _fits(variable, text) and not _holds_refresh_token(text, auth_state):
+        if not text or _holds(text, token) or _holds_refresh_token(text, auth_state):
+            continue
+        if is_deliverable(text) and _fits(variable, text):
             yield variable, text
 
 

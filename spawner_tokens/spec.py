@@ -22,6 +22,7 @@ class TokenSpec:
     """
 
     name: str
+    url: str | None
     key: Key
     env: tuple[str, ...]
     file: bool
@@ -144,6 +145,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         raise SpecError(name, "config", "it is about the token's file, and there is none; deliver one, or remove it")
     spec = TokenSpec(
         name=name,
+        url=url,
         key=read.key("key", merged["key"]),
         env=read.names("env"),
         file=file,

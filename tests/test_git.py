@@ -220,7 +220,7 @@ def test_a_user_can_still_choose_another_helper_for_a_call(git):
         param("https://gitlab.com", "ssh://git@gitlab.com/g/p.git", "https://gitlab.com/g/p.git", id="ssh"),
         param("https://gitlab.com", "https://gitlab.com/g/p.git", "https://gitlab.com/g/p.git", id="https"),
         param("https://h.example:8443", "git@h.example:g/p", "https://h.example:8443/g/p", id="port"),
-        param("https://H.example/gitlab", "git@h.example:g/p", "https://H.example/gitlab/g/p", id="path"),
+        param("https://H.example/gitlab", "git@h.example:g/p", "https://h.example/gitlab/g/p", id="path"),
         param("https://[::1]:8443", "git@[::1]:g/p", "https://[::1]:8443/g/p", id="ipv6"),
         param("https://gitlab.com", "git@gitlab.com.evil:g/p", "git@gitlab.com.evil:g/p", id="another-host"),
         param("https://gitlab.com", "me@gitlab.com:g/p", "me@gitlab.com:g/p", id="another-user"),
@@ -228,7 +228,7 @@ def test_a_user_can_still_choose_another_helper_for_a_call(git):
     ],
 )
 def test_addresses_for_ssh_become_the_providers_own(git, url, address, rewritten):
-    git.configure({"t": {"git": url}})
+    git.configure({"t": {"preset": "gitlab", "url": url}})
     assert git.rewrite(address) == rewritten
 
 
@@ -445,3 +445,9 @@ def test_the_sourced_file_does_nothing_where_nothing_is_to_do(git, need, shell, 
     script = f'. "{OLD_GIT}"; echo "${{GIT_CONFIG_PARAMETERS-unset}}"'
     done = subprocess.run([*command, "-c", script], env=git.env, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("unset\n", "", 0)
+
+
+def test_a_part_of_a_host_leaves_the_addresses_of_the_host_alone(git):
+    git.configure({"github": {"preset": "github", "git": "https://github.com/my-org"}})
+    assert git.fill("https://github.com/my-org/r") and not git.fill("https://github.com/torvalds/linux")
+    assert git.rewrite("git@github.com:torvalds/linux") == "git@github.com:torvalds/linux"

@@ -328,3 +328,11 @@ def test_the_hook_can_give_what_auth_state_does_not_have():
     (spec,) = parse_tokens({"vault": {"key": "vault", "env": "V"}}, files=True)
     token = put(pick(spec, {}), {"vault": jwt(exp=NOW + 900)}, {})
     assert judge(token, NOW, 300).reason is None and token.lifetime.expires_at == NOW + 900
+
+
+def test_what_goes_with_a_token_never_has_it_in_it():
+    variables = {"A": lambda auth_state: f"Bearer {auth_state['access_token']}", "B": "copy", "C": "name"}
+    token = select(
+        {"env": "T", "variables": variables}, {"access_token": "the-token", "copy": "the-token", "name": "n"}
+    )
+    assert token.companions == {"C": "n"}

@@ -46,10 +46,11 @@ async def test_a_server_holds_its_users_token_as_variable_and_file(start_hub):
 async def test_a_hostile_value_is_delivered_byte_for_byte(start_hub, value):
     tokens = {"t": {"env": "T", "variables": {"COMPANION": "user.name"}}}
     hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
-    user = await hub.user("alice", auth_state(value, user={"name": value}))
+    name = value[1:] + "-"  # one that has the token in it would be left out
+    user = await hub.user("alice", auth_state(value, user={"name": name}))
     server = await hub.spawn(user)
     env = await server.env()
-    assert env["T"] == env["COMPANION"] == (await server.files())["t"] == value.encode()
+    assert env["T"] == (await server.files())["t"] == value.encode() and env["COMPANION"] == name.encode()
 
 
 @pytest.mark.parametrize("value", [param("a\0b", id="nul"), param("\ud800", id="surrogate")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def check(steps: Steps, *, token_lifetime: int, config: Path) -> None:
 
 
 def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
-    browsers = []
+    browsers, has_git = [], shutil.which("git") is not None
     for username, password in demo.provider.passwords.items():
         browser = Browser(demo.hub.url, username)
         with steps(f"{username}: login through the provider's forms"):
@@ -64,8 +65,9 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
             expect_live_file(username, seen[username])
         with steps(f"{username}: the notebook runs and shows no token"), browser.kernel() as kernel:
             expect_discreet_notebook(demo, kernel)
-        with steps(f"{username}: git clones a private repository and pushes"):
-            expect_push(demo, browser)
+        if has_git:
+            with steps(f"{username}: git clones a private repository and pushes"):
+                expect_push(demo, browser)
 
     with steps("each has a token of their own, and DEMO_EMAIL only who has an address"):
         alice, bob = seen["alice"], seen["bob"]
@@ -79,9 +81,10 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
             token, answer = last["environment"]["DEMO_TOKEN"], last["answers"]["DEMO_TOKEN"]
             expect(token == seen[username]["environment"]["DEMO_TOKEN"], f"DEMO_TOKEN of {username} has changed")
             expect(answer == "status 403", f"the provider answered {answer!r} to DEMO_TOKEN of {username}")
-    with steps("git pushes again, from the same servers"):
-        for browser in browsers:
-            expect_push(demo, browser)
+    if has_git:
+        with steps("git pushes again, from the same servers"):
+            for browser in browsers:
+                expect_push(demo, browser)
     with steps("the provider was asked once for each new token, and each came to its file"):
         expect_frugal_renewals(demo, looks)
     with steps("no token in a log or a process argument"):
@@ -186,8 +189,6 @@ def run_cell(kernel: Kernel, source: str) -> str:
 
 def expect_push(demo: Demo, browser: Browser) -> None:
     repository = demo.folder / "repositories" / browser.username / "work.git"
-    if not repository.exists():  # this machine has no git
-        return
 
     def count() -> int:
         command = ["git", "-C", str(repository), "rev-list", "--all", "--count"]

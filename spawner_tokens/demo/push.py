@@ -10,10 +10,8 @@ from pathlib import Path
 def git(*arguments: str) -> str:
     """What git says. Twice, if need be: a renewal may end the token that git has just read."""
     command = ["git", "-C", str(Path.home()), *arguments]
-    env = {
-        "EMAIL": "private@example.org",
-        **os.environ,
-    }  # for bob: what git takes where no configuration has an address
+    # For bob: what git takes where no configuration has an address.
+    env = {"EMAIL": "private@example.org", **os.environ}
     for is_last in (False, True):
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=is_last)
         if done.returncode == 0:
