@@ -72,16 +72,15 @@ class Account:
     def find_first(self, due: Mapping[Key, Due]) -> dict[Key, float]:
         """When each token's turn comes: infinite for those that renewals do not change."""
         self._unmoved = {key: at for key, at in self._unmoved.items() if key in due or not key[0]}
-        return {key: max(at.stale_at, self._unmoved.get(key, at.stale_at)) for key, at in due.items()}
+        return self._find_turns(due)
 
     def find(self, find_due: FindDue) -> set[Key]:
         """What is due and can be renewed now."""
         auth_state = self.read()
         if auth_state is None or self._now() < self.retry_at or not self.can_renew(auth_state):
             return set()
-        now, unmoved = self.crew.clock(), self._unmoved
-        due = find_due(auth_state)
-        return {key for key, at in due.items() if max(at.stale_at, unmoved.get(key, at.stale_at)) <= now}
+        now = self.crew.clock()
+        return {key for key, at in self._find_turns(find_due(auth_state)).items() if at <= now}
 
     async def renew(self, find_due: FindDue, seconds: float = math.inf) -> bool:
         """Renew until nothing is due, or nothing can be done about it now.
@@ -131,6 +130,9 @@ class Account:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def _find_turns(self, due: Mapping[Key, Due]) -> dict[Key, float]:
+        return {key: max(at.stale_at, self._unmoved.get(key, at.stale_at)) for key, at in due.items()}
 
     def _note_progress(self, flight: Flight, before: set[Key], find_due: FindDue) -> None:
         """What a renewal leaves as it is will be tried again at its end; what is due again at once, a little later."""

@@ -167,14 +167,13 @@ class Flight:
             await self._derive()
 
     async def _request_grant(self) -> None:
+        self.renewed = False
         try:
             await self._grant_once()
         except GrantFailed as failed:
             self.failure = failed.failure
-            self.renewed = False
         except Exception as error:
             self.failure = Failure(Kind.MISCONFIGURED, describe(error))
-            self.renewed = False
         else:
             self.renewed = True
 

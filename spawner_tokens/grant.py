@@ -155,9 +155,8 @@ def is_transient(error: Exception | None) -> bool:
     """Whether an error tells of the network, or of a provider in trouble, and nothing of the user."""
     if isinstance(error, HTTPClientError):  # 599 is tornado's own, for no answer
         headers = error.response.headers if error.response else {}
-        is_limit = (
-            "Retry-After" in headers or headers.get("X-RateLimit-Remaining") == "0"
-        )  # GitHub's have the status 403
+        # GitHub's have the status 403.
+        is_limit = "Retry-After" in headers or headers.get("X-RateLimit-Remaining") == "0"
         return error.code >= 500 or error.code in (408, 425, 429) or (error.code == 403 and is_limit)
     if isinstance(error, HTTPError):
         return error.status_code >= 500

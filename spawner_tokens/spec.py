@@ -163,7 +163,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         required_scopes=read.scopes("required_scopes"),
         forbidden_scopes=read.scopes("forbidden_scopes"),
     )
-    for variable, text in _preset(name, given).get("settings", {}).items():
+    for variable, text in preset.get("settings", {}).items():
         if text is None and variable not in spec.variables and not spec.settings.get(variable):
             problem = f"the preset {merged['preset']} needs it; add settings: {{{variable!r}: …}}"
             raise SpecError(name, f"settings[{variable!r}]", problem)

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import jwt
@@ -129,17 +129,6 @@ AZURE = Kind(
     ends=(),
     preset={"preset": "azuread"},
 )
-GITHUB_APP = Kind(
-    GitHubOAuthenticator,
-    token="/login/oauth/access_token",
-    userinfo="/api/v3/user",
-    user={"login": "alice", "id": 1, "email": None},
-    settings=lambda url: {"github_url": url},
-    shape=lambda answer, provider, is_login: answer | {"scope": "", "refresh_token_expires_in": 15_897_600},
-    ends=("refresh_token", "access_token"),
-    refusals=((200, "bad_refresh_token"), (200, "incorrect_client_credentials")),
-    preset={"preset": "github"},
-)
 GITHUB = Kind(
     GitHubOAuthenticator,
     token="/login/oauth/access_token",
@@ -148,6 +137,12 @@ GITHUB = Kind(
     settings=lambda url: {"github_url": url},
     shape=lambda answer, provider, is_login: without(answer, "refresh_token", "expires_in"),
     preset={"preset": "github"},
+)
+GITHUB_APP = replace(
+    GITHUB,
+    shape=lambda answer, provider, is_login: answer | {"scope": "", "refresh_token_expires_in": 15_897_600},
+    ends=("refresh_token", "access_token"),
+    refusals=((200, "bad_refresh_token"), (200, "incorrect_client_credentials")),
 )
 NBGALLERY = Kind(
     GenericOAuthenticator,
