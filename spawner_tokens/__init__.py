@@ -1,13 +1,46 @@
 """Spawner mixins that hand a user's OAuth tokens to their notebook server."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 from .local import LocalTokenMixin, TokenLocalProcessSpawner, TokenSimpleLocalProcessSpawner
 from .mixin import TokenSpawnerMixin
 
+if TYPE_CHECKING:
+    from .docker import DockerTokenMixin, TokenDockerSpawner, TokenSystemUserSpawner
+    from .swarm import SwarmTokenMixin, TokenSwarmSpawner
+
 __all__ = [
+    "DockerTokenMixin",
     "LocalTokenMixin",
+    "SwarmTokenMixin",
+    "TokenDockerSpawner",
     "TokenLocalProcessSpawner",
     "TokenSimpleLocalProcessSpawner",
     "TokenSpawnerMixin",
+    "TokenSwarmSpawner",
+    "TokenSystemUserSpawner",
     "__version__",
 ]
+
+# What needs more than JupyterHub: class → its module, and the extra that installs what it needs.
+_EXTRAS = {
+    "DockerTokenMixin": (".docker", "docker"),
+    "TokenDockerSpawner": (".docker", "docker"),
+    "TokenSystemUserSpawner": (".docker", "docker"),
+    "SwarmTokenMixin": (".swarm", "docker"),
+    "TokenSwarmSpawner": (".swarm", "docker"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _EXTRAS[name]
+    try:
+        return getattr(import_module(module, __name__), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{name} needs more packages: pip install 'spawner_tokens[{extra}]'") from error

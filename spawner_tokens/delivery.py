@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from .git import make_system_config
 from .selection import Reason, Token
+
+# The one file that is no secret, and that all users of the server's system have to be able to read: a tool that is
+# told of a file that it cannot read may refuse to work. git does.
+PUBLIC_FILE = ".gitconfig"
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _LEFT_OUT = object()
 
 
-def make_files(tokens: Iterable[Token], directory: str, login_ended: bool = False) -> dict[str, bytes | None]:
+def make_files(
+    tokens: Sequence[Token], directory: str, *, public: bool, login_ended: bool = False
+) -> dict[str, bytes | None]:
     """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
 
     A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
-    A token that is withheld has neither file: ``None``.
+    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them if a spec
+    asks for it.
     """
     files: dict[str, bytes | None] = {}
+    if public and any(token.spec.git_identity for token in tokens):
+        files[PUBLIC_FILE] = make_system_config(tokens)
     for token in tokens:
         if token.spec.file:
             files[token.spec.name] = None if token.text is None else token.text.encode()
@@ -78,11 +88,14 @@ def _iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def make_env(tokens: Iterable[Token], directory: str | None) -> dict[str, str]:
-    """Variable → text. ``directory`` is where the server sees the files; ``None`` if it got none."""
+def make_env(tokens: Iterable[Token], directory: str | None, public: str | None) -> dict[str, str]:
+    """Variable → text. ``directory`` and ``public`` are where the server sees its files, and the public one; ``None``
+    if it got none."""
     env = {}
     if directory is not None:
         env["SPAWNER_TOKENS_DIR"] = directory
+    if public is not None:
+        env["GIT_CONFIG_SYSTEM"] = public
     for token in tokens:
         if token.text is None:
             continue

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import os
 import pwd
 import tempfile
 import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jupyterhub import orm
-from jupyterhub.objects import Hub
 from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
 from sqlalchemy import inspect
 from traitlets import TraitError, default, validate
 
+from .delivery import PUBLIC_FILE
 from .mixin import TokenSpawnerMixin
-from .private import find_own_directory, open_private, remove, set_aside, write_files
+from .private import find_own_directory, is_in_memory, open_hub_directory, remove, set_aside, write_files
 
 
 class LocalTokenMixin(TokenSpawnerMixin):
@@ -47,7 +43,7 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @property
     def token_directory(self) -> str:
-        return os.path.join(self.token_mount_path, self._hub_name, self._server_name)
+        return os.path.join(self.token_mount_path, self.token_hub_name, self._server_name)
 
     def get_file_owner(self) -> tuple[int, int]:
         """uid and gid of the server's process, as :class:`~jupyterhub.spawner.LocalProcessSpawner` chooses them.
@@ -59,38 +55,33 @@ class LocalTokenMixin(TokenSpawnerMixin):
         user = pwd.getpwnam(self.user.name)
         return user.pw_uid, user.pw_gid
 
-    async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        owner = self.get_file_owner()
-        with open_private(self.token_mount_path, create=True) as root:
-            with open_private(self._hub_name, root, create=True) as hub:
-                write_files(hub, self._server_name, files, owner)
+    @property
+    def token_public_path(self) -> str:
+        # Others may read the file, but must not find it: its name cannot be guessed, and is always the same one.
+        secret: bytes = self.user.settings["cookie_secret"]
+        name = hmac.digest(secret, self._server_name.encode(), "sha256").hex()[:16]
+        return os.path.join(self.token_mount_path, self.token_hub_name, self._server_name + _PUBLIC, name)
 
-    async def deliver_public_files(self, files: Mapping[str, bytes]) -> str | None:
-        name, owner = self._server_name + _PUBLIC, self.get_file_owner()
-        with open_private(self.token_mount_path, create=True) as root:
-            with open_private(self._hub_name, root, create=True) as hub:
-                write_files(hub, name, files, owner, public=True)
-        return os.path.join(self.token_mount_path, self._hub_name, name)
+    async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
+        owner, private = self.get_file_owner(), dict(files)
+        public = {os.path.basename(self.token_public_path): private.pop(PUBLIC_FILE, None)}
+        with open_hub_directory(self.token_mount_path, self.token_hub_name, create=True) as hub:
+            assert hub is not None
+            if private:
+                write_files(hub, self._server_name, private, owner)
+            if PUBLIC_FILE in files:
+                write_files(hub, self._server_name + _PUBLIC, public, owner, mode=0o644, directory_mode=0o711)
 
     async def withdraw_files(self) -> None:
-        with self._open_hub_directory() as hub:
+        with open_hub_directory(self.token_mount_path, self.token_hub_name) as hub:
             if hub is not None:
                 names = (self._server_name, self._server_name + _PUBLIC)
                 self._remove(hub, [aside for name in names if (aside := set_aside(hub, name))])
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        if self.hub is not None and self.hub not in _swept:  # our first Spawner since this Hub started
-            _swept.add(self.hub)
-            try:
-                self._sweep()
-            except Exception:
-                self.log.exception("Could not remove the token files that servers left behind")
-
-    def _sweep(self) -> None:
+    async def sweep_files(self) -> None:
         session = inspect(self.orm_spawner).session
         running = {str(row.id) for row in session.query(orm.Spawner.id).filter(orm.Spawner.server != None)}  # noqa: E711
-        with self._open_hub_directory() as hub:
+        with open_hub_directory(self.token_mount_path, self.token_hub_name) as hub:
             if hub is None:
                 return
             leftovers = [name for name in os.listdir(hub) if name.removesuffix(_PUBLIC) not in running]
@@ -117,26 +108,6 @@ class LocalTokenMixin(TokenSpawnerMixin):
         finally:
             os.close(hub)
 
-    @contextmanager
-    def _open_hub_directory(self) -> Iterator[int | None]:
-        with ExitStack() as stack:
-            try:
-                root = stack.enter_context(open_private(self.token_mount_path))
-                hub: int | None = stack.enter_context(open_private(self._hub_name, root))
-            except FileNotFoundError:
-                hub = None
-            yield hub
-
-    @cached_property
-    def _hub_name(self) -> str:
-        """A name for this Hub among those of a host. What makes a Hub is its database."""
-        url = inspect(self.orm_spawner).session.get_bind().url
-        identity = url.render_as_string()  # without its password
-        if url.get_backend_name() == "sqlite":
-            in_memory = url.database in (None, "", ":memory:")
-            identity = f"in memory of {os.getpid()}" if in_memory else os.path.abspath(url.database)
-        return hashlib.sha256(identity.encode()).hexdigest()[:12]
-
     @property
     def _server_name(self) -> str:
         # The row's id: unlike names it stays when the user or the server is renamed.
@@ -144,8 +115,6 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
 
 _PUBLIC = ".public"
-
-_swept: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 # Entries that are removed at once (some milliseconds), and in all: a user's process can make them faster than that.
 _AT_ONCE, _AT_MOST = 500, 1_000_000
@@ -155,24 +124,13 @@ _one_at_a_time = threading.Lock()
 
 def _find_memory(warn: Callable[..., None]) -> str:
     """A directory of our own on a tmpfs; on disk, with a warning, where there is none."""
-    try:
-        mounts = dict(line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
-    except OSError:
-        mounts = {}
     private = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() != 0 else None
     for parent in (private, "/run", "/dev/shm"):
-        if parent and os.access(parent, os.W_OK) and mounts.get(_mount_point(parent)) in ("tmpfs", "ramfs"):
+        if parent and os.access(parent, os.W_OK) and is_in_memory(parent):
             return find_own_directory(parent)
     directory = find_own_directory(tempfile.gettempdir())
     warn("Found no directory in memory: token files are kept on disk, in %s", directory)
     return directory
-
-
-def _mount_point(path: str) -> str:
-    path = os.path.realpath(path)
-    while not os.path.ismount(path):
-        path = os.path.dirname(path)
-    return path
 
 
 class TokenLocalProcessSpawner(LocalTokenMixin, LocalProcessSpawner):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import secrets
+import math
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from jupyterhub.objects import Hub
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
+from sqlalchemy import inspect
 from traitlets import TraitError, validate
 
-from .delivery import make_env
+from .delivery import PUBLIC_FILE, make_env
 from .discretion import describe
 from .fields import SpecError
-from .git import make_config, make_system_config, make_variables
+from .git import make_config, make_variables
+from .identity import find_hub_name
 from .refusal import Problem, make_refusal
 from .renewal import Renewal
-from .selection import Reason
+from .selection import Reason, Token
 from .server import TokenServer
 from .spec import TokenSpec, parse_tokens
 from .traits import TokenTraits
@@ -34,13 +39,17 @@ class TokenSpawnerMixin(TokenTraits):
 
     - :meth:`deliver_files` and :meth:`withdraw_files`,
     - :attr:`token_directory` if the files are not at ``token_mount_path``,
-    - :attr:`delivery_delay` if a running server sees new files only some time later, and
-    - :meth:`deliver_public_files` if all users of the server's system can be shown a file.
+    - :attr:`token_public_path` if all users of the server's system can be shown a file,
+    - :attr:`delivery_delay` if a running server sees new files only some time later,
+    - :meth:`sweep_files` if a Hub that was killed may leave something behind, and
+    - :attr:`delivers_in_start` if it knows only during its own start where the files go.
     """
 
     # What get_env adds, from the start of a spawn to its end: variables, and entries of git's configuration.
     _token_env: Mapping[str, str] = {}
     _token_git: Sequence[tuple[str, str]] = ()
+    # Between the two: what was selected for the server that starts.
+    _token_prepared: Sequence[Token] = ()
     # What the running server was started with, as far as it is plain data: overrides are not made again.
     _token_specs: Mapping[str, Any] = {}
     # Who looks after the server while it runs.
@@ -67,36 +76,68 @@ class TokenSpawnerMixin(TokenTraits):
 
     # -- for a backend ---------------------------------------------------------------------------
 
-    # Seconds until a running server sees what was delivered.
+    # Seconds until a running server sees what was delivered; infinite if it never does.
     delivery_delay: float = 0.0
+
+    # Whether start() itself calls deliver_tokens(), where it knows more than before it.
+    delivers_in_start: bool = False
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         """Show these files to the server, each of them whole at any time: before it starts, and while it runs.
 
         ``files``: name → contents, or ``None`` for a file that must not be there any more. These are always all of
-        the server's files. Raises :exc:`OSError` if it cannot: for a running server, it is called again.
+        the server's files; ``.gitconfig`` is the one at :attr:`token_public_path`. Raises :exc:`OSError` if it cannot:
+        for a running server, it is called again.
         """
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
 
-    async def deliver_public_files(self, files: Mapping[str, bytes]) -> str | None:
-        """Show files that are no secret to a server that is about to start: its other users have to be able to read
-        them, but need not find them, so the directory cannot be listed. A tool that is told of a file that
-        it cannot read may refuse to work: git does.
-
-        Returns the directory as the server sees it, another one than that of the tokens; ``None`` if there is none.
-        """
-        return None
-
     async def withdraw_files(self) -> None:
-        """Remove all that the two others made for this server, known by its names alone.
+        """Remove all that :meth:`deliver_files` made for this server, known by its names alone.
 
-        Called when a spawn begins, when it failed, and when the server has stopped; most often there is nothing.
+        Called when a spawn failed, and when the server has stopped; also before a spawn, unless the backend
+        :attr:`delivers_in_start`. Most often there is nothing.
+        """
+
+    async def sweep_files(self) -> None:
+        """Remove what servers of this Hub left behind that do not run any more.
+
+        Called for the first Spawner after the Hub's start; spawns wait for it.
         """
 
     @property
     def token_directory(self) -> str:
         """The directory of the files, as the server sees it."""
         return self.token_mount_path
+
+    @property
+    def token_public_path(self) -> str | None:
+        """Where the server sees a file that is no secret, and that all users of its system are able to read, though
+        they need not find it; ``None`` if it cannot be shown one. git refuses to work when it cannot read a file
+        that it is told of.
+        """
+        return None
+
+    @property
+    def token_hub_name(self) -> str:
+        """A name for this Hub among those that share a host, an engine or a cluster."""
+        return find_hub_name(inspect(self.orm_spawner).session)
+
+    async def deliver_tokens(self) -> bool:
+        """Deliver what was prepared for the server that starts. Returns whether it got its files.
+
+        Raises as :meth:`prepare_tokens`.
+        """
+        return await self._token_server.deliver(self._token_prepared)
+
+    async def wait_for_sweep(self) -> None:
+        """Wait until :meth:`sweep_files` is done, once after the Hub's start."""
+        await asyncio.shield(self._find_sweep())
+
+    def redeliver_tokens(self) -> None:
+        """Say that the running server has lost its files."""
+        if self._token_renewal is not None:
+            self._token_server.forget()
+            self._token_renewal.show_again(self.user, self._token_server)
 
     @classmethod
     def _delivers_files(cls) -> bool:
@@ -114,7 +155,7 @@ class TokenSpawnerMixin(TokenTraits):
         try:
             return await maybe_future(super().start(*args, **kwargs))
         finally:
-            self._token_env, self._token_git = {}, ()
+            self._token_env, self._token_git, self._token_prepared = {}, (), ()
 
     def get_env(self) -> dict[str, Any]:
         env: dict[str, Any] = super().get_env()
@@ -131,6 +172,8 @@ class TokenSpawnerMixin(TokenTraits):
         super().load_state(state)
         self._find_renewal()  # called for each new Spawner: from the first one on, the Hub's own refreshes are ours
         self._token_specs = state.get("token_specs", {})
+        if self.hub is not None:
+            self._find_sweep()
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
@@ -149,7 +192,7 @@ class TokenSpawnerMixin(TokenTraits):
         try:
             renewal, server = self._find_renewal(), self._token_server
             server.specs = self._parse_tokens({**self.tokens, **self._token_specs})
-            if renewal is not None and any(spec.file for spec in server.specs):
+            if renewal is not None and self.delivery_delay < math.inf and any(spec.file for spec in server.specs):
                 server.runs = True
                 self._token_renewal = renewal
                 renewal.watch(self.user, server)
@@ -174,7 +217,9 @@ class TokenSpawnerMixin(TokenTraits):
         ``refuse``.
         """
         server = self._token_server
-        await server.withdraw()
+        await self.wait_for_sweep()
+        if not self.delivers_in_start:
+            await server.withdraw()
         try:
             server.specs = self._parse_tokens(self.tokens)  # overrides merge in place, past the validator
         except SpecError as error:
@@ -185,13 +230,12 @@ class TokenSpawnerMixin(TokenTraits):
         self._token_specs = {name: spec for name, spec in self.tokens.items() if _is_plain(spec)}
         if (renewal := self._find_renewal()) is not None:
             await renewal.ensure(self.user, server.find_short, self.token_renew_timeout)
-        tokens = await server.select()
-        directory = self.token_directory if await server.deliver(tokens) else None
-        env = make_env(tokens, directory)
-        if system_config := make_system_config(tokens):
-            path = await server.deliver_public(f"{secrets.token_hex(8)}.gitconfig", system_config)
-            env |= {"GIT_CONFIG_SYSTEM": path} if path else {}
-        self._token_env, self._token_git = env, make_config(tokens, directory)
+        tokens = self._token_prepared = await server.select()
+        delivered = self.delivers_in_start or await self.deliver_tokens()
+        files = server.make_files(tokens) if delivered else {}
+        directory = self.token_directory if any(token.spec.file for token in tokens) and files else None
+        public = self.token_public_path if files.get(PUBLIC_FILE) is not None else None
+        self._token_env, self._token_git = make_env(tokens, directory, public), make_config(tokens, directory)
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
 
@@ -199,6 +243,19 @@ class TokenSpawnerMixin(TokenTraits):
 
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self._delivers_files())
+
+    def _find_sweep(self) -> asyncio.Task[None]:
+        """The one that began with our first Spawner since the Hub's start."""
+        sweeps = _sweeps.setdefault(self.hub, {})
+        if type(self).sweep_files not in sweeps:
+            sweeps[type(self).sweep_files] = asyncio.ensure_future(self._sweep())
+        return sweeps[type(self).sweep_files]
+
+    async def _sweep(self) -> None:
+        try:
+            await self.sweep_files()
+        except Exception:
+            self.log.exception("Could not remove the token files that servers left behind")
 
     @cached_property
     def _token_server(self) -> TokenServer:
@@ -220,6 +277,9 @@ class TokenSpawnerMixin(TokenTraits):
         renewal, self._token_renewal = self._token_renewal, None
         if renewal is not None:
             renewal.unwatch(self.user, self._token_server)
+
+
+_sweeps: weakref.WeakKeyDictionary[Hub, dict[Any, asyncio.Task[None]]] = weakref.WeakKeyDictionary()
 
 
 def _is_plain(spec: Any) -> bool:

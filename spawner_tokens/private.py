@@ -6,21 +6,24 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from errno import ENOTEMPTY
 from glob import escape, glob
 from itertools import islice
+from pathlib import Path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PASSABLE = 0o711
+_PASSABLE, _CLOSED = 0o711, 0o700
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def open_private(path: str, parent: int | None = None, *, create: bool = False) -> Iterator[int]:
-    """Open a directory that only we can write to and everybody can pass through, within ``parent`` if it is given.
+def open_private(
+    path: str, parent: int | None = None, *, create: bool = False, closed: bool = False
+) -> Iterator[int]:
+    """Open a directory that only we can write to, within ``parent`` if it is given.
 
-    Raises :exc:`PermissionError` if it is not as it has to be, :exc:`FileNotFoundError` if there is none.
+    Everybody can pass through it, unless it is ``closed``. Raises :exc:`PermissionError` if it is not as it has to be, :exc:`FileNotFoundError` if there is none.
     """
     made = create and _make(path, parent)
     try:
@@ -32,12 +35,26 @@ def open_private(path: str, parent: int | None = None, *, create: bool = False) 
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise _not_private(path)
         if made or parent is not None:
-            os.fchmod(directory, _PASSABLE)
-        elif os.geteuid() == 0 and not found.st_mode & 0o001:
+            os.fchmod(directory, _CLOSED if closed else _PASSABLE)
+        elif os.geteuid() == 0 and not closed and not found.st_mode & 0o001:
             raise _not_private(path)
         yield directory
     finally:
         os.close(directory)
+
+
+@contextmanager
+def open_hub_directory(root: str, hub: str, *, create: bool = False, closed: bool = False) -> Iterator[int | None]:
+    """Open the directory of a Hub in ``root``, as :func:`open_private`; ``None`` if there is none."""
+    with ExitStack() as stack:
+        try:
+            parent = stack.enter_context(open_private(root, create=create, closed=closed))
+            directory: int | None = stack.enter_context(open_private(hub, parent, create=create, closed=closed))
+        except FileNotFoundError:
+            if create:
+                raise
+            directory = None
+        yield directory
 
 
 def _make(path: str, parent: int | None) -> bool:
@@ -76,13 +93,42 @@ def find_own_directory(parent: str) -> str:
     return path
 
 
-def write_files(
-    parent: int, name: str, files: Mapping[str, bytes | None], owner: tuple[int, int], *, public: bool = False
-) -> None:
-    """Write files into a directory of its owner: each is whole at any time, and the owner's alone.
+def list_files(parent: int, name: str) -> set[str]:
+    """The names in a directory; none if there is no such directory."""
+    try:
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    except FileNotFoundError:
+        return set()
+    try:
+        return set(os.listdir(directory))
+    finally:
+        os.close(directory)
 
-    ``files``: name → contents, or ``None`` for a file that has to go. If they are ``public``, whoever knows its name
-    can read one.
+
+def is_in_memory(path: str) -> bool:
+    """Whether what is written to this path stays in memory."""
+    try:
+        mounts = dict(line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
+    except OSError:
+        return False
+    path = os.path.realpath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return mounts.get(path) in ("tmpfs", "ramfs")
+
+
+def write_files(
+    parent: int,
+    name: str,
+    files: Mapping[str, bytes | None],
+    owner: tuple[int, int],
+    *,
+    mode: int = 0o600,
+    directory_mode: int = 0o700,
+) -> None:
+    """Write files into a directory of its owner: each is whole at any time, and, unless a mode says more, his alone.
+
+    ``files``: name → contents, or ``None`` for a file that has to go.
     """
     _make(name, parent)
     directory = os.open(name, _DIRECTORY, dir_fd=parent)
@@ -92,8 +138,8 @@ def write_files(
                 with suppress(FileNotFoundError):
                     os.unlink(file, dir_fd=directory)
             else:
-                _write(directory, file, contents, owner, 0o644 if public else 0o600)
-        os.fchmod(directory, _PASSABLE if public else 0o700)
+                _write(directory, file, contents, owner, mode)
+        os.fchmod(directory, directory_mode)
         os.fchown(directory, *owner)
     finally:
         os.close(directory)

@@ -93,6 +93,10 @@ class Renewal:
         """From now on, show a running server each change, and renew its tokens in time."""
         self._user(user).servers.add(server)
 
+    def show_again(self, user: Any, server: Server) -> None:
+        """A running server has lost what it has been shown."""
+        self._user(user).servers.show_again(server)
+
     def unwatch(self, user: Any, server: Server) -> None:
         """Forget a server."""
         self._user(user).servers.remove(server)

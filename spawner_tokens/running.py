@@ -71,6 +71,11 @@ class RunningServers:
             delivery.task.cancel()
         Context().run(self._plan)
 
+    def show_again(self, server: Server) -> None:
+        """A server has to be shown what it has been shown already."""
+        if server in self._deliveries:
+            Context().run(self._deliver, server)
+
     def change(self) -> None:
         """The user's auth_state has changed, or what is known of it."""
         Context().run(self._change)

@@ -31,6 +31,7 @@ class TokenServer:
     def __init__(self, spawner: Any) -> None:
         self.specs: Sequence[TokenSpec] = ()
         self.runs = False
+        self._lost = False  # what it has been shown
         self._spawner = spawner
         self._lock = asyncio.Lock()  # a delivery and a withdrawal never overlap
         self._seen: tuple[bytes, bool] | None = None  # of which auth_state it has been shown the tokens
@@ -137,14 +138,17 @@ class TokenServer:
 
     # -- what it is shown ------------------------------------------------------------------------
 
+    def make_files(self, tokens: Sequence[Token], login_ended: bool = False) -> dict[str, bytes | None]:
+        """All files that the server gets with these tokens."""
+        spawner = self._spawner
+        public = spawner.token_public_path is not None
+        return make_files(tokens, spawner.token_directory, public=public, login_ended=login_ended)
+
     async def deliver(self, tokens: Sequence[Token]) -> bool:
-        """Deliver the files before the server starts. Returns whether there are any; raises as :meth:`select`."""
-        files = make_files(tokens, self._spawner.token_directory)
-        if not files:
-            return False
+        """Deliver the files before the server starts. Returns whether it could; raises as :meth:`select`."""
         try:
             async with self._lock:
-                await self._deliver_changed(files)
+                await self._deliver_changed(self.make_files(tokens))
         except OSError as error:
             self._spawner.log.error("Could not deliver the token files of %s: %s", self._spawner._log_name, error)
             await self.withdraw()
@@ -152,26 +156,21 @@ class TokenServer:
             return False
         return True
 
-    async def deliver_public(self, name: str, contents: bytes) -> str | None:
-        """Where the server sees this file, which is no secret; ``None`` if it does not."""
-        try:
-            async with self._lock:
-                directory: str | None = await self._spawner.deliver_public_files({name: contents})
-        except OSError as error:
-            self._spawner.log.warning("%s gets no %s: %s", self._spawner._log_name, name, error)
-            return None
-        return None if directory is None else f"{directory}/{name}"
+    def forget(self) -> None:
+        """The server has lost what it has been shown: show it all of it the next time."""
+        self._lost = True
 
     async def show(self, auth_state: dict[str, Any], login_ended: bool) -> None:
         """Deliver what changed while the server runs. Raises what the backend raises."""
+        if self._lost:
+            self._lost, self._seen, self._files = False, None, {}
         seen = _digest(auth_state), login_ended
         if seen == self._seen:
             return
         tokens = await self._select_from(auth_state)
         async with self._lock:
             if self.runs:
-                files = make_files(tokens, self._spawner.token_directory, login_ended)
-                if await self._deliver_changed(files):
+                if await self._deliver_changed(self.make_files(tokens, login_ended)):
                     self._log_problems(tokens)
                 self._seen = seen
 

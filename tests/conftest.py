@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from .engine import Engine, OwnEngine
 from .hub import launch
 
 
@@ -60,6 +61,30 @@ def system_users(need):
     for name, home in zip(names, homes):
         subprocess.run(["userdel", "--force", name], check=True)
         shutil.rmtree(home)
+
+
+@pytest.fixture
+def engine(need):
+    """A real Docker Engine, and what a test makes there."""
+    need(os.environ.get("DOCKER_HOST"), "a Docker Engine, by DOCKER_HOST,")
+    engine = Engine()
+    yield engine
+    engine.clean()
+
+
+@pytest.fixture
+def start_engine(engine, need):
+    """Start a Docker Engine of the test's own, which it may stop: ``start_engine("--debug")``."""
+    need(os.geteuid() == 0 and shutil.which("dockerd"), "root, with dockerd,")
+    engines = []
+
+    def start(*flags):
+        engines.append(OwnEngine(*flags))
+        return engines[-1]
+
+    yield start
+    for own in engines:
+        own.clean()
 
 
 @pytest.fixture

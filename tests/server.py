@@ -53,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(handler):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *args: os._exit(0))  # as the first process of a container, too
     url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
     HTTPServer((url.hostname, url.port), handler).serve_forever()
 

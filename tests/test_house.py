@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "spec": {"fields", "presets"},
     "lifetime": set(),
     "selection": {"fields", "spec", "lifetime"},
-    "delivery": {"selection"},
     "git": {"selection", "spec"},
+    "delivery": {"git", "selection"},
     "discretion": set(),
     "grant": {"tornado"},
     "journal": {"discretion", "lifetime", "selection", "cryptography", "jupyterhub", "sqlalchemy"},
@@ -41,11 +41,19 @@ MAY_IMPORT = {
     "refusal": {"selection", "jupyterhub", "tornado"},
     "server": {"account", "delivery", "discretion", "refusal", "selection", "spec", "jupyterhub"},
     "mixin": {
-        *("delivery", "discretion", "fields", "git", "refusal", "renewal", "selection", "server", "spec", "traits"),
-        *("jupyterhub", "traitlets"),
+        *("delivery", "discretion", "fields", "git", "identity", "refusal", "renewal", "selection", "server"),
+        *("spec", "traits", "jupyterhub", "sqlalchemy", "traitlets"),
     },
+    "identity": set(),
     "private": set(),
-    "local": {"mixin", "private", "jupyterhub", "sqlalchemy", "traitlets"},
+    "local": {"delivery", "mixin", "private", "jupyterhub", "sqlalchemy", "traitlets"},
+    "container": set(),
+    "engine": {"docker"},
+    "docker": {
+        *("container", "delivery", "engine", "mixin", "private"),
+        *("docker", "dockerspawner", "jupyterhub", "traitlets"),
+    },
+    "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 
 

@@ -16,7 +16,8 @@ from jupyterhub.utils import AnyTimeoutError
 from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from spawner_tokens.local import _REMOVER, _swept
+from spawner_tokens.local import _REMOVER
+from spawner_tokens.mixin import _sweeps
 from spawner_tokens.private import find_own_directory, open_private
 
 from .waiting import until
@@ -291,9 +292,9 @@ async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
     hostile.mkdir()
     hub = await start_hub(SIMPLE, {**TOKENS, "LocalTokenMixin.token_mount_path": str(hostile / "tokens")})
     user = await hub.user("alice", AUTH_STATE)
-    name = hub.spawner(user)._hub_name
+    name = hub.spawner(user).token_hub_name
     user.spawners.clear()
-    _swept.clear()
+    _sweeps.clear()
     (hostile / "tokens").mkdir()
     (hostile / "tokens").chmod(0o711)
     if planted == "link":
@@ -362,7 +363,7 @@ async def test_two_hubs_without_a_database_file_keep_apart(start_hub, tmp_path):
     names = set()
     for database in ("sqlite:///:memory:", f"sqlite:///{tmp_path}/other.sqlite"):
         hub = await start_hub(SIMPLE, {"JupyterHub.db_url": database})
-        names.add(hub.spawner(await hub.user("alice"))._hub_name)
+        names.add(hub.spawner(await hub.user("alice")).token_hub_name)
     assert len(names) == 2
 
 

@@ -1,0 +1,101 @@
+"""The Docker Engine: what it shares with the Hub, and programs in its containers that are told secrets."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from docker.errors import APIError
+from docker.types import HostConfig, Mount
+
+Call = Callable[..., Awaitable[Any]]  # of DockerSpawner.docker: a method of docker.APIClient, in a thread
+
+# Seconds. An engine, or a process that does not read what it is told, may not hold up a thread for longer.
+_TIMEOUT = 20.0
+
+# One file a line: name, mode, contents in base64, or `-` for a file that has to go. An empty line ends them, since the
+# end of a connection cannot be told to an engine that is reached by TLS. `printf` is a part of the shell: what it is
+# given is no process argument.
+_WRITE = """
+umask 077
+cd "$1" || exit 1
+while read -r name mode contents && [ -n "$name" ]; do
+    if [ "$contents" = - ]; then
+        rm -f "$name" || exit 1
+    else
+        printf %s "$contents" | base64 -d >".$name.new" && chmod "$mode" ".$name.new" && mv -f ".$name.new" "$name" ||
+            { rm -f ".$name.new"; exit 1; }
+    fi
+done
+"""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """``first_uid`` is the Hub's host's uid for root in a container; ``None`` where that is not known."""
+
+    shares_memory: bool
+    first_uid: int | None
+
+
+def find_first_uid(info: Mapping[str, Any]) -> int | None:
+    """By what the engine says of itself (``GET /info``)."""
+    options = {option.partition(",")[0] for option in info.get("SecurityOptions") or ()}
+    if "name=rootless" in options:
+        return None
+    if "name=userns" in options:  # its data then are in a directory that is named after the first uid and gid
+        named = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
+        return int(named[1]) if named else None
+    return 0
+
+
+async def sees(call: Call, directory: str) -> bool:
+    """Whether the engine sees this directory, which nobody else can have."""
+    # An engine looks for what is to be mounted before it looks for the image. Some others do not look at all.
+    return await _would_mount(call, directory) and not await _would_mount(call, f"{directory}-{secrets.token_hex(8)}")
+
+
+async def _would_mount(call: Call, directory: str) -> bool:
+    mounts = [Mount("/mnt", directory, type="bind")]
+    image = f"spawner-tokens.invalid/{secrets.token_hex(8)}"
+    try:
+        await call("create_container", image, host_config=HostConfig(version="1.30", mounts=mounts))
+    except APIError as error:
+        return bool(error.status_code == HTTPStatus.NOT_FOUND)
+    return False
+
+
+def write_inside(
+    client: Any, container: str, user: str, directory: str, files: Mapping[str, tuple[int, bytes | None]]
+) -> None:
+    """Write files in a running container as one of its users. Each is whole at any time.
+
+    ``client`` is a :class:`docker.APIClient`, ``files`` name → mode and contents, ``None`` for a file that has to go.
+    Raises :exc:`OSError`, as docker's own errors are.
+    """
+    lines = [
+        f"{name} {mode:o} {'-' if contents is None else base64.b64encode(contents).decode()}\n"
+        for name, (mode, contents) in files.items()
+    ]
+    code = _tell(client, container, user, ["/bin/sh", "-c", _WRITE, "spawner-tokens", directory], "".join(lines) + "\n")
+    if code != 0:  # what it says may be anything
+        raise OSError(f"/bin/sh could not write them in the container (exit code {code})")
+
+
+def _tell(client: Any, container: str, user: str, command: list[str], text: str) -> int | None:
+    """Run a command, and give it a text to read. Its exit code."""
+    created = client.exec_create(container, command, stdin=True, user=user)["Id"]
+    stream = client.exec_start(created, socket=True)
+    with closing(getattr(stream, "_sock", stream)) as connection, closing(stream):
+        connection.settimeout(_TIMEOUT)
+        connection.sendall(text.encode())
+        while connection.recv(4096):  # what it says, up to its end
+            pass
+    code: int | None = client.exec_inspect(created)["ExitCode"]
+    return code
