@@ -20,16 +20,15 @@ _LEFT_OUT = object()
 
 
 def make_files(
-    tokens: Sequence[Token], directory: str, *, public: bool, login_ended: bool = False
+    tokens: Sequence[Token], directory: str, *, public: bool = False, login_ended: bool = False
 ) -> dict[str, bytes | None]:
     """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
 
     A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
-    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them if a spec
-    asks for it.
+    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them.
     """
     files: dict[str, bytes | None] = {}
-    if public and any(token.spec.git_identity for token in tokens):
+    if public:
         files[PUBLIC_FILE] = make_system_config(tokens)
     for token in tokens:
         if token.spec.file:
@@ -88,7 +87,7 @@ def _iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def make_env(tokens: Iterable[Token], directory: str | None, public: str | None) -> dict[str, str]:
+def make_env(tokens: Iterable[Token], directory: str | None, public: str | None = None) -> dict[str, str]:
     """Variable → text. ``directory`` and ``public`` are where the server sees its files, and the public one; ``None``
     if it got none."""
     env = {}

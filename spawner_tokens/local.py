@@ -63,13 +63,14 @@ class LocalTokenMixin(TokenSpawnerMixin):
         return os.path.join(self.token_mount_path, self.token_hub_name, self._server_name + _PUBLIC, name)
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        owner, private = self.get_file_owner(), dict(files)
-        public = {os.path.basename(self.token_public_path): private.pop(PUBLIC_FILE, None)}
+        owner = self.get_file_owner()
+        private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
         with open_hub_directory(self.token_mount_path, self.token_hub_name, create=True) as hub:
             assert hub is not None
             if private:
                 write_files(hub, self._server_name, private, owner)
             if PUBLIC_FILE in files:
+                public = {os.path.basename(self.token_public_path): files[PUBLIC_FILE]}
                 write_files(hub, self._server_name + _PUBLIC, public, owner, mode=0o644, directory_mode=0o711)
 
     async def withdraw_files(self) -> None:

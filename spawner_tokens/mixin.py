@@ -117,7 +117,7 @@ class TokenSpawnerMixin(TokenTraits):
         """
         return None
 
-    @property
+    @cached_property
     def token_hub_name(self) -> str:
         """A name for this Hub among those that share a host, an engine or a cluster."""
         return find_hub_name(inspect(self.orm_spawner).session)

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,14 +71,15 @@ class Engine:
 
     def clean(self):
         for name in self.containers():
-            self.client.remove_container(name, force=True, v=True)
+            with suppress(docker.errors.NotFound):  # the engine removes it already
+                self.client.remove_container(name, force=True, v=True)
         for name in self._images.values():
             self.client.remove_image(name, force=True)
         self.client.close()
 
 
 class OwnEngine(Engine):
-    """One that nobody else uses: it has no bridge, so its containers share this machine's network.
+    """One that nobody else uses. Its containers have the network of a machine of its own, at ``address``.
 
     ``data`` is where it keeps all that it has, and ``log`` its own words.
     """
@@ -85,17 +87,34 @@ class OwnEngine(Engine):
     def __init__(self, *flags):
         self._folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
         self._folder.chmod(0o711)
-        self.data, self.log = self._folder / "data", self._folder / "log"
-        self.url = f"unix://{self._folder}/docker.sock"
+        self.log, self.url = self._folder / "log", f"unix://{self._folder}/docker.sock"
         self._flags = flags
+        self._name = f"t{secrets.token_hex(3)}"
+        self.address = self._make_network()
+        self._classes = []
         self.start()
         super().__init__(base_url=self.url)
         self.data = Path(self.client.info()["DockerRootDir"])
 
+    def _make_network(self):
+        net = f"10.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
+        here, there = f"{net}.1", f"{net}.2"
+        for command in (
+            f"netns add {self._name}",
+            f"link add {self._name} type veth peer name veth netns {self._name}",
+            f"address add {here}/30 dev {self._name}",
+            f"link set {self._name} up",
+            f"-n {self._name} address add {there}/30 dev veth",
+            f"-n {self._name} link set veth up",
+            f"-n {self._name} link set lo up",
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        return there
+
     def start(self):
         folder = self._folder
-        command = ["dockerd", "-H", self.url, "--data-root", folder / "data", "--exec-root", folder / "run"]
-        command += ["-p", folder / "pid", "--bridge", "none", "--iptables=false", "--ip6tables=false", *self._flags]
+        command = ["nsenter", f"--net=/run/netns/{self._name}", "dockerd", "-H", self.url, "-p", folder / "pid"]
+        command += ["--data-root", folder / "data", "--exec-root", folder / "run", "--bridge", "none", *self._flags]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
@@ -112,16 +131,37 @@ class OwnEngine(Engine):
         usual = {
             "client_kwargs": {"base_url": self.url},
             "network_name": "host",
+            "use_internal_ip": True,
+            "host_ip": self.address,
             "port": random_port(),
-            "host_ip": "127.0.0.1",
         }
         return super().settings(image, **{**usual, **traits})
 
+    def spawner_class(self, base):
+        """A class for its servers, as DockerSpawner's documentation has it for ``network_mode=host``."""
+
+        class OnHostsNetwork(base):
+            _client = _executor = None  # DockerSpawner keeps one of each for a class
+
+            async def get_ip_and_port(self):
+                return self.host_ip, self.port
+
+        self._classes.append(OnHostsNetwork)
+        return OnHostsNetwork
+
     def clean(self):
         super().clean()
+        for made in self._classes:
+            if made._client is not None:
+                made._client.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
+        for line in reversed(Path("/proc/mounts").read_text().splitlines()):  # of one that was killed
+            if (where := line.split()[1]).startswith(f"{self._folder}/"):
+                subprocess.run(["umount", "--lazy", where])
         shutil.rmtree(self._folder)
+        subprocess.run(["ip", "link", "delete", self._name], check=True)
+        subprocess.run(["ip", "netns", "delete", self._name], check=True)
 
 
 def _make_root():
@@ -145,15 +185,3 @@ def _make_root():
             file.size = len(text)
             tar.addfile(file, io.BytesIO(text.encode()))
     return written.getvalue()
-
-
-def on_hosts_network(base):
-    """A spawner class for an :class:`OwnEngine`, as DockerSpawner's documentation has it for ``network_mode=host``."""
-
-    class OnHostsNetwork(base):
-        _client = _executor = None  # DockerSpawner keeps one of each for a class
-
-        async def get_ip_and_port(self):
-            return self.host_ip, self.port
-
-    return OnHostsNetwork

@@ -1,15 +1,20 @@
-"""A Hub that is killed (-9) in the middle of a spawn: ``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS``."""
+"""A Hub that is killed (-9) in the middle of a spawn: ``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS SETTINGS``.
+
+``SETTINGS`` is JSON.
+"""
 
 import asyncio
+import json
 import os
 import sys
 
 from .hub import launch
 
 
-async def main(folder, memory, spawner_class):
+async def main(folder, memory, spawner_class, settings="{}"):
     os.chdir(folder)
-    hub = await launch(folder, memory, b"k" * 32, spawner_class, {"TokenSpawnerMixin.tokens": {"t": {}}})
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, **json.loads(settings)}
+    hub = await launch(folder, memory, b"k" * 32, spawner_class, settings)
     await hub.spawn(await hub.user("alice", {"access_token": "the-token"}))
 
 

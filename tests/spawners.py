@@ -5,7 +5,7 @@ import signal
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-from spawner_tokens import TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+from spawner_tokens import TokenDockerSpawner, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
 
 
 class VariablesOnly(TokenSpawnerMixin, SimpleLocalProcessSpawner):
@@ -42,4 +42,21 @@ class KilledAfter(TokenSimpleLocalProcessSpawner):
     async def start(self):
         await super().start()
         print(self.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KilledWhenCreated(TokenDockerSpawner):
+    """The Hub dies (-9) when the container is created, and the files are in place if they can be."""
+
+    async def docker(self, method, *args, **kwargs):
+        if method == "start":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().docker(method, *args, **kwargs)
+
+
+class KilledWhenStarted(TokenDockerSpawner):
+    """The Hub dies (-9) when the container runs and has its files, before its state is saved."""
+
+    async def start_object(self):
+        await super().start_object()
         os.kill(os.getpid(), signal.SIGKILL)
