@@ -10,7 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 
@@ -59,45 +59,48 @@ async def start_hub(engine, way):
             await hub.close()
 
 
-async def measure_spawns(engine, rounds):
+async def measure_spawns(engine, hubs, rounds):
     """Way → seconds of each spawn."""
     seconds = {way: [] for way in WAYS}
-    for _ in range(rounds):
-        for way in WAYS:
-            async with start_hub(engine, way) as hub:
-                user = await hub.user("alice", {"access_token": "the-token"})
-                began = time.monotonic()
-                await user.spawn("")
+    users = {way: await hub.user("alice", {"access_token": "the-token"}) for way, hub in hubs.items()}
+    for round in range(rounds + 1):
+        for way, user in users.items():
+            began = time.monotonic()
+            await user.spawn("")
+            if round:  # the first is for the caches
                 seconds[way].append(time.monotonic() - began)
-                await user.stop("")
-                while engine.containers():
-                    await asyncio.sleep(0.01)
+            await user.stop("")
+            while engine.containers():
+                await asyncio.sleep(0.01)
     return seconds
 
 
-async def measure_delivery(engine, way, rounds):
+async def measure_delivery(engine, hub, rounds):
     """Seconds from a saved auth_state to the new token in the container, of each round."""
     seconds = []
-    async with start_hub(engine, way) as hub:
-        user = await hub.user("alice", {"access_token": "the-token"})
-        await user.spawn("")
-        [name] = engine.containers()
-        for number in range(rounds):
-            command = [sys.executable, "-c", WAIT, f"{DIRECTORY}/t", f"token-{number}"]
-            waiting = asyncio.ensure_future(asyncio.to_thread(engine.run, name, *command))
-            while engine.run(name, "rm", "/tmp/ready").code:
-                await asyncio.sleep(0.01)
-            began = time.time()
-            await user.save_auth_state({"access_token": f"token-{number}"})
-            seconds.append(float((await waiting).out) - began)
-        await user.stop("")
+    user = await hub.user("alice", {"access_token": "the-token"})
+    await user.spawn("")
+    [name] = engine.containers()
+    for number in range(rounds):
+        command = [sys.executable, "-c", WAIT, f"{DIRECTORY}/t", f"token-{number}"]
+        waiting = asyncio.ensure_future(asyncio.to_thread(engine.run, name, *command))
+        while engine.run(name, "rm", "/tmp/ready").code:
+            await asyncio.sleep(0.01)
+        began = time.time()
+        await user.save_auth_state({"access_token": f"token-{number}"})
+        seconds.append(float((await waiting).out) - began)
+    await user.stop("")
+    while engine.containers():
+        await asyncio.sleep(0.01)
     return seconds
 
 
 async def main(rounds):
     engine = Engine()
-    try:
-        spawns = await measure_spawns(engine, rounds)
+    async with AsyncExitStack() as stack:
+        stack.callback(engine.clean)
+        hubs = {way: await stack.enter_async_context(start_hub(engine, way)) for way in WAYS}
+        spawns = await measure_spawns(engine, hubs, rounds)
         plain = spawns["DockerSpawner"]
         print(f"{rounds} spawns each, interleaved: median, and the median of what it is more than DockerSpawner's")
         for way, seconds in spawns.items():
@@ -105,10 +108,8 @@ async def main(rounds):
             print(f"  {way:24}{1000 * median(seconds):7.0f} ms  {1000 * more:+6.0f} ms")
         print("from a saved auth_state to the new token in the container: median, and the longest")
         for way in list(WAYS)[2:]:
-            seconds = await measure_delivery(engine, way, rounds)
+            seconds = await measure_delivery(engine, hubs[way], rounds)
             print(f"  {way:24}{1000 * median(seconds):7.1f} ms  {1000 * max(seconds):6.1f} ms")
-    finally:
-        engine.clean()
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
             name,
             "file",
             "this spawner class cannot deliver files; use a class that can "
-            "(LocalTokenMixin for local processes), or a spec that needs none",
+            "(LocalTokenMixin for local processes, DockerTokenMixin for containers), or a spec that needs none",
         )
     config = read.config()
     if config is not None and not file:

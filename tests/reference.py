@@ -6,6 +6,7 @@ from textwrap import dedent, indent
 
 from traitlets import Dict
 
+from spawner_tokens import DockerTokenMixin
 from spawner_tokens.lifetime import Lifetime
 from spawner_tokens.presets import CONSUMERS, PROVIDERS
 from spawner_tokens.spec import parse_tokens
@@ -16,8 +17,10 @@ README = Path(__file__).parent.parent / "README.rst"
 
 def make_reference():
     """The traits, with their defaults and their help."""
-    parts = []
-    for name, trait in sorted(TokenTraits.class_own_traits(config=True).items()):
+    parts, traits = [], {}
+    for mixin in (TokenTraits, DockerTokenMixin):
+        traits |= mixin.class_own_traits(config=True)
+    for name, trait in sorted(traits.items()):
         default = trait.default() if isinstance(trait, Dict) else trait.default_value
         parts.append(f"``{name}``: {trait.info()}, default ``{default!r}``\n")
         text = re.sub(r"\.\. versionadded:: (.*)", r"*New in version \1.*", dedent(trait.help).strip())
