@@ -9,7 +9,6 @@ import secrets
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +18,7 @@ from dockerspawner import DockerSpawner, SystemUserSpawner
 from jupyterhub.objects import Hub
 from traitlets import Enum, TraitError, Unicode, validate
 
-from .container import find_uid, starts_as_root
+from .container import Place
 from .delivery import PUBLIC_FILE
 from .engine import Engine, find_first_uid, sees, write_inside
 from .mixin import TokenSpawnerMixin
@@ -83,7 +82,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     # How the files get into the container that was created for this start, and how they get into the one there is.
     _token_mode: str | None = None
-    _token_place: _Place | None = None
+    _token_place: Place | None = None
 
     @validate("token_mount_path", "token_host_path")
     def _validate_path(self, proposal: Any) -> str:
@@ -121,7 +120,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def get_object(self) -> Any:
         container = await super().get_object()
-        before, self._token_place = self._token_place, _Place.of(container, self.token_mount_path)
+        before, self._token_place = self._token_place, Place.of(container, self.token_mount_path)
         if before and self._token_place and before.started_at != self._token_place.started_at:
             self.redeliver_tokens()  # the engine has started it again
         return container
@@ -204,14 +203,14 @@ class DockerTokenMixin(TokenSpawnerMixin):
                 f"remove the container {self.object_name}, and the next start has one"
             )
 
-    async def _write_inside(self, place: _Place, files: Mapping[str, bytes | None]) -> None:
+    async def _write_inside(self, place: Place, files: Mapping[str, bytes | None]) -> None:
         mode = 0o644 if place.uid is None and place.is_roots else 0o600
         modes = {name: (0o644 if name == PUBLIC_FILE else mode, contents) for name, contents in files.items()}
         user = "" if place.uid is None else str(place.uid)
         write = [write_inside, self.client, place.container, user, self.token_mount_path, modes]
         await asyncio.get_running_loop().run_in_executor(_writers, *write)
 
-    def _write_outside(self, first_uid: int | None, place: _Place, files: Mapping[str, bytes | None]) -> None:
+    def _write_outside(self, first_uid: int | None, place: Place, files: Mapping[str, bytes | None]) -> None:
         owner, mode = (os.geteuid(), os.getegid()), 0o644  # the directory above is closed to everybody else
         if os.geteuid() == 0 and place.uid is not None and (first_uid is not None or place.has_hosts_uids):
             base = 0 if place.has_hosts_uids else first_uid or 0
@@ -263,36 +262,6 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     def _host_path(self, name: str) -> str:
         return os.path.join(self.token_host_path or _find_root(), self.token_hub_name, name)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the files are in a container, and who reads them there."""
-
-    container: str
-    started_at: str
-    source: str | None  # of what is mounted there: a directory of the host
-    is_volume: bool
-    uid: int | None
-    is_roots: bool
-    has_hosts_uids: bool
-
-    @classmethod
-    def of(cls, container: Mapping[str, Any] | None, path: str) -> _Place | None:
-        """``container`` is the engine's answer (``GET /containers/{id}/json``)."""
-        if container is None:
-            return None
-        config, mounts = container["Config"], container.get("Mounts") or ()
-        mount: Mapping[str, Any] = next((mount for mount in mounts if mount["Destination"] == path), {})
-        return cls(
-            container=container["Id"],
-            started_at=container["State"]["StartedAt"],
-            source=mount.get("Source"),
-            is_volume=mount.get("Type") == "volume",
-            uid=find_uid(config["User"], config["Env"] or ()),
-            is_roots=starts_as_root(config["User"]),
-            has_hosts_uids=container["HostConfig"].get("UsernsMode") == "host",
-        )
 
 
 def _find_root() -> str:
