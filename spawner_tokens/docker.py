@@ -87,9 +87,9 @@ class DockerTokenMixin(TokenSpawnerMixin):
     @validate("token_mount_path", "token_host_path")
     def _validate_path(self, proposal: Any) -> str:
         path, name = str(proposal.value), proposal.trait.name
-        if path and (not os.path.isabs(path) or ":" in path or "\0" in path):
+        if path and (not re.fullmatch(r"/[^:\0]*", path) or os.path.normpath(path) == "/"):
             raise TraitError(f"{type(self).__name__}.{name} has to be an absolute path without ':', not {path!r}")
-        return path
+        return path and os.path.normpath(path)
 
     @property
     def token_public_path(self) -> str:
@@ -140,7 +140,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     @property
     def _wants_files(self) -> bool:
-        return any(spec.file for spec in self._token_server.specs)
+        return any(spec.file or spec.git_identity for spec in self._token_server.specs)
 
     def _say_what_is_frozen(self, container: Mapping[str, Any]) -> None:
         env = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
