@@ -71,7 +71,7 @@ class Engine:
 
     def clean(self):
         for name in self.containers():
-            with suppress(docker.errors.NotFound):  # the engine removes it already
+            with suppress(docker.errors.APIError):  # the engine removes it already
                 self.client.remove_container(name, force=True, v=True)
         for name in self._images.values():
             self.client.remove_image(name, force=True)
