@@ -121,6 +121,8 @@ class OwnEngine(Engine):
         super().clean()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
+        # where the containers had this machine's network
+        subprocess.run(["umount", self._folder / "run/netns/default"], capture_output=True)
         shutil.rmtree(self._folder)
 
 
