@@ -54,6 +54,7 @@ class Swarm(OwnEngine):
         self.client.update_node(node["ID"], node["Version"]["Index"], spec)
 
     def empty(self):
+        self.set_availability("active")
         for name in self.services():
             self.client.remove_service(name)
         for secret in self.client.secrets():
@@ -221,7 +222,6 @@ async def test_a_server_whose_node_does_not_answer_has_stopped(swarm, spawner_cl
     (task,) = await until(lambda: [task for task in swarm.tasks(service) if task["DesiredState"] == "shutdown"])
     assert task["Status"]["State"] == "running"
     assert await user.spawners[""].poll() is not None
-    swarm.set_availability("active")
     await user.stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
 
