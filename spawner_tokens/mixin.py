@@ -125,9 +125,11 @@ class TokenSpawnerMixin(TokenTraits):
     async def deliver_tokens(self) -> bool:
         """Deliver what was prepared for the server that starts. Returns whether it got its files.
 
-        Raises as :meth:`prepare_tokens`.
+        If not, :meth:`get_env` names none of them from here on. Raises as :meth:`prepare_tokens`.
         """
-        return await self._token_server.deliver(self._token_prepared)
+        delivered = await self._token_server.deliver(self._token_prepared)
+        self._set_variables(delivered)
+        return delivered
 
     async def wait_for_sweep(self) -> None:
         """Wait until :meth:`sweep_files` is done, once after the Hub's start."""
@@ -231,15 +233,21 @@ class TokenSpawnerMixin(TokenTraits):
         if (renewal := self._find_renewal()) is not None:
             await renewal.ensure(self.user, server.find_short, self.token_renew_timeout)
         tokens = self._token_prepared = await server.select()
-        delivered = self.delivers_in_start or await self.deliver_tokens()
-        files = server.make_files(tokens) if delivered else {}
-        directory = self.token_directory if any(token.spec.file for token in tokens) and files else None
-        public = self.token_public_path if files.get(PUBLIC_FILE) is not None else None
-        self._token_env, self._token_git = make_env(tokens, directory, public), make_config(tokens, directory)
+        if self.delivers_in_start:
+            self._set_variables(True)
+        else:
+            await self.deliver_tokens()
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _set_variables(self, delivered: bool) -> None:
+        tokens = self._token_prepared
+        files = self._token_server.make_files(tokens) if delivered else {}
+        directory = self.token_directory if any(token.spec.file for token in tokens) and files else None
+        public = self.token_public_path if files.get(PUBLIC_FILE) is not None else None
+        self._token_env, self._token_git = make_env(tokens, directory, public), make_config(tokens, directory)
 
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self._delivers_files())

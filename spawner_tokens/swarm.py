@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from docker.errors import APIError
 from docker.types import RestartPolicy, SecretReference
 from dockerspawner import SwarmSpawner
+from traitlets import TraitError, validate
 
 from .container import find_uid
 from .delivery import PUBLIC_FILE
 from .mixin import TokenSpawnerMixin
-
-_LABEL = "spawner_tokens"
 
 
 class SwarmTokenMixin(TokenSpawnerMixin):
@@ -32,61 +32,109 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     delivers_in_start = True
     delivery_delay = math.inf
 
-    _token_references: tuple[SecretReference, ...] = ()
+    object_id: Any  # DockerSpawner's
+
+    # File → the name and the ID of its secret, for the service that is about to be created.
+    _token_secrets: Mapping[str, tuple[str, str]] = {}
+
+    @validate("token_mount_path")
+    def _validate_path(self, proposal: Any) -> str:
+        if not os.path.isabs(proposal.value):
+            name = f"{type(self).__name__}.token_mount_path"
+            raise TraitError(f"{name} has to be an absolute path, not {proposal.value!r}")
+        return str(proposal.value)
 
     @property
     def token_public_path(self) -> str:
         return f"{self.token_mount_path}/{PUBLIC_FILE}"
 
+    # -- the service -----------------------------------------------------------------------------
+
     async def create_object(self) -> Any:
-        await self._remove_secrets(f"{_LABEL}.server={self.object_name}")
+        # Here the image is final, and so is the name; a service that had it is gone; no variable has been rendered yet.
         await self.deliver_tokens()
         try:
             return await super().create_object()
         finally:
-            self._token_references = ()
+            self._token_secrets = {}
 
-    def docker(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method == "create_service" and self._token_references:
-            kwargs["task_template"] = make_task_template(kwargs["task_template"], self._token_references)
-        return super().docker(method, *args, **kwargs)
+    def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        if method == "create_service" and self._token_secrets:
+            return self._create_service(*args, **kwargs)
+        found: Awaitable[Any] = super().docker(method, *args, **kwargs)
+        return found
+
+    async def _create_service(self, task_template: Mapping[str, Any], **kwargs: Any) -> Any:
+        uid = await self._find_uid(task_template["ContainerSpec"])
+        references = make_references(self._token_secrets, self.token_mount_path, uid)
+        task_template = make_task_template(task_template, references)
+        return await super().docker("create_service", task_template=task_template, **kwargs)
+
+    async def _find_uid(self, container: Mapping[str, Any]) -> int | None:
+        try:
+            image = (await self.docker("inspect_image", container["Image"]))["Config"] or {}
+        except APIError:  # it may be only on the nodes that run it
+            image = {}
+        env = [*(image.get("Env") or ()), *(container.get("Env") or ())]
+        return find_uid(str(container.get("User") or image.get("User") or ""), env)
+
+    async def get_task(self) -> Any:
+        task = await super().get_task()
+        return None if task is not None and is_given_up(task) else task
+
+    # -- the secrets -----------------------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        uid, references = await self._find_uid(), []
-        labels = {f"{_LABEL}.hub": self.token_hub_name, f"{_LABEL}.server": self.object_name}
-        for name, contents in files.items():
+        await self._remove_secrets(self._server_label)
+        labels, made = dict(label.split("=", 1) for label in (self._hub_label, self._server_label)), {}
+        for file, contents in files.items():
             if contents is not None:
-                secret = f"spawner-tokens-{secrets.token_hex(12)}"
-                made = await self.docker("create_secret", secret, contents, labels=labels)
-                path = f"{self.token_mount_path}/{name}"
-                is_open = uid is None or name == PUBLIC_FILE
-                references.append(SecretReference(made["ID"], secret, path, str(uid or 0), "0", 0o444 if is_open else 0o400))
-        self._token_references = tuple(references)
+                name = f"spawner-tokens-{secrets.token_hex(12)}"
+                made[file] = name, (await self.docker("create_secret", name, contents, labels=labels))["ID"]
+        self._token_secrets = made
 
     async def withdraw_files(self) -> None:
-        await self._remove_secrets(f"{_LABEL}.server={self.object_name}")
+        # A service has its secrets as long as it exists. SwarmSpawner removes one that it stops, and then they can go
+        # while its task still ends; one whose task has ended by itself is there until the next start.
+        if not await self._remove_secrets(self._server_label) and await self.poll() is not None and self.object_id:
+            await self.remove_object()
+            self.object_id = ""  # as DockerSpawner.stop() does
+            await self._remove_secrets(self._server_label)
 
     async def sweep_files(self) -> None:
         await self._remove_secrets()
 
-    async def _remove_secrets(self, *labels: str) -> None:
-        """Remove those of this Hub that no service has, with these labels."""
-        filters = {"label": [f"{_LABEL}.hub={self.token_hub_name}", *labels]}
-        for secret in await self.docker("secrets", filters=filters):
-            try:
-                await self.docker("remove_secret", secret["ID"])
-            except APIError as error:
-                if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):  # a service has it
-                    raise
+    async def _remove_secrets(self, *labels: str) -> bool:
+        """Remove those of this Hub with these labels that no service has. Returns whether that was all."""
+        found = await self.docker("secrets", filters={"label": [self._hub_label, *labels]})
+        return all([await self._remove_secret(secret["ID"]) for secret in found])
 
-    async def _find_uid(self) -> int | None:
+    async def _remove_secret(self, secret: str) -> bool:
         try:
-            image = (await self.docker("inspect_image", self.image))["Config"]
-        except APIError:  # only the nodes that run it have it
-            image = {}
-        user = self.extra_container_spec.get("user") or image.get("User") or ""
-        env = [*(image.get("Env") or ()), *(f"{name}={text}" for name, text in self.get_env().items())]
-        return find_uid(str(user), env)
+            await self.docker("remove_secret", secret)
+        except APIError as error:
+            if error.status_code == HTTPStatus.BAD_REQUEST:  # a service has it
+                return False
+            if error.status_code != HTTPStatus.NOT_FOUND:
+                raise
+        return True
+
+    @property
+    def _hub_label(self) -> str:
+        return f"spawner_tokens.hub={self.token_hub_name}"
+
+    @property
+    def _server_label(self) -> str:
+        return f"spawner_tokens.server={self.object_name}"
+
+
+def make_references(made: Mapping[str, tuple[str, str]], directory: str, uid: int | None) -> list[SecretReference]:
+    """``made`` is file → name and ID of its secret; ``uid`` is who reads them, ``None`` if that is not known."""
+    references = []
+    for file, (name, secret) in made.items():
+        mode = 0o444 if uid is None or file == PUBLIC_FILE else 0o400
+        references.append(SecretReference(secret, name, f"{directory}/{file}", str(uid or 0), "0", mode))
+    return references
 
 
 def make_task_template(template: Mapping[str, Any], references: Iterable[SecretReference]) -> dict[str, Any]:
@@ -94,6 +142,13 @@ def make_task_template(template: Mapping[str, Any], references: Iterable[SecretR
     container = {**template["ContainerSpec"]}
     container["Secrets"] = [*(container.get("Secrets") or ()), *references]
     return {"RestartPolicy": RestartPolicy(condition="none"), **template, "ContainerSpec": container}
+
+
+def is_given_up(task: Mapping[str, Any]) -> bool:
+    """Whether a task was lost with its node and none will follow it. Its state stays as it was last heard of."""
+    policy = task["Spec"].get("RestartPolicy") or {}
+    state = task["Status"]["State"], task["DesiredState"]
+    return policy.get("Condition") == "none" and state == ("running", "shutdown")
 
 
 class TokenSwarmSpawner(SwarmTokenMixin, SwarmSpawner):

@@ -21,7 +21,7 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def need(request):
     """Skip, or fail where engines are required, unless what a test needs is here."""
 

@@ -91,9 +91,9 @@ class OwnEngine(Engine):
         self._flags = flags
         self._name = f"t{secrets.token_hex(3)}"
         self.address = self._make_network()
-        self._classes = []
         self.start()
         super().__init__(base_url=self.url)
+        self._spawners_client = docker.APIClient(version="auto", base_url=self.url)
         self.data = Path(self.client.info()["DockerRootDir"])
 
     def _make_network(self):
@@ -129,7 +129,6 @@ class OwnEngine(Engine):
 
     def settings(self, image=None, **traits):
         usual = {
-            "client_kwargs": {"base_url": self.url},
             "network_name": "host",
             "use_internal_ip": True,
             "host_ip": self.address,
@@ -141,19 +140,15 @@ class OwnEngine(Engine):
         """A class for its servers, as DockerSpawner's documentation has it for ``network_mode=host``."""
 
         class OnHostsNetwork(base):
-            _client = _executor = None  # DockerSpawner keeps one of each for a class
-
             async def get_ip_and_port(self):
                 return self.host_ip, self.port
 
-        self._classes.append(OnHostsNetwork)
+        OnHostsNetwork._client = self._spawners_client  # DockerSpawner keeps one for a class
         return OnHostsNetwork
 
     def clean(self):
         super().clean()
-        for made in self._classes:
-            if made._client is not None:
-                made._client.close()
+        self._spawners_client.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):  # of one that was killed

@@ -53,7 +53,7 @@ MAY_IMPORT = {
         *("container", "delivery", "engine", "mixin", "private"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
     },
-    "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
+    "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner", "traitlets"},
 }
 
 
