@@ -19,7 +19,7 @@ from .waiting import until
 
 DIRECTORY = "/var/run/secrets/spawner-tokens"
 CONFIG = "/srv/jupyterhub/jupyterhub_config.py"
-PACKAGE = str(Path(spawner_tokens.__file__).parent.parent)
+PACKAGE = Path(spawner_tokens.__file__).parent
 
 # Instead of GitHub and an image from a registry.
 HERE = """
@@ -67,8 +67,8 @@ def start_hub_container(engine, need, tmp_path):
     """Start the README's Hub, with one line more or less among its volumes; its API."""
     socket = os.environ["DOCKER_HOST"].removeprefix("unix://")
     need(socket.startswith("/"), "a Docker Engine with a socket")
-    mounts = [*MOUNTS, PACKAGE]
-    image = engine.image(f"ENV PATH={sys.prefix}/bin:/usr/bin:/bin PYTHONPATH={PACKAGE}", user="root")
+    mounts = [*MOUNTS, str(PACKAGE)]
+    image = engine.image(f"ENV PATH={sys.prefix}/bin:/usr/bin:/bin PYTHONPATH={PACKAGE.parent}", user="root")
     made = engine.image(f"ENV PATH={sys.prefix}/bin:/usr/bin:/bin")
     networks = []
 
