@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from docker.types import DriverConfig, Mount
+
 _ROOT = ("", "0", "root")
 
 
@@ -13,13 +15,14 @@ _ROOT = ("", "0", "root")
 class Place:
     """What is mounted at a path of a container, and who reads it.
 
-    ``source`` is the directory of the host, if something is mounted there. ``uid`` is the server's, see
+    ``name`` is the volume's, ``source`` is the directory of the host, if something is mounted there. ``uid`` is the server's, see
     :func:`find_uid`; ``is_roots`` says that it is root who starts there, ``has_hosts_uids`` that the engine does not
     remap them.
     """
 
     container: str
     started_at: str
+    name: str | None
     source: str | None
     is_volume: bool
     uid: int | None
@@ -36,12 +39,34 @@ class Place:
         return cls(
             container=container["Id"],
             started_at=container["State"]["StartedAt"],
+            name=mount.get("Name"),
             source=mount.get("Source"),
             is_volume=mount.get("Type") == "volume",
             uid=find_uid(config["User"], config["Env"] or ()),
-            is_roots=config["User"].partition(":")[0] in _ROOT,
+            is_roots=starts_as_root(config["User"]),
             has_hosts_uids=container["HostConfig"].get("UsernsMode") == "host",
         )
+
+
+def make_volume(
+    path: str, labels: Mapping[str, str], settings: Mapping[str, Any], image: Mapping[str, Any], first_uid: int | None
+) -> Mount:
+    """A volume in memory at ``path``. It has no name, so the engine removes it with the container.
+
+    It is its reader's, or everybody's where that is not known. ``settings`` are those of
+    :meth:`docker.APIClient.create_container`, ``image`` is the ``Config`` of the engine's answer
+    (``GET /images/{name}/json``), ``first_uid`` is root's in a container by the numbers of the engine's host.
+    """
+    user = str(settings.get("user") or image.get("User") or "")
+    given = (f"{name}={text}" for name, text in settings["environment"].items())
+    uid = find_uid(user, [*(image.get("Env") or ()), *given])
+    if uid is None and starts_as_root(user):
+        uid = 0
+    if settings["host_config"].get("UsernsMode") == "host":
+        first_uid = 0
+    owner = "mode=1777" if first_uid is None or uid is None else f"mode=755,uid={first_uid + uid}"
+    options = {"type": "tmpfs", "device": "tmpfs", "o": f"size=8m,nosuid,nodev,noexec,{owner}"}
+    return Mount(path, None, no_copy=True, labels=labels, driver_config=DriverConfig("local", options))
 
 
 def find_uid(user: str, env: Iterable[str]) -> int | None:
@@ -55,3 +80,8 @@ def find_uid(user: str, env: Iterable[str]) -> int | None:
     if name in (*_ROOT, variables.get("NB_USER")):
         name = variables.get("NB_UID", "")
     return int(name) if name.isascii() and name.isdigit() and int(name) > 0 else None
+
+
+def starts_as_root(user: str) -> bool:
+    """Whether it is root who starts in a container with this ``User``."""
+    return user.partition(":")[0] in _ROOT

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
 import weakref
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any
 
 from docker.errors import APIError
-from docker.types import DriverConfig, Mount
+from docker.types import Mount
 from dockerspawner import DockerSpawner, SystemUserSpawner
 from jupyterhub.objects import Hub
-from traitlets import Enum, TraitError, Unicode, validate
+from traitlets import Enum, Unicode, validate
 
-from .container import Place
+from .container import Place, make_volume
 from .delivery import PUBLIC_FILE
 from .engine import Engine, find_first_uid, sees, write_inside
 from .mixin import TokenSpawnerMixin
 from .private import is_in_memory, list_files, open_hub_directory, remove, set_aside, write_files
 
 _LABEL = "spawner_tokens"
-_VOLUME = DriverConfig(
-    "local", {"type": "tmpfs", "device": "tmpfs", "o": "size=8m,mode=1777,nosuid,nodev,noexec"}
-)
 _LIVE = ["running", "paused", "restarting"]
 _AT_MOST = 10_000  # entries of a directory that containers can only read
 
@@ -55,9 +51,10 @@ class DockerTokenMixin(TokenSpawnerMixin):
             c.DockerTokenMixin.token_volume_mode = "volume"
 
         ``bind``
-            The Hub writes them to ``/run/spawner-tokens``, or to ``$XDG_RUNTIME_DIR/spawner-tokens`` where it is not
-            root, and the engine mounts its part of that, read-only. They are there before the container
-            starts, and renewed with nobody asked. A Hub in a container needs this directory of the host.
+            The Hub writes them to ``/run/spawner-tokens``, and the engine mounts its part of that, read-only. They
+            are there before the container starts, and renewed with nobody asked. A Hub in a container needs
+            this directory of the host. One that is not root has ``$XDG_RUNTIME_DIR/spawner-tokens``, and can give
+            files to nobody else, so that all users in a container can read them; ``auto`` does not choose that.
         ``volume``
             The engine makes a volume in its memory, and ``/bin/sh`` and ``base64`` in the container write to it
             as soon as the container runs. For an engine elsewhere, or with nothing but its socket.
@@ -80,16 +77,15 @@ class DockerTokenMixin(TokenSpawnerMixin):
         """,
     ).tag(config=True)
 
-    # How the files get into the container that was created for this start, and how they get into the one there is.
+    # How files get into a container that is created; whether that is so in this start; and what there is now.
     _token_mode: str | None = None
+    _token_is_new: bool = False
     _token_place: Place | None = None
+    _token_volume: str | None = None  # its name, if it is ours
 
-    @validate("token_mount_path", "token_host_path")
-    def _validate_path(self, proposal: Any) -> str:
-        path, name = str(proposal.value), proposal.trait.name
-        if path and (not re.fullmatch(r"/[^:\0]*", path) or os.path.normpath(path) == "/"):
-            raise TraitError(f"{type(self).__name__}.{name} has to be an absolute path without ':', not {path!r}")
-        return path and os.path.normpath(path)
+    @validate("token_host_path")
+    def _validate_token_host_path(self, proposal: Any) -> str:
+        return self._validate_token_path(proposal) if proposal.value else ""
 
     @property
     def token_public_path(self) -> str:
@@ -97,26 +93,32 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     # -- the container ---------------------------------------------------------------------------
 
-    @property
-    def volume_binds(self) -> dict[str, Any]:
-        binds: dict[str, Any] = super().volume_binds
-        if self._token_mode == "bind":
-            binds = {**binds, self._host_directory: {"bind": self.token_mount_path, "mode": "ro,z"}}
-        return binds
-
-    @property
-    def mount_binds(self) -> list[Mount]:
-        mounts: list[Mount] = super().mount_binds
-        if self._token_mode == "volume":
-            # It has no name, so the engine removes it with the container.
-            labels = {f"{_LABEL}.hub": self.token_hub_name, f"{_LABEL}.server": self.object_name}
-            volume = Mount(self.token_mount_path, None, no_copy=True, labels=labels, driver_config=_VOLUME)
-            mounts = [*mounts, volume]
-        return mounts
-
     async def create_object(self) -> Any:
-        self._token_mode = await self._choose_mode() if self._wants_files else "none"
+        self._token_is_new = True
+        self._token_mode = await self._choose_mode() if self._wants_files else None
         return await super().create_object()
+
+    def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        if method == "create_container" and self._token_mode is not None:
+            return self._create_container(*args, **kwargs)
+        found: Awaitable[Any] = super().docker(method, *args, **kwargs)
+        return found
+
+    async def _create_container(self, **settings: Any) -> Any:
+        """Create the container with a place for the files, beside all that it is to have."""
+        host = settings["host_config"]
+        if self._token_mode == "bind":
+            bind = f"{self._host_directory}:{self.token_mount_path}:ro,z"
+            more = {"Binds": [*(host.get("Binds") or ()), bind]}
+        else:
+            more = {"Mounts": [*(host.get("Mounts") or ()), await self._make_volume(settings)]}
+        return await super().docker("create_container", **{**settings, "host_config": {**host, **more}})
+
+    async def _make_volume(self, settings: Mapping[str, Any]) -> Mount:
+        image = (await self.docker("inspect_image", settings["image"]))["Config"] or {}
+        first_uid = (await self._find_engine()).first_uid
+        labels = {f"{_LABEL}.hub": self.token_hub_name, f"{_LABEL}.server": self.object_name}
+        return make_volume(self.token_mount_path, labels, settings, image, first_uid)
 
     async def get_object(self) -> Any:
         container = await super().get_object()
@@ -128,7 +130,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
     async def start_object(self) -> None:
         # Here the container is known, be it new or an old one, and its name is final.
         container = await self.get_object()
-        if self._token_mode is None:
+        if not self._token_is_new:
             self._say_what_is_frozen(container)
         is_volume = self._token_place is not None and self._token_place.is_volume
         if self._wants_files and not is_volume:
@@ -143,47 +145,53 @@ class DockerTokenMixin(TokenSpawnerMixin):
         return any(spec.file or spec.git_identity for spec in self._token_server.specs)
 
     def _say_what_is_frozen(self, container: Mapping[str, Any]) -> None:
-        env = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
-        given = {name: text for name, text in self._token_env.items() if name not in self.environment}
-        frozen = sorted(name for name, text in given.items() if env.get(name) != text)
+        has = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
+        ours = {name: text for name, text in self.get_env().items() if name in self._token_env or name[:4] == "GIT_"}
+        frozen = sorted(name for name, text in ours.items() if has.get(name) != str(text))
         if frozen:
             words = "%s runs in the container that it had, and with its environment: these variables are not as now: %s"
             self.log.warning(words, self._log_name, ", ".join(frozen))
 
-    async def _choose_mode(self) -> str:
+    async def _choose_mode(self) -> str | None:
         mode: str = self.token_volume_mode
+        if mode == "volume":
+            return mode
+        shares = (await self._find_engine()).shares_directory
         if mode == "auto":
-            return "bind" if (await self._find_engine()).shares_memory else "volume"
-        if mode == "bind" and not is_in_memory(_find_root()):
+            return "bind" if shares and is_in_memory(_find_root()) and os.geteuid() == 0 else "volume"
+        if not shares:
+            words = "token_volume_mode is bind, but the Docker Engine does not see the Hub's %s at %s: set token_host_path"
+            self.log.error(words, _find_root(), self._host_path(""))
+            return None
+        if not is_in_memory(_find_root()):
             self.log.warning("%s is not in memory: token files are kept on disk", _find_root())
         return mode
 
     async def _find_engine(self) -> Engine:
-        found = _engines.get(self.hub)
-        if found is None:
+        engines = _engines.setdefault(self.hub, {})
+        if type(self) not in engines:
             await self.wait_for_sweep()
             try:
                 first_uid = find_first_uid(await self.docker("info"))
-            except APIError:  # a proxy may refuse it
+            except APIError as error:
+                if error.status_code != HTTPStatus.FORBIDDEN:  # by a proxy
+                    raise
                 first_uid = None
-            found = _engines[self.hub] = Engine(await self._shares_memory(), first_uid)
-            self.log.info("The Hub and the Docker Engine share %s: %s", _find_root(), found.shares_memory)
-        return found
+            engines[type(self)] = Engine(await self._shares_directory(), first_uid)
+        return engines[type(self)]
 
-    async def _shares_memory(self) -> bool:
+    async def _shares_directory(self) -> bool:
         root, name = _find_root(), f".probe-{secrets.token_hex(8)}"
-        if not is_in_memory(root):
-            return False
-        try:
-            with open_hub_directory(root, self.token_hub_name, create=True, closed=True) as hub:
+        with ExitStack() as stack:
+            try:
+                opened = open_hub_directory(root, self.token_hub_name, create=True, closed=True)
+                hub = stack.enter_context(opened)
                 os.mkdir(name, dir_fd=hub)
-                try:
-                    return await sees(self.docker, self._host_path(name))
-                finally:
-                    os.rmdir(name, dir_fd=hub)
-        except OSError as error:
-            self.log.warning("Token files get into containers by volumes, since %s cannot be used: %s", root, error)
-            return False
+            except OSError as error:
+                self.log.info("The Docker Engine cannot be shown %s: %s", root, error)
+                return False
+            stack.callback(os.rmdir, name, dir_fd=hub)
+            return await sees(super().docker, self._host_path(name))
 
     # -- the files -------------------------------------------------------------------------------
 
@@ -197,6 +205,8 @@ class DockerTokenMixin(TokenSpawnerMixin):
             await self._write_inside(place, files)
         elif place.source == self._host_directory:
             self._write_outside((await self._find_engine()).first_uid, place, files)
+        elif self._token_is_new:
+            raise FileNotFoundError("there is no way into its container")
         else:
             raise FileNotFoundError(
                 "its container was created without a place for them, or with another; "
@@ -204,14 +214,21 @@ class DockerTokenMixin(TokenSpawnerMixin):
             )
 
     async def _write_inside(self, place: Place, files: Mapping[str, bytes | None]) -> None:
+        if self._token_volume != place.name:
+            labels = (await self.docker("inspect_volume", place.name))["Labels"] or {}
+            if labels.get(f"{_LABEL}.hub") != self.token_hub_name:
+                raise FileExistsError(
+                    f"another volume is mounted at {self.token_mount_path}, by DockerSpawner's options or by the image; "
+                    "set token_mount_path, or remove that"
+                )
+            self._token_volume = place.name
         mode = 0o644 if place.uid is None and place.is_roots else 0o600
         modes = {name: (0o644 if name == PUBLIC_FILE else mode, contents) for name, contents in files.items()}
         user = "" if place.uid is None else str(place.uid)
-        write = [write_inside, self.client, place.container, user, self.token_mount_path, modes]
-        await asyncio.get_running_loop().run_in_executor(_writers, *write)
+        await write_inside(self.client, place.container, user, self.token_mount_path, modes)
 
     def _write_outside(self, first_uid: int | None, place: Place, files: Mapping[str, bytes | None]) -> None:
-        owner, mode = (os.geteuid(), os.getegid()), 0o644  # the directory above is closed to everybody else
+        owner, mode = (os.geteuid(), os.getegid()), 0o644  # the directory above is closed to all others
         if os.geteuid() == 0 and place.uid is not None and (first_uid is not None or place.has_hosts_uids):
             base = 0 if place.has_hosts_uids else first_uid or 0
             owner, mode = (base + place.uid, base), 0o600
@@ -220,34 +237,43 @@ class DockerTokenMixin(TokenSpawnerMixin):
         with open_hub_directory(_find_root(), self.token_hub_name, create=True, closed=True) as hub:
             assert hub is not None
             if not self._token_server.runs:  # what a Hub that was killed has left
-                own = dict.fromkeys(list_files(hub, self.object_name) - files.keys()) | own
+                own = dict.fromkeys(list_files(hub, self._directory) - files.keys()) | own
             for contents, each in ((own, mode), (public, 0o644)):
-                write_files(hub, self.object_name, contents, owner, mode=each, directory_mode=0o755)
+                write_files(hub, self._directory, contents, owner, mode=each, directory_mode=0o755)
 
     async def withdraw_files(self) -> None:
-        place, self._token_place, self._token_mode = self._token_place, None, None
+        place, self._token_place, self._token_mode, self._token_is_new = self._token_place, None, None, False
         if place is None or not place.is_volume:
-            with open_hub_directory(_find_root(), self.token_hub_name, closed=True) as hub:
-                if hub is not None and (aside := set_aside(hub, self.object_name)):
-                    remove(hub, [aside], _AT_MOST)
+            self._remove_directories([self._directory])
         if place is None or place.is_volume:
             await self._remove_volumes(f"{_LABEL}.server={self.object_name}")
 
     async def sweep_files(self) -> None:
-        with open_hub_directory(_find_root(), self.token_hub_name, closed=True) as hub:
-            # Not by the Hub's database: two Hubs in containers may have theirs at the same URL.
-            names = [] if hub is None else os.listdir(hub)
-            if hub is not None and names:
+        try:
+            with open_hub_directory(_find_root(), self.token_hub_name, closed=True) as hub:
+                names = [] if hub is None else os.listdir(hub)
+            if names:  # not by the Hub's database: two Hubs in containers may have theirs at the same URL
                 live = await self.docker("containers", all=True, filters={"status": _LIVE})
                 kept = {name.removeprefix("/") for container in live for name in container["Names"]}
-                trash = [aside for name in names if name not in kept and (aside := set_aside(hub, name))]
-                remove(hub, trash, _AT_MOST)
-        await self._remove_volumes()
+                self._remove_directories([name for name in names if name not in kept])
+        finally:
+            await self._remove_volumes()
+
+    def _remove_directories(self, names: Sequence[str]) -> None:
+        with open_hub_directory(_find_root(), self.token_hub_name, closed=True) as hub:
+            if hub is not None:
+                remove(hub, [aside for name in names if (aside := set_aside(hub, name))], _AT_MOST)
 
     async def _remove_volumes(self, *labels: str) -> None:
         """Remove those of this Hub that no container has, with these labels."""
         filters = {"label": [f"{_LABEL}.hub={self.token_hub_name}", *labels], "dangling": ["true"]}
-        for volume in (await self.docker("volumes", filters=filters))["Volumes"] or ():
+        try:
+            volumes = (await self.docker("volumes", filters=filters))["Volumes"] or ()
+        except APIError as error:
+            if error.status_code != HTTPStatus.FORBIDDEN:  # by a proxy, so there are none
+                raise
+            volumes = ()
+        for volume in volumes:
             try:
                 await self.docker("remove_volume", volume["Name"])
             except APIError as error:
@@ -255,10 +281,16 @@ class DockerTokenMixin(TokenSpawnerMixin):
                     raise
 
     @property
+    def _directory(self) -> str:
+        """The name of this server's directory among those of the Hub."""
+        name: str = self.object_name
+        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
+            raise ValueError(f"{name!r} is no name for a container: see DockerSpawner.name_template")
+        return name
+
+    @property
     def _host_directory(self) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", self.object_name):
-            raise ValueError(f"{self.object_name!r} is no name for a container: see DockerSpawner.name_template")
-        return self._host_path(self.object_name)
+        return self._host_path(self._directory)
 
     def _host_path(self, name: str) -> str:
         return os.path.join(self.token_host_path or _find_root(), self.token_hub_name, name)
@@ -270,10 +302,7 @@ def _find_root() -> str:
     return os.path.join(parent, "spawner-tokens")
 
 
-_engines: weakref.WeakKeyDictionary[Hub, Engine] = weakref.WeakKeyDictionary()
-
-# Not DockerSpawner's only thread, which a process that does not read would hold up for all users.
-_writers = ThreadPoolExecutor(4, thread_name_prefix="spawner-tokens-docker")
+_engines: weakref.WeakKeyDictionary[Hub, dict[type, Engine]] = weakref.WeakKeyDictionary()
 
 
 class TokenDockerSpawner(DockerTokenMixin, DockerSpawner):

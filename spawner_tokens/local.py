@@ -13,7 +13,7 @@ from typing import Any
 from jupyterhub import orm
 from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
 from sqlalchemy import inspect
-from traitlets import TraitError, default, validate
+from traitlets import default
 
 from .delivery import PUBLIC_FILE
 from .mixin import TokenSpawnerMixin
@@ -33,13 +33,6 @@ class LocalTokenMixin(TokenSpawnerMixin):
     @default("token_mount_path")
     def _default_token_mount_path(self) -> str:
         return _find_memory(self.log.warning)
-
-    @validate("token_mount_path")
-    def _validate_token_mount_path(self, proposal: Any) -> str:
-        path = str(proposal.value)
-        if not os.path.isabs(path) or "\0" in path:
-            raise TraitError(f"{type(self).__name__}.token_mount_path has to be an absolute path, not {path!r}")
-        return path
 
     @property
     def token_directory(self) -> str:

@@ -52,6 +52,8 @@ class TokenSpawnerMixin(TokenTraits):
     _token_prepared: Sequence[Token] = ()
     # What the running server was started with, as far as it is plain data: overrides are not made again.
     _token_specs: Mapping[str, Any] = {}
+    # Whether somebody waits for this start.
+    _token_hub_waits: bool = False
     # Who looks after the server while it runs.
     _token_renewal: Renewal | None = None
 
@@ -127,7 +129,9 @@ class TokenSpawnerMixin(TokenTraits):
 
         If not, :meth:`get_env` names none of them from here on. Raises as :meth:`prepare_tokens`.
         """
+        await self._check_that_hub_waits()
         delivered = await self._token_server.deliver(self._token_prepared)
+        await self._check_that_hub_waits()
         self._set_variables(delivered)
         return delivered
 
@@ -137,8 +141,8 @@ class TokenSpawnerMixin(TokenTraits):
 
     def redeliver_tokens(self) -> None:
         """Say that the running server has lost its files."""
+        self._token_server.forget()
         if self._token_renewal is not None:
-            self._token_server.forget()
             self._token_renewal.show_again(self.user, self._token_server)
 
     @classmethod
@@ -149,11 +153,9 @@ class TokenSpawnerMixin(TokenTraits):
 
     async def start(self, *args: Any, **kwargs: Any) -> Any:
         # Only a real spawn passes here, after the group overrides and the pre_spawn_hook.
-        was_pending = self._start_pending
+        self._token_hub_waits = self._start_pending
         await self.prepare_tokens()
-        if was_pending and not self._start_pending:  # JupyterHub 5 does not cancel a start that took too long
-            await self._token_server.withdraw()
-            raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
+        await self._check_that_hub_waits()
         try:
             return await maybe_future(super().start(*args, **kwargs))
         finally:
@@ -242,6 +244,12 @@ class TokenSpawnerMixin(TokenTraits):
 
     # -- inside ----------------------------------------------------------------------------------
 
+    async def _check_that_hub_waits(self) -> None:
+        """JupyterHub 5 does not cancel a start that took too long."""
+        if self._token_hub_waits and not self._start_pending:
+            await self._token_server.withdraw()
+            raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
+
     def _set_variables(self, delivered: bool) -> None:
         tokens = self._token_prepared
         files = self._token_server.make_files(tokens) if delivered else {}
@@ -264,6 +272,7 @@ class TokenSpawnerMixin(TokenTraits):
             await self.sweep_files()
         except Exception:
             self.log.exception("Could not remove the token files that servers left behind")
+            del _sweeps[self.hub][type(self).sweep_files]  # the next spawn tries again
 
     @cached_property
     def _token_server(self) -> TokenServer:

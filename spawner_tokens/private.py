@@ -29,15 +29,15 @@ def open_private(
     try:
         directory = os.open(path, _DIRECTORY, dir_fd=parent)
     except NotADirectoryError:  # a link, too
-        raise _not_private(path) from None
+        raise _not_private(path, closed) from None
     try:
         found = os.fstat(directory)
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise _not_private(path)
+            raise _not_private(path, closed)
         if made or parent is not None:
             os.fchmod(directory, _CLOSED if closed else _PASSABLE)
         elif os.geteuid() == 0 and not closed and not found.st_mode & 0o001:
-            raise _not_private(path)
+            raise _not_private(path, closed)
         yield directory
     finally:
         os.close(directory)
@@ -72,10 +72,10 @@ def _allow_owner(path: str, parent: int | None) -> None:
         os.chmod(path, 0o700, dir_fd=parent)
 
 
-def _not_private(path: str) -> PermissionError:
+def _not_private(path: str, closed: bool) -> PermissionError:
+    mode, others = ("0700", "") if closed else ("0711", ", everybody may pass through it")
     return PermissionError(
-        f"{path} has to be a directory of the Hub's user with mode 0711: "
-        "nobody else can write to it, everybody may pass through it"
+        f"{path} has to be a directory of the Hub's user with mode {mode}: nobody else can write to it{others}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Awaitable, Iterable, Mapping
 from http import HTTPStatus
@@ -12,7 +11,6 @@ from typing import Any
 from docker.errors import APIError
 from docker.types import RestartPolicy, SecretReference
 from dockerspawner import SwarmSpawner
-from traitlets import TraitError, validate
 
 from .container import find_uid
 from .delivery import PUBLIC_FILE
@@ -36,13 +34,6 @@ class SwarmTokenMixin(TokenSpawnerMixin):
 
     # File → the name and the ID of its secret, for the service that is about to be created.
     _token_secrets: Mapping[str, tuple[str, str]] = {}
-
-    @validate("token_mount_path")
-    def _validate_path(self, proposal: Any) -> str:
-        if not os.path.isabs(proposal.value):
-            name = f"{type(self).__name__}.token_mount_path"
-            raise TraitError(f"{name} has to be an absolute path, not {proposal.value!r}")
-        return str(proposal.value)
 
     @property
     def token_public_path(self) -> str:

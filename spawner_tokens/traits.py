@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Callable, Dict, Enum, Float, Unicode
+from traitlets import Bool, Callable, Dict, Enum, Float, TraitError, Unicode, validate
 from traitlets.config import LoggingConfigurable
 
 from .fields import POLICIES
@@ -51,6 +52,17 @@ class TokenTraits(_Base):
         .. versionadded:: 0.1
         """,
     ).tag(config=True)
+
+    @validate("token_mount_path")
+    def _validate_token_mount_path(self, proposal: Any) -> str:
+        return self._validate_token_path(proposal)
+
+    def _validate_token_path(self, proposal: Any) -> str:
+        given, name = str(proposal.value), proposal.trait.name
+        path = "/" + os.path.normpath(given).lstrip("/")
+        if not given.startswith("/") or path == "/" or ":" in path or "\0" in path:
+            raise TraitError(f"{type(self).__name__}.{name} has to be an absolute path without ':', not {given!r}")
+        return path
 
     token_missing = Enum(
         POLICIES,

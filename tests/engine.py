@@ -69,10 +69,13 @@ class Engine:
         out = self.client.exec_start(created).decode()
         return SimpleNamespace(code=self.client.exec_inspect(created)["ExitCode"], out=out)
 
-    def clean(self):
+    def remove_containers(self, volumes=True):
         for name in self.containers():
             with suppress(docker.errors.APIError):  # the engine removes it already
-                self.client.remove_container(name, force=True, v=True)
+                self.client.remove_container(name, force=True, v=volumes)
+
+    def clean(self):
+        self.remove_containers()
         for name in self._images.values():
             self.client.remove_image(name, force=True)
         self.client.close()

@@ -18,6 +18,8 @@ from .test_readme import blocks
 from .waiting import until
 
 DIRECTORY = "/var/run/secrets/spawner-tokens"
+pytestmark = [pytest.mark.xdist_group("compose"), pytest.mark.timeout(240)]
+
 CONFIG = "/srv/jupyterhub/jupyterhub_config.py"
 PACKAGE = Path(spawner_tokens.__file__).parent
 
@@ -30,6 +32,7 @@ c.DockerSpawner.image = os.environ["IMAGE"]
 c.DockerSpawner.prefix = os.environ["PREFIX"]
 c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 c.DockerSpawner.pull_policy = "never"
+c.Spawner.http_timeout = 100
 c.DockerSpawner.volumes = {path: {"bind": path, "mode": "ro"} for path in os.environ["MOUNTS"].split(":")}
 c.TokenSpawnerMixin.tokens["github"]["missing"] = "refuse"
 """
@@ -123,12 +126,12 @@ async def test_a_hub_in_a_container_hands_tokens_to_servers_in_containers(engine
     api = start_hub_container(config, volume)
     hub, server = f"{engine.prefix}hub", f"{engine.prefix}-alice"
     try:
-        await until(lambda: asyncio.to_thread(api.is_up), 60)
+        await until(lambda: asyncio.to_thread(api.is_up), 60, 0.5)
         login = {"access_token": "the-token", "github_user": {"login": "alice", "id": 1, "name": "A", "email": None}}
         api.ask("POST", "/users/alice")
         api.ask("PATCH", "/users/alice", {"auth_state": login})
         api.ask("POST", "/users/alice/server")
-        await until(lambda: api.ask("GET", "/users/alice")["server"], 60)
+        await until(lambda: api.ask("GET", "/users/alice")["server"], 100, 0.5)
         found = engine.run(server, "sh", "-c", "cat $GITHUB_TOKEN_FILE; stat -c ' %u %a' $GITHUB_TOKEN_FILE")
         assert found.out == "the-token 1000 600\n"
         [mount] = [m for m in engine.client.inspect_container(server)["Mounts"] if m["Destination"] == DIRECTORY]

@@ -294,8 +294,7 @@ async def test_a_spawn_that_fails_leaves_nothing(engine, start_hub, mode, settin
         assert "DockerSpawner.post_start_cmd" in settings  # DockerSpawner only logs that
         await user.stop("")
     assert left_on_host(hub) == []
-    for container in engine.containers():  # one that was created and never started
-        engine.client.remove_container(container, force=True, v=True)
+    engine.remove_containers()  # one that was created and never started
     await until(lambda: engine.volumes() == [])
 
 
@@ -318,7 +317,19 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     server = await hub.spawn(user)
     assert (await server.files())["t"] == b"new"
     await user.stop("")
-    assert left_on_host(hub) == []
+    engine.remove_containers(volumes=False)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    await hub.spawner(await hub.user("bob")).wait_for_sweep()
+    assert left_on_host(hub) == [] and engine.volumes() == []
+
+
+@both_modes
+@pytest.mark.parametrize("path", ["/run/tokens/", "//run/x/../tokens", "/home/jovyan/my tokens"])
+async def test_a_mount_path_may_be_written_in_any_way(engine, start_hub, mode, path):
+    settings = engine.settings(token_volume_mode=mode, token_mount_path=path)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    assert (await server.files())["t"] == b"the-token"
 
 
 @both_modes
@@ -332,6 +343,113 @@ async def test_a_hub_that_starts_again_goes_on_with_a_running_container(engine, 
     assert user.spawners[""].ready
     await user.save_auth_state({"access_token": "new"})
     await until(shows(server, b"new"))
+
+
+async def test_what_a_killed_hub_left_in_a_servers_directory_goes_at_its_next_start(engine, start_hub):
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(token_volume_mode="bind")})
+    user = await hub.user("alice", AUTH_STATE)
+    folder = ROOT / find_hub_name(hub.app.db) / f"{engine.prefix}-alice"
+    await hub.spawner(user).wait_for_sweep()
+    folder.mkdir(parents=True)
+    (folder / "withheld-since").write_text("old")
+    assert (await (await hub.spawn(user)).files()).keys() == {"t", "t.json"}
+
+
+async def test_a_sweep_that_failed_is_done_at_the_next_spawn(start_engine, start_hub, caplog):
+    engine = start_engine()
+    settings = {**TOKENS, **engine.settings(token_volume_mode="bind")}
+    hub = await start_hub(engine.spawner_class(TokenDockerSpawner), settings)
+    folder = ROOT / find_hub_name(hub.app.db) / f"{engine.prefix}-left"
+    folder.mkdir(parents=True)
+    engine.kill()
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawner(user).wait_for_sweep()
+    assert folder.exists() and "Could not remove the token files that servers left behind" in caplog.text
+    engine.start()
+    await hub.spawn(user)
+    assert not folder.exists()
+
+
+HOSTILE = {
+    "a link in place of the token": "ln -sf /tmp/victim t",
+    "a directory in place of the token": "rm -f t; mkdir -p t",
+    "its own base64": "cp /bin/true /tmp/base64",
+}
+
+
+@pytest.mark.parametrize("command", list(HOSTILE.values()), ids=list(HOSTILE))
+async def test_what_a_user_does_in_the_volume_is_felt_there_alone(engine, start_hub, command):
+    image = engine.image("ENV PATH=/tmp:/usr/bin:/bin")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, token_volume_mode="volume")})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    spawner = user.spawners[""]
+    assert (await server.run("sh", "-c", f"echo untouched >/tmp/victim; cd {DIRECTORY} && {command}")).code == 0
+    if "mkdir" in command:
+        with pytest.raises(OSError, match="exit code 1"):
+            await spawner.deliver_files({"t": b"new"})
+        assert (await server.run("rmdir", f"{DIRECTORY}/t")).code == 0  # nothing was put into it
+    await spawner.deliver_files({"t": b"new"})
+    assert (await server.run("cat", f"{DIRECTORY}/t", "/tmp/victim")).out == "newuntouched\n"
+
+
+async def test_where_root_writes_nobody_else_can(engine, start_hub):
+    become = 'ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=1000 --regid=100 --clear-groups \\"$@\\"", "become"]'
+    image = engine.image(become, user="root")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, token_volume_mode="volume")})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    assert (await server.ask(""))["uid"] == 1000 and (await server.files())["t"] == b"the-token"
+    assert (await server.run("ln", "-s", "/etc/passwd", f"{DIRECTORY}/x")).code != 0
+    options = engine.volumes()[0]["Options"]["o"].split(",")
+    assert {"mode=755", "uid=0", "noexec", "nosuid", "nodev", "size=8m"} == set(options)
+
+
+async def test_a_container_that_does_not_read_holds_nobody_up(engine, start_hub):
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(token_volume_mode="volume", remove=True)})
+    users = [await hub.user(f"user{number}", AUTH_STATE) for number in range(6)]
+    servers = [await hub.spawn(user) for user in users]
+    for server in servers[:5]:  # a shell that never comes to its end
+        trap = f"mkdir /tmp/t; cd {DIRECTORY}; while :; do for shell in $(pgrep -f spawner-tokens); do kill -STOP $shell; done; done"
+        await server.run("sh", "-c", f"({trap}) >/dev/null 2>&1 &")
+    for user in users:
+        await user.save_auth_state({"access_token": "new"})
+    await until(shows(servers[5], b"new"), 5)
+
+
+async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_hub, caplog):
+    settings = engine.settings(engine.image(f"VOLUME {DIRECTORY}"), token_volume_mode="volume")
+    hub = await start_hub("dockerspawner.DockerSpawner", settings)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)  # its container has the image's volume, on disk
+    await user.stop("")
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    server = await hub.spawn(await hub.user("alice"))
+    [container] = engine.containers()
+    assert engine.run(container, "ls", DIRECTORY).out == ""
+    assert "another volume is mounted at" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+async def test_a_host_path_that_the_engine_does_not_see_is_named(engine, start_hub, caplog, policy):
+    settings = engine.settings(token_volume_mode="bind", token_host_path="/nonexistent/tokens", token_missing=policy)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    if policy == "refuse":
+        with pytest.raises(Exception, match="could not be handed over"):
+            await hub.spawn(user)
+    else:
+        assert await (await hub.spawn(user)).files() == {}
+    assert "does not see the Hub's /run/spawner-tokens at /nonexistent/tokens" in caplog.text
+    assert "there is no way into its container" in caplog.text and not Path("/nonexistent").exists()
+
+
+async def test_a_hub_that_is_not_root_prefers_a_volume(engine, start_hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "geteuid", lambda: 1500)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/dev/shm")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(remove=True)})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    stat = await server.stat()
+    assert (stat["t"]["uid"], stat["t"]["mode"]) == (1000, "0o600") and len(engine.volumes()) == 1
 
 
 @both_modes
@@ -462,7 +580,14 @@ async def test_the_engine_says_whether_it_shares_a_directory(engine, start_hub, 
 
 
 @pytest.mark.parametrize(
-    "trait, value", [("token_volume_mode", "tmpfs"), ("token_host_path", "relative"), ("token_mount_path", "/a:b")]
+    "trait, value",
+    [
+        ("token_volume_mode", "tmpfs"),
+        ("token_host_path", "relative"),
+        ("token_mount_path", "/a:b"),
+        ("token_mount_path", "/"),
+        ("token_mount_path", ""),
+    ],
 )
 async def test_a_wrong_trait_is_named_with_the_fix(engine, start_hub, trait, value):
     hub = await start_hub(DOCKER, engine.settings(**{trait: value}))

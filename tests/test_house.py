@@ -47,13 +47,13 @@ MAY_IMPORT = {
     "identity": set(),
     "private": set(),
     "local": {"delivery", "mixin", "private", "jupyterhub", "sqlalchemy", "traitlets"},
-    "container": set(),
+    "container": {"docker"},
     "engine": {"docker"},
     "docker": {
         *("container", "delivery", "engine", "mixin", "private"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
     },
-    "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner", "traitlets"},
+    "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 
 

@@ -5,7 +5,7 @@ import inspect
 import time
 
 
-async def until(condition, seconds=15):
+async def until(condition, seconds=15, pause=0.02):
     """The first true value of a function, which may be async."""
     deadline = time.monotonic() + seconds
     while True:
@@ -15,4 +15,4 @@ async def until(condition, seconds=15):
         if value:
             return value
         assert time.monotonic() < deadline, condition
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
