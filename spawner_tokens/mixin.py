@@ -41,8 +41,10 @@ class TokenSpawnerMixin(TokenTraits):
     - :attr:`token_directory` if the files are not at ``token_mount_path``,
     - :attr:`token_public_path` if all users of the server's system can be shown a file,
     - :attr:`delivery_delay` if a running server sees new files only some time later,
-    - :meth:`sweep_files` if a Hub that was killed may leave something behind, and
-    - :attr:`delivers_in_start` if it knows only during its own start where the files go.
+    - :meth:`sweep_files` if a Hub that was killed may leave something behind,
+    - :attr:`delivers_in_start` if it knows only during its own start where the files go,
+    - :attr:`prepares_in_start` if it knows only during its own start what is to be delivered, and
+    - :attr:`delivers_variables` and :meth:`make_variable` if its platform can look variables up in what is delivered.
     """
 
     # What get_env adds, from the start of a spawn to its end: variables, and entries of git's configuration.
@@ -76,11 +78,26 @@ class TokenSpawnerMixin(TokenTraits):
 
     # -- for a backend ---------------------------------------------------------------------------
 
-    # Seconds until a running server sees what was delivered; infinite if it never does.
-    delivery_delay: float = 0.0
-
-    # Whether start() itself calls deliver_tokens(), where it knows more than before it.
+    # Whether start() itself calls deliver_tokens(), or prepare_tokens(), where it knows more than before it.
     delivers_in_start: bool = False
+    prepares_in_start: bool = False
+
+    # Whether the text of variables that get a token is among the files: see name_variable_file().
+    delivers_variables: bool = False
+
+    @property
+    def delivery_delay(self) -> float:
+        """Seconds until a running server sees what was delivered; infinite if it never does."""
+        return 0.0
+
+    @property
+    def shows_files(self) -> bool:
+        """Whether the server itself sees the files, and not only what runs beside it."""
+        return True
+
+    def make_variable(self, variable: str, text: str) -> Any:
+        """A variable of ours, as the environment of this Spawner has it."""
+        return text
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         """Show these files to the server, each of them whole at any time: before it starts, and while it runs.
@@ -147,12 +164,9 @@ class TokenSpawnerMixin(TokenTraits):
 
     async def start(self, *args: Any, **kwargs: Any) -> Any:
         # Only a real spawn passes here, after the group overrides and the pre_spawn_hook.
-        was_pending = self._start_pending
-        await self.prepare_tokens()
-        if was_pending and not self._start_pending:  # JupyterHub 5 does not cancel a start that took too long
-            await self._token_server.withdraw()
-            raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
         try:
+            if not self.prepares_in_start:
+                await self.prepare_tokens()
             return await maybe_future(super().start(*args, **kwargs))
         finally:
             self._token_env, self._token_git, self._token_prepared = {}, (), ()
@@ -165,8 +179,9 @@ class TokenSpawnerMixin(TokenTraits):
                     "%s: Spawner.environment sets %s, which wins over the tokens", self._log_name, variable
                 )
             else:
-                env[variable] = text
-        return env | make_variables(self._token_git, env)
+                env[variable] = self.make_variable(variable, text)
+        git = make_variables(self._token_git, env)
+        return env | {variable: self.make_variable(variable, text) for variable, text in git.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -216,6 +231,15 @@ class TokenSpawnerMixin(TokenTraits):
         Raises what :func:`~spawner_tokens.refusal.make_refusal` makes if a token is not as asked and its policy is
         ``refuse``.
         """
+        was_pending = self._start_pending
+        await self._prepare_tokens()
+        if was_pending and not self._start_pending:  # JupyterHub 5 does not cancel a start that took too long
+            await self._token_server.withdraw()
+            raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    async def _prepare_tokens(self) -> None:
         server = self._token_server
         await self.wait_for_sweep()
         if not self.delivers_in_start:
@@ -233,13 +257,12 @@ class TokenSpawnerMixin(TokenTraits):
         tokens = self._token_prepared = await server.select()
         delivered = self.delivers_in_start or await self.deliver_tokens()
         files = server.make_files(tokens) if delivered else {}
-        directory = self.token_directory if any(token.spec.file for token in tokens) and files else None
+        shown = files and self.shows_files and any(token.spec.file for token in tokens)
+        directory = self.token_directory if shown else None
         public = self.token_public_path if files.get(PUBLIC_FILE) is not None else None
         self._token_env, self._token_git = make_env(tokens, directory, public), make_config(tokens, directory)
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
-
-    # -- inside ----------------------------------------------------------------------------------
 
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self._delivers_files())

@@ -141,8 +141,13 @@ class TokenServer:
     def make_files(self, tokens: Sequence[Token], login_ended: bool = False) -> dict[str, bytes | None]:
         """All files that the server gets with these tokens."""
         spawner = self._spawner
-        public = spawner.token_public_path is not None
-        return make_files(tokens, spawner.token_directory, public=public, login_ended=login_ended)
+        return make_files(
+            tokens,
+            spawner.token_directory,
+            public=spawner.token_public_path is not None,
+            variables=spawner.delivers_variables,
+            login_ended=login_ended,
+        )
 
     async def deliver(self, tokens: Sequence[Token]) -> bool:
         """Deliver the files before the server starts. Returns whether it could; raises as :meth:`select`."""

@@ -53,6 +53,14 @@ MAY_IMPORT = {
         *("container", "delivery", "engine", "mixin", "private"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
     },
+    "manifest": {"delivery"},
+    "apiserver": {"aiohttp"},
+    "secret": {"apiserver", "manifest"},
+    "kubernetes": {
+        *("apiserver", "delivery", "manifest", "mixin", "secret"),
+        *("jupyterhub", "kubernetes_asyncio", "kubespawner", "sqlalchemy", "traitlets"),
+    },
+    "rbac": set(),
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 
