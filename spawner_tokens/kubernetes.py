@@ -265,8 +265,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
         await self._token_server.withdraw()
 
     async def sweep_files(self) -> None:
-        states = inspect(self.orm_spawner).session.query(orm.Spawner.state)
-        known = {state["namespace"] for (state,) in states if state and "namespace" in state}
+        spawners = inspect(self.orm_spawner).session.query(orm.Spawner)
+        known = {spawner.state["namespace"] for spawner in spawners if spawner.state and "namespace" in spawner.state}
         namespaces = None if self.enable_user_namespaces else sorted({self.namespace, *known})
         await self._secrets.sweep(namespaces)
 

@@ -53,11 +53,11 @@ class Server:
     """What a server's own process says of itself."""
 
     def __init__(self, spawner):
-        self.port = spawner.server.port
+        self.url = spawner.server.host
 
     async def ask(self, path):
         def get():
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=10) as answer:
                 return json.load(answer)
 
         return await asyncio.to_thread(get)
@@ -66,7 +66,7 @@ class Server:
         """A command in the server's process: its ``code``, ``out`` and ``error``."""
 
         def post():
-            url, body = f"http://127.0.0.1:{self.port}/run", json.dumps(arguments).encode()
+            url, body = f"{self.url}/run", json.dumps(arguments).encode()
             with urllib.request.urlopen(url, body, timeout=60) as answer:
                 return SimpleNamespace(**json.load(answer))
 

@@ -97,7 +97,7 @@ def start_kernel(start_hub):
         server = await hub.spawn(alice)
 
         async def run(program):
-            url = f"http://127.0.0.1:{server.port}/"
+            url = f"{server.url}/"
             answer = await AsyncHTTPClient().fetch(url, method="POST", body=program, request_timeout=90)
             code, out, err = json.loads(answer.body)
             assert code == 0, err
