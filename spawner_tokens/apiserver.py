@@ -14,13 +14,16 @@ import aiohttp
 
 _NO_ANSWER = 0
 _LONGEST_WAIT = 2.0  # seconds
-_METADATA = ", ".join(
-    f"application/json;as={kind};g=meta.k8s.io;v=v1" for kind in ("PartialObjectMetadataList", "PartialObjectMetadata")
-)
+
+# Kinds to ask for: an object, or a list of them, without the data.
+METADATA = "PartialObjectMetadata"
+METADATA_LIST = "PartialObjectMetadataList"
 
 
 class ApiFailure(OSError):
     """The API server did not do what it was asked. Tells the verb, the object and the status."""
+
+    discreet = True  # see describe()
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,15 @@ class ApiServer:
         *,
         query: Mapping[str, str] | None = None,
         expected: tuple[int, ...] = (),
-        metadata: bool = False,
+        kind: str | None = None,
     ) -> Answer:
         """The answer, whose status is a success or among those ``expected``. Raises :exc:`ApiFailure`.
 
-        ``verb`` is an HTTP method, ``path`` is below ``/api/v1``. With ``metadata``, objects come without their data.
+        ``verb`` is an HTTP method, ``path`` is below ``/api/v1``, and ``kind`` is :data:`METADATA`, for instance.
         """
         deadline, failures = time.monotonic() + self.patience, 0
         while True:
-            answer = await self._ask_once(verb, path, body, query or {}, metadata)
+            answer = await self._ask_once(verb, path, body, query or {}, kind)
             if 200 <= answer.status < 300 or answer.status in expected:
                 return answer
             failures += 1
@@ -69,11 +72,11 @@ class ApiServer:
             await asyncio.sleep(wait)
 
     async def _ask_once(
-        self, verb: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str], metadata: bool
+        self, verb: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str], kind: str | None
     ) -> Answer:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        if metadata:
-            headers["Accept"] = _METADATA
+        if kind is not None:
+            headers["Accept"] += f";as={kind};g=meta.k8s.io;v=v1"
         if verb == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         try:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from .apiserver import ApiFailure, ApiServer
+from .apiserver import METADATA, METADATA_LIST, ApiFailure, ApiServer
 from .manifest import HUB_LABEL, POD_ANNOTATION, RENEWED_ANNOTATION, make_owner
 
 
@@ -99,10 +99,10 @@ class Secrets:
 
     async def _sweep(self, namespace: str | None) -> None:
         query = {"labelSelector": f"{HUB_LABEL}={self._hub}"}
-        secrets = (await self._api.ask("GET", _path("secrets", namespace), query=query, metadata=True)).body["items"]
+        secrets = (await self._api.ask("GET", _path("secrets", namespace), query=query, kind=METADATA_LIST)).body["items"]
         if not secrets:
             return
-        pods = (await self._api.ask("GET", _path("pods", namespace), metadata=True)).body["items"]
+        pods = (await self._api.ask("GET", _path("pods", namespace), kind=METADATA_LIST)).body["items"]
         there = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods}
         for body in secrets:
             metadata = body["metadata"]
@@ -142,7 +142,7 @@ class Secrets:
         await self._api.ask("DELETE", _path("secrets", secret.namespace, secret.name), body, expected=gone)
 
     async def _make_owner(self, namespace: str, pod: str) -> Mapping[str, Any]:
-        answer = await self._api.ask("GET", _path("pods", namespace, pod), metadata=True)
+        answer = await self._api.ask("GET", _path("pods", namespace, pod), kind=METADATA)
         return make_owner(pod, answer.body["metadata"]["uid"])
 
     async def _wake_kubelet(self, namespace: str, pod: str) -> None:
