@@ -8,6 +8,7 @@ import json
 import re
 import weakref
 from collections.abc import Mapping
+from errno import EFBIG
 from string import Formatter
 from typing import Any
 
@@ -37,6 +38,7 @@ from .manifest import (
 from .mixin import TokenSpawnerMixin
 from .secret import Secret, Secrets
 
+_MOST = 2**20  # bytes of a Secret's data
 _NOTEBOOK = "notebook"  # KubeSpawner's name for the user's own container
 # Of the labels that Helm charts give: the one that is the same for all of a release's versions.
 _RELEASE = ("app.kubernetes.io/instance", "release")
@@ -237,6 +239,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
     # -- the Secret ------------------------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
+        if sum(len(contents or b"") for contents in files.values()) > _MOST:
+            raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
         if not self._token_server.runs:
             self._token_secret_name = None  # whatever it was before
         name = self._token_secret_name = self._get_secret_name()

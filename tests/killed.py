@@ -1,16 +1,24 @@
-"""A Hub that is killed (-9) in the middle of a spawn: ``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS``."""
+"""A Hub that is killed (-9) in the middle of a spawn: ``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS [SETTINGS]``.
+
+With settings, as JSON, it also changes the user's token once, if it has come so far.
+"""
 
 import asyncio
+import json
 import os
 import sys
 
 from .hub import launch
 
 
-async def main(folder, memory, spawner_class):
+async def main(folder, memory, spawner_class, settings="{}"):
     os.chdir(folder)
-    hub = await launch(folder, memory, b"k" * 32, spawner_class, {"TokenSpawnerMixin.tokens": {"t": {}}})
-    await hub.spawn(await hub.user("alice", {"access_token": "the-token"}))
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, **json.loads(settings)}
+    hub = await launch(folder, memory, b"k" * 32, spawner_class, settings)
+    user = await hub.user("alice", {"access_token": "the-token"})
+    await hub.spawn(user)
+    await user.save_auth_state({"access_token": "new-token"})
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
