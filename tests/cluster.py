@@ -13,7 +13,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -22,7 +21,6 @@ from aiohttp import web
 from kubespawner import KubeSpawner, clients
 
 from .faults import Answer
-from .hub import launch
 
 DIRECTORY = "/run/secrets/spawner-tokens"
 
@@ -176,22 +174,25 @@ class Namespace:
 
     def audit(self, *resources):
         """``verb resource status`` of the account's requests since the last call; ``None`` where there is no audit log."""
-        log = os.environ.get("KUBE_AUDIT_LOG")
-        if not log:
+        if not os.environ.get("KUBE_AUDIT_LOG"):
             return None
+        found = [event for event in self.events() if event["objectRef"]["resource"] in resources]
+        return [f"{event['verb']} {event['objectRef']['resource']} {event['responseStatus']['code']}" for event in found]
+
+    def events(self):
+        """The same, as the audit log has it, of all objects."""
         time.sleep(0.3)  # a line comes just after its answer
-        with open(log) as file:
+        with open(os.environ["KUBE_AUDIT_LOG"]) as file:
             file.seek(self._audited)
             text = file.read()
         complete = text[: text.rfind("\n") + 1]
         self._audited += len(complete.encode())
-        found = []
-        for event in map(json.loads, complete.splitlines()):
-            mine = event["user"]["username"] == f"system:serviceaccount:{self.name}:{self.account}"
-            resource = event.get("objectRef", {}).get("resource")
-            if mine and event["stage"] == "ResponseComplete" and resource in resources:
-                found.append(f"{event['verb']} {resource} {event['responseStatus']['code']}")
-        return found
+        account = f"system:serviceaccount:{self.name}:{self.account}"
+        return [
+            event
+            for event in map(json.loads, complete.splitlines())
+            if event["user"]["username"] == account and event["stage"] == "ResponseComplete" and "objectRef" in event
+        ]
 
 
 def make_namespace(cluster, name):
@@ -303,14 +304,3 @@ class ApiProxy:
             if request.transport:
                 request.transport.close()
             return web.Response()
-
-
-@asynccontextmanager
-async def hub_of(folder, spawner_class, settings, crypt_key=b"k" * 32):
-    """A Hub for :mod:`benchmarks`: tests have ``start_hub``."""
-    hub = await launch(folder, folder / "tokens", crypt_key, spawner_class, settings)
-    try:
-        yield hub
-    finally:
-        await hub.close()
-        await stop_clients()
