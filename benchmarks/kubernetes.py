@@ -81,7 +81,8 @@ class Run:
         self.clients = dict(clients._client_cache)
 
     def count(self, step):
-        events = [event for event in self.namespace.events() if event["verb"] != "watch"]
+        # KubeSpawner watches pods and events, and lists them each time that a watch ends.
+        events = [event for event in self.namespace.events() if event["verb"] not in ("watch", "list")]
         self.requests[step].update(f"{event['verb']} {event['objectRef']['resource']}" for event in events)
         return events
 

@@ -14,28 +14,15 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.objects import Hub
-from jupyterhub.utils import exponential_backoff
-from kubernetes_asyncio.client.models import V1Volume, V1VolumeMount
 from kubespawner import KubeSpawner
-from kubespawner.utils import get_k8s_model
 from sqlalchemy import inspect
 from traitlets import Bool, Float, List, TraitError, Unicode, validate
 
 from .apiserver import ApiServer
 from .delivery import PUBLIC_FILE, name_variable_file
-from .manifest import (
-    PUBLIC_VOLUME,
-    VOLUME,
-    escape,
-    find_mode,
-    make_data,
-    make_mount,
-    make_owner,
-    make_reference,
-    make_secret,
-    make_volumes,
-)
+from .manifest import PUBLIC_VOLUME, VOLUME, escape, find_mode, make_data, make_reference, make_secret
 from .mixin import TokenSpawnerMixin
+from .pod import mount_secret
 from .secret import Secret, Secrets
 
 _MOST = 2**20  # bytes of a Secret's data
@@ -119,8 +106,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
             c.KubeTokenMixin.token_notebook_mount = False
 
-        Without them it still gets the variables that hold a token: leave ``env`` out of the specs, too, to keep the
-        tokens from it.
+        Without them it still gets the variables that hold a token: set the specs' ``env`` to ``None``, too, to keep
+        the tokens from it.
 
         .. versionadded:: 0.1
         """,
@@ -203,22 +190,15 @@ class KubeTokenMixin(TokenSpawnerMixin):
         return escape(text)
 
     def _mount(self, pod: Any) -> None:
-        plain = self.api.api_client.sanitize_for_serialization(pod.spec)
-        names = {*self.token_containers, *([_NOTEBOOK] if self.token_notebook_mount else [])}
-        public = self.token_public_path is not None and any(spec.git_identity for spec in self._token_server.specs)
-        containers = [*pod.spec.containers, *(pod.spec.init_containers or ())]
-        if missing := names - {_get(container, "name") for container in containers}:
+        places = {name: {VOLUME: self.token_mount_path} for name in self.token_containers}
+        if self.token_notebook_mount:
+            places[_NOTEBOOK] = {VOLUME: self.token_mount_path}
+            if any(spec.git_identity for spec in self._token_server.specs):
+                places[_NOTEBOOK][PUBLIC_VOLUME] = self._public_directory
+        mode = find_mode(self.api.api_client.sanitize_for_serialization(pod.spec), places)
+        if missing := mount_secret(pod, self._get_secret_name(), mode, places):
             words = "%s: its pod has no containers of these names, for the tokens: %s"
             self.log.warning(words, self._log_name, ", ".join(sorted(missing)))
-        for container in containers:
-            if _get(container, "name") in names:
-                _add_mount(container, make_mount(VOLUME, self.token_mount_path))
-            if public and _get(container, "name") == _NOTEBOOK:
-                _add_mount(container, make_mount(PUBLIC_VOLUME, self._public_directory))
-        volumes = make_volumes(self._get_secret_name(), find_mode(plain, names), public=public)
-        taken = {_get(volume, "name") for volume in pod.spec.volumes or ()}
-        ours = [get_k8s_model(V1Volume, volume) for volume in volumes if volume["name"] not in taken]
-        pod.spec.volumes = [*(pod.spec.volumes or ()), *ours]
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
         # KubeSpawner's own, and the one place where the pod is known to be there: of KubeSpawner 7.0 and 7.1.
@@ -229,11 +209,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     async def _set_owner(self, secret: Secret) -> None:
         """Give the Secret its owner, which is not there when it is made. The start does not wait for it."""
-        pods, key = self.pod_reflector.pods, f"{self.namespace}/{self.pod_name}"
         try:
-            await exponential_backoff(lambda: self.pod_has_uid(pods.get(key)), f"pod {key} has no uid")
-            await self._secrets.set_owner(secret, make_owner(self.pod_name, pods[key]["metadata"]["uid"]))
-        except (OSError, KeyError) as error:  # it gets its owner at the next renewal
+            await self._secrets.set_owner(secret, self.pod_name)
+        except OSError as error:  # it gets its owner at the next renewal
             self.log.warning("The Secret of %s has no owner yet: %s", self._log_name, error)
 
     # -- the Secret ------------------------------------------------------------------------------
@@ -301,20 +279,6 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
 # What the API server has refused a Hub: it is not asked for it again.
 _refused: weakref.WeakKeyDictionary[Hub, set[tuple[str, str]]] = weakref.WeakKeyDictionary()
-
-
-def _get(item: Any, name: str) -> Any:
-    """Of an object of Kubernetes' client, or of what an admin wrote in its place."""
-    return item.get(name) if isinstance(item, Mapping) else getattr(item, name)
-
-
-def _add_mount(container: Any, mount: Mapping[str, Any]) -> None:
-    if isinstance(container, dict):
-        mounts = container.setdefault("volumeMounts", [])
-        if all(each["mountPath"] != mount["mountPath"] for each in mounts):
-            container["volumeMounts"] = [*mounts, dict(mount)]
-    elif all(_get(each, "mount_path") != mount["mountPath"] for each in container.volume_mounts or ()):
-        container.volume_mounts = [*(container.volume_mounts or ()), get_k8s_model(V1VolumeMount, mount)]
 
 
 class TokenKubeSpawner(KubeTokenMixin, KubeSpawner):

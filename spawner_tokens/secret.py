@@ -74,14 +74,18 @@ class Secrets:
         if await self._create(namespace, owned) is None:
             raise ApiFailure(f"the Secret {namespace}/{content['metadata']['name']} is there again when it is deleted")
 
-    async def set_owner(self, secret: Secret, owner: Mapping[str, Any]) -> None:
-        """Where it may not be patched, it stays without one until it is renewed."""
+    async def set_owner(self, secret: Secret, pod: str) -> None:
+        """Give it its owner, once there is one. Where it may not be patched, it stays without until it is renewed."""
+        if not self._may_patch("secrets", secret.namespace):
+            return
+        # Not by a watch's word: what names a pod that is gone is deleted at once.
+        owner = await self._make_owner(secret.namespace, pod)
         await self._patch("secrets", secret.namespace, secret.name, {"uid": secret.uid, "ownerReferences": [owner]})
 
     async def remove(self, namespace: str, name: str, *, strictly: bool = False) -> None:
         """Delete the Secret if it is the Hub's; with ``strictly``, raise :exc:`FileExistsError` if it is not."""
         try:
-            found = await self._find(namespace, name)
+            found = await self._find(namespace, name, kind=METADATA)
         except FileExistsError:
             if strictly:
                 raise
@@ -112,9 +116,9 @@ class Secrets:
 
     # -- requests --------------------------------------------------------------------------------
 
-    async def _find(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+    async def _find(self, namespace: str, name: str, kind: str | None = None) -> Mapping[str, Any] | None:
         path = _path("secrets", namespace, name)
-        answer = await self._api.ask("GET", path, expected=(HTTPStatus.NOT_FOUND,))
+        answer = await self._api.ask("GET", path, expected=(HTTPStatus.NOT_FOUND,), kind=kind)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         if answer.body["metadata"].get("labels", {}).get(HUB_LABEL) != self._hub:

@@ -56,9 +56,10 @@ MAY_IMPORT = {
     "manifest": {"delivery"},
     "apiserver": {"aiohttp"},
     "secret": {"apiserver", "manifest"},
+    "pod": {"manifest", "kubernetes_asyncio", "kubespawner"},
     "kubernetes": {
-        *("apiserver", "delivery", "manifest", "mixin", "secret"),
-        *("jupyterhub", "kubernetes_asyncio", "kubespawner", "sqlalchemy", "traitlets"),
+        *("apiserver", "delivery", "manifest", "mixin", "pod", "secret"),
+        *("jupyterhub", "kubespawner", "sqlalchemy", "traitlets"),
     },
     "rbac": set(),
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},

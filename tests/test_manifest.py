@@ -5,6 +5,8 @@ import base64
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_asyncio.client import ApiClient
+from kubespawner.objects import make_pod
 from pytest import param
 
 from spawner_tokens.__main__ import main
@@ -18,6 +20,7 @@ from spawner_tokens.manifest import (
     make_secret,
     make_volumes,
 )
+from spawner_tokens.pod import mount_secret
 from spawner_tokens.rbac import make_role
 
 
@@ -106,6 +109,35 @@ def owned(secret):
 def test_manifests_are_valid(manifest, version):
     for each in manifest:
         kubernetes_validate.validate(each, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        param({}, id="models"),
+        param({"containers": [{"name": "notebook"}, {"name": "side"}]}, id="what-an-admin-wrote"),
+        param({"containers": [{"name": "notebook", "volumeMounts": [{"name": "x", "mountPath": "/x"}]}]}, id="with-mounts"),
+        param({"volumes": [{"name": "spawner-tokens", "emptyDir": {}}]}, id="with-volume"),
+    ],
+)
+async def test_a_pod_gets_the_mounts_however_it_is_written(config):
+    pod = make_pod("p", None, 8888, "i", extra_pod_config=config, volumes=[{"name": "x", "emptyDir": {}}])
+    places = {"notebook": {"spawner-tokens": "/run/t"}, "none": {"spawner-tokens": "/run/t"}}
+    assert mount_secret(pod, "s", 0o440, places) == {"none"}
+    async with ApiClient() as client:
+        spec = client.sanitize_for_serialization(pod)["spec"]
+    mounts = {container["name"]: container.get("volumeMounts", []) for container in spec["containers"]}
+    assert mounts["notebook"][-1] == {"name": "spawner-tokens", "mountPath": "/run/t", "readOnly": True}
+    assert not mounts.get("side")
+    assert len([volume for volume in spec["volumes"] if volume["name"] == "spawner-tokens"]) == 1
+    assert ("emptyDir" in spec["volumes"][-1]) == ("volumes" in config)
+
+
+def test_a_mount_of_the_admins_stays():
+    mine = {"name": "x", "mountPath": "/run/t"}
+    pod = make_pod("p", None, 8888, "i", volume_mounts=[mine], volumes=[{"name": "x", "emptyDir": {}}])
+    mount_secret(pod, "s", 0o440, {"notebook": {"spawner-tokens": "/run/t"}})
+    assert [mount.name for mount in pod.spec.containers[0].volume_mounts] == ["x"]
 
 
 @pytest.mark.parametrize("patch", [False, True])
