@@ -1,7 +1,7 @@
 """Servers in Kubernetes: KubeSpawner alone, with the usual snippet, and with us; and what we ask of the API server.
 
-``KUBECONFIG=… KUBE_AUDIT_LOG=… python -m benchmarks.kubernetes [--rounds 15]``, from the folder above. Each Hub has a namespace
-and an account of its own; the Hubs take turns.
+``KUBECONFIG=… KUBE_AUDIT_LOG=… python -m benchmarks.kubernetes [--rounds 15]``, from the folder above. Each Hub has a
+namespace and an account of its own; the Hubs take turns.
 """
 
 import argparse

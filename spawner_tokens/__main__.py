@@ -62,9 +62,8 @@ def add_rbac(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--patch", action="store_true", help="with the rights to renew Secrets in place, and at once")
     parser.add_argument("--service-account", default="hub", metavar="NAME", help="the Hub's (default hub)")
-    parser.add_argument(
-        "--user-namespaces", metavar="NAMESPACE", help="for enable_user_namespaces: a ClusterRole, for the Hub in NAMESPACE"
-    )
+    more = "for enable_user_namespaces: a ClusterRole, for the Hub in NAMESPACE"
+    parser.add_argument("--user-namespaces", metavar="NAMESPACE", help=more)
     parser.set_defaults(run=run_rbac)
 
 

@@ -57,9 +57,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
             c.KubeTokenMixin.token_secret_name_template = "tokens-{user_server}"
 
-        It has to be another one for each server, so ``{pod_name}``, ``{user_server}``, or one of this kind is in it. The fields
-        are those of ``KubeSpawner.pod_name_template``, and ``pod_name``. A Secret of that name that is not this Hub's is
-        not touched, and its server gets no tokens.
+        It has to be another one for each server, so ``{pod_name}``, ``{user_server}``, or one of this kind is in it.
+        The fields are those of ``KubeSpawner.pod_name_template``, and ``pod_name``. A Secret of that name that is not
+        this Hub's is not touched, and the server gets no tokens.
 
         .. versionadded:: 0.1
         """,
@@ -130,7 +130,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
             raise TraitError(f"{where}: {template!r} is one for several servers; write '{{pod_name}}-tokens'")
         is_name = all(re.fullmatch("[-a-z0-9.]*", text) for text, *_ in parts)
         if not is_name or template == self.secret_name_template or fields - _OF_SERVER - _OF_USER - _OF_NAME - _OTHERS:
-            raise TraitError(f"{where}: {template!r} makes no name for a Secret of its own; write '{{pod_name}}-tokens'")
+            words = "makes no name for a Secret of its own; write '{pod_name}-tokens'"
+            raise TraitError(f"{where}: {template!r} {words}")
         return template
 
     @validate("token_containers")

@@ -14,7 +14,13 @@ MORE_RIGHTS = {"secrets": ("patch",), "pods": ("patch",)}
 def make_role(service_account: str, *, patch: bool, hub_namespace: str | None = None) -> str:
     """YAML of a Role, and its binding; with ``hub_namespace``, of a ClusterRole, for a service account of there."""
     kind = "Role" if hub_namespace is None else "ClusterRole"
-    role = ["apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}", "metadata:", "  name: spawner-tokens", "rules:"]
+    role = [
+        "apiVersion: rbac.authorization.k8s.io/v1",
+        f"kind: {kind}",
+        "metadata:",
+        "  name: spawner-tokens",
+        "rules:",
+    ]
     for resource, verbs in RIGHTS.items():
         more = MORE_RIGHTS[resource] if patch else ()
         role += ['  - apiGroups: [""]', f"    resources: [{resource}]", f"    verbs: [{', '.join((*verbs, *more))}]"]

@@ -102,19 +102,23 @@ class Secrets:
                 self._log.error("Could not look for Secrets that servers left behind: %s", error)
 
     async def _sweep(self, namespace: str | None) -> None:
-        query = {"labelSelector": f"{HUB_LABEL}={self._hub}"}
-        secrets = (await self._api.ask("GET", _path("secrets", namespace), query=query, kind=METADATA_LIST)).body["items"]
+        secrets = await self._list("secrets", namespace, labelSelector=f"{HUB_LABEL}={self._hub}")
         if not secrets:
             return
-        pods = (await self._api.ask("GET", _path("pods", namespace), kind=METADATA_LIST)).body["items"]
+        pods = await self._list("pods", namespace)
         there = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods}
         for body in secrets:
-            metadata = body["metadata"]
-            if (metadata["namespace"], metadata.get("annotations", {}).get(POD_ANNOTATION)) not in there:
-                self._log.warning("Deleting the Secret %s/%s, whose pod is gone", metadata["namespace"], metadata["name"])
-                await self._delete(Secret.of(body))
+            secret, pod = Secret.of(body), body["metadata"].get("annotations", {}).get(POD_ANNOTATION)
+            if (secret.namespace, pod) not in there:
+                self._log.warning("Deleting the Secret %s/%s, whose pod is gone", secret.namespace, secret.name)
+                await self._delete(secret)
 
     # -- requests --------------------------------------------------------------------------------
+
+    async def _list(self, resource: str, namespace: str | None, **query: str) -> list[Mapping[str, Any]]:
+        answer = await self._api.ask("GET", _path(resource, namespace), query=query, kind=METADATA_LIST)
+        items: list[Mapping[str, Any]] = answer.body["items"]
+        return items
 
     async def _find(self, namespace: str, name: str, kind: str | None = None) -> Mapping[str, Any] | None:
         path = _path("secrets", namespace, name)
@@ -179,5 +183,6 @@ class Secrets:
 
 
 def _path(resource: str, namespace: str | None, name: str | None = None) -> str:
-    parts = [*(("namespaces", namespace) if namespace is not None else ()), resource, *(() if name is None else (name,))]
+    below = [] if namespace is None else ["namespaces", namespace]
+    parts = [*below, resource, *([] if name is None else [name])]
     return "/" + "/".join(quote(part, safe="") for part in parts)

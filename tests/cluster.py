@@ -75,7 +75,7 @@ class Cluster:
                 raise AssertionError(f"{verb} {path}: {error.code} {error.read().decode()}") from None
 
     def account(self, folder, namespace, rules, *, url=None, everywhere=False):
-        """A kubeconfig's path, of a service account with these rights alone; at ``url``, where it is not the cluster's."""
+        """A kubeconfig's path, of a service account with these rights alone; ``url`` is instead of the cluster's."""
         below, rbac = f"/api/v1/namespaces/{namespace}", "/apis/rbac.authorization.k8s.io/v1"
         name = f"hub-{secrets.token_hex(4)}"
         self.ask("POST", f"{below}/serviceaccounts", {"metadata": {"name": name}})
@@ -173,11 +173,15 @@ class Namespace:
         return os.path.getsize(log) if log else 0
 
     def audit(self, *resources):
-        """``verb resource status`` of the account's requests since the last call; ``None`` where there is no audit log."""
+        """``verb resource status`` of the account's requests since the last call; ``None`` without an audit log."""
         if not os.environ.get("KUBE_AUDIT_LOG"):
             return None
-        found = [event for event in self.events() if event["objectRef"]["resource"] in resources]
-        return [f"{event['verb']} {event['objectRef']['resource']} {event['responseStatus']['code']}" for event in found]
+        found = [(event["objectRef"]["resource"], event) for event in self.events()]
+        return [
+            f"{event['verb']} {resource} {event['responseStatus']['code']}"
+            for resource, event in found
+            if resource in resources
+        ]
 
     def events(self):
         """The same, as the audit log has it, of all objects."""
@@ -221,10 +225,12 @@ async def stop_clients():
 
 
 class ApiProxy:
-    """Between a Hub and the API server: forwards what has no fault ahead of it; watches, too.
+    """Between a Hub and the API server: forwards what has no fault ahead of it; watches, too::
 
-    ``async with ApiProxy(cluster) as proxy: proxy.on("POST", "/secrets", status(500))``. ``requests`` has the verb, the path
-    and the status of each, or its fault's name.
+        async with ApiProxy(cluster) as proxy:
+            proxy.on("POST", "/secrets", status(500))
+
+    ``requests`` has the verb and the path of each, and the fault's name or else the status.
     """
 
     def __init__(self, cluster):
@@ -240,7 +246,7 @@ class ApiProxy:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        self.url = "http://127.0.0.1:%i" % site._server.sockets[0].getsockname()[1]
+        self.url = "http://127.0.0.1:%i" % self._runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *error):
@@ -262,45 +268,35 @@ class ApiProxy:
                 return fault
 
     async def _handle(self, request):
-        fault, body = self._next_fault(request), await request.read()
-        number = len(self.requests)
+        fault, number = self._next_fault(request), len(self.requests)
         self.requests.append((request.method, request.path, fault.__name__ if fault else None))
         headers = {name: text for name, text in request.headers.items() if name not in ("Host", "Content-Length")}
-        ask = self._session.request(
-            request.method,
-            f"{self._cluster.url}{request.path_qs}",
-            data=body,
-            headers=headers,
-            ssl=self._cluster.tls,
-            timeout=aiohttp.ClientTimeout(sock_connect=5),
-        )
+        url = f"{self._cluster.url}{request.path_qs}"
+        options = {"data": await request.read(), "headers": headers, "ssl": self._cluster.tls}
+
+        async def forward():
+            async with self._session.request(request.method, url, **options) as answer:
+                return Answer(answer.status, await answer.read())
+
         try:
             if fault:
-                ask.close()
-
-                async def forward():
-                    async with self._session.request(
-                        request.method,
-                        f"{self._cluster.url}{request.path_qs}",
-                        data=body,
-                        headers=headers,
-                        ssl=self._cluster.tls,
-                    ) as answer:
-                        return Answer(answer.status, await answer.read())
-
                 answer = await fault(forward)
-                if answer is None:
-                    request.transport.close()
-                    return web.Response()
-                return web.Response(status=answer.code, body=answer.body, content_type="application/json")
-            async with ask as answer:
-                self.requests[number] = (request.method, request.path, answer.status)
-                out = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
-                await out.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await out.write(chunk)
-                return out
-        except (aiohttp.ClientError, ConnectionError):
-            if request.transport:
-                request.transport.close()
-            return web.Response()
+                if answer is not None:
+                    return web.Response(status=answer.code, body=answer.body, content_type="application/json")
+            else:
+                async with self._session.request(request.method, url, **options) as answer:
+                    self.requests[number] = (request.method, request.path, answer.status)
+                    return await self._stream(request, answer)
+        except (aiohttp.ClientError, ConnectionError):  # one of the two has gone
+            pass
+        if request.transport:
+            request.transport.close()
+        return web.Response()
+
+    async def _stream(self, request, answer):
+        headers = {"Content-Type": answer.headers["Content-Type"]}
+        out = web.StreamResponse(status=answer.status, headers=headers)
+        await out.prepare(request)
+        async for chunk in answer.content.iter_any():
+            await out.write(chunk)
+        return out

@@ -1,6 +1,6 @@
-"""A Hub that is killed (-9) in the middle of a spawn: ``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS [SETTINGS]``.
+"""A Hub that is killed (-9) in the middle of a spawn, or of a renewal.
 
-With settings, as JSON, it also changes the user's token once, if it has come so far.
+``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS [SETTINGS]``, the settings as JSON.
 """
 
 import asyncio

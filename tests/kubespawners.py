@@ -33,29 +33,26 @@ class _InGap(Secrets):
         die()
 
 
-class SecretDeleted(TokenKubeSpawner):
-    """In a renewal, between delete and create."""
-
-    @property
-    def _secrets(self):
-        secrets = super()._secrets
-        if self._token_server.runs:
-            secrets.__class__ = _InGap
-        return secrets
-
-
 class _AfterChange(Secrets):
     async def renew(self, *args):
         await super().renew(*args)
         die()
 
 
-class SecretRenewed(SecretDeleted):
-    """After a renewal."""
+class SecretDeleted(TokenKubeSpawner):
+    """In a renewal, between delete and create."""
+
+    secrets_class = _InGap
 
     @property
     def _secrets(self):
-        secrets = super()._secrets
+        made = super()._secrets
         if self._token_server.runs:
-            secrets.__class__ = _AfterChange
-        return secrets
+            made.__class__ = self.secrets_class
+        return made
+
+
+class SecretRenewed(SecretDeleted):
+    """After a renewal."""
+
+    secrets_class = _AfterChange

@@ -64,7 +64,8 @@ async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothin
 @both_roles
 async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hub, rules):
     namespace, made = kube(rules), []
-    spec = {"env": ["T", "U"], "variables": {"NAME": "name"}, "settings": {"S": "$(T)$$"}, "git": "https://git.example.org"}
+    spec = {"env": ["T", "U"], "variables": {"NAME": "name"}, "settings": {"S": "$(T)$$"}}
+    spec["git"] = "https://git.example.org"
 
     def keep(spawner, pod):
         made.append(spawner.api.api_client.sanitize_for_serialization(pod))
@@ -101,7 +102,8 @@ async def test_the_files_are_as_closed_as_the_servers_user_allows(kube, start_hu
     server = await hub.spawn(await hub.user("alice", {**auth_state, "github_user": auth_state}))
     assert (await server.ask(""))["uid"] == uid
     assert (await server.files())["t"] == b"the-token"
-    found = await server.run("stat", "-L", "-c", "%a", f"{DIRECTORY}/t", (await server.env())["GIT_CONFIG_SYSTEM"].decode())
+    public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
+    found = await server.run("stat", "-L", "-c", "%a", f"{DIRECTORY}/t", public)
     assert found.out == f"{mode:o}\n444\n"
     assert (await server.run("touch", f"{DIRECTORY}/x")).code != 0
     assert (await server.run("git", "config", "user.email")).out == "al@example.org\n"
@@ -133,7 +135,8 @@ async def test_files_are_for_the_containers_that_are_named(kube, start_hub):
 
 async def test_profiles_hooks_and_volumes_keep_the_last_word(kube, start_hub):
     namespace = kube()
-    override = {"tokens": {"more": {"key": "name"}}, "environment": {"T": "the profile's"}, "pod_name": "of-the-profile"}
+    override = {"tokens": {"more": {"key": "name"}}, "environment": {"T": "the profile's"}}
+    override["pod_name"] = "of-the-profile"
 
     def change(spawner, pod):
         pod.metadata.labels["hooked"] = "yes"
@@ -162,8 +165,8 @@ async def test_profiles_hooks_and_volumes_keep_the_last_word(kube, start_hub):
 
 async def test_what_an_admin_mounts_in_our_place_stays(kube, start_hub):
     namespace = kube()
-    traits = {"volumes": [{"name": "mine", "emptyDir": {}}], "volume_mounts": [{"name": "mine", "mountPath": DIRECTORY}]}
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(**traits)})
+    volumes, mounts = [{"name": "mine", "emptyDir": {}}], [{"name": "mine", "mountPath": DIRECTORY}]
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(volumes=volumes, volume_mounts=mounts)})
     server = await hub.spawn(await hub.user("alice", AUTH_STATE))
     assert "t" not in await server.files() and (await server.env())["T"] == b"the-token"
 
@@ -274,7 +277,8 @@ async def test_a_pod_of_the_same_name_is_replaced_and_the_new_secret_stays(kube,
     assert await has_file(server, b"the-token") and (await server.env())["T"] == b"the-token"
     await user.save_auth_state({"access_token": "new"})
     await until(lambda: has_file(server, b"new"))
-    assert owners(namespace.get("secrets", NAME)) == [namespace.get("pods", "jupyter-alice")["metadata"]["uid"]] != [old]
+    new = namespace.get("pods", "jupyter-alice")["metadata"]["uid"]
+    assert owners(namespace.get("secrets", NAME)) == [new] != [old]
 
 
 async def test_a_pod_that_cannot_be_made_leaves_no_secret(kube, start_hub):

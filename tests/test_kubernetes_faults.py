@@ -1,4 +1,4 @@
-"""Kubernetes when something fails: the API server, the Hub, a pod's creation; and where a token is nowhere to be found."""
+"""Kubernetes when something fails: the API server, the Hub, a pod's creation; and where no token is to be found."""
 
 import asyncio
 import json
@@ -133,7 +133,9 @@ async def test_a_secret_that_is_too_large_follows_the_policy(kube, start_hub, ca
         param(PATCH_RULES, "SecretRenewed", {NAME: b"new-token"}, id="secret-patched"),
     ],
 )
-async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing(kube, tmp_path, memory, rules, step, left):
+async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing(
+    kube, tmp_path, memory, rules, step, left
+):
     namespace = kube(rules)
     settings = {**TOKENS, **namespace.settings()}
     name = f"tests.kubespawners.{step}"
@@ -182,7 +184,8 @@ async def test_a_running_server_has_a_live_token_through_ten_lives(kube, start_h
         expired = 0
         while len(seen) < 11:
             files = await server.files()
-            token, ends = files["t"].decode(), datetime.fromisoformat(json.loads(files["t.json"])["expires_at"][:-1] + "+00:00")
+            token, ends = files["t"].decode(), json.loads(files["t.json"])["expires_at"]
+            ends = datetime.fromisoformat(ends.replace("Z", "+00:00"))
             expired += ends.timestamp() + 1 < time.time()  # by its own word: it is in whole seconds
             if not seen or seen[-1] != token:
                 seen.append(token)

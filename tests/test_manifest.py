@@ -24,6 +24,8 @@ from spawner_tokens.pod import mount_secret
 from spawner_tokens.rbac import make_role
 
 
+MOUNT = {"name": "x", "mountPath": "/x"}
+NB_GID = [{"name": "NB_GID", "value": "5"}]
 ALL_VERSIONS = kubernetes_validate.utils.all_versions()
 
 
@@ -45,9 +47,7 @@ def pod(*, of_pod=None, of_container=None, env=()):
         param(pod(of_pod={"runAsUser": 0}), 0o444, id="root-who-may-become-another"),
         param(pod(of_pod={"runAsUser": 0, "fsGroup": 100}), 0o440, id="root-who-becomes-jovyan"),
         param(pod(of_pod={"runAsUser": 0, "fsGroup": 5}), 0o444, id="root-who-leaves-the-group"),
-        param(
-            pod(of_pod={"runAsUser": 0, "fsGroup": 5}, env=[{"name": "NB_GID", "value": "5"}]), 0o440, id="root-with-nb-gid"
-        ),
+        param(pod(of_pod={"runAsUser": 0, "fsGroup": 5}, env=NB_GID), 0o440, id="root-with-nb-gid"),
         param(pod(of_pod={"runAsUser": 1000, "runAsGroup": 0}, of_container={"runAsGroup": 7}), 0o444, id="overridden"),
     ],
 )
@@ -62,7 +62,8 @@ def test_all_containers_with_the_files_have_to_reach_them():
 
 
 def test_what_is_withheld_is_no_key_and_the_public_file_always_is_one():
-    assert make_data({"t": b"x", "u": None, ".gitconfig": None}) == {"t": base64.b64encode(b"x").decode(), ".gitconfig": ""}
+    data = make_data({"t": b"x", "u": None, ".gitconfig": None})
+    assert data == {"t": base64.b64encode(b"x").decode(), ".gitconfig": ""}
 
 
 def test_the_kubelet_expands_nothing_in_an_escaped_text():
@@ -116,7 +117,7 @@ def test_manifests_are_valid(manifest, version):
     [
         param({}, id="models"),
         param({"containers": [{"name": "notebook"}, {"name": "side"}]}, id="what-an-admin-wrote"),
-        param({"containers": [{"name": "notebook", "volumeMounts": [{"name": "x", "mountPath": "/x"}]}]}, id="with-mounts"),
+        param({"containers": [{"name": "notebook", "volumeMounts": [MOUNT]}]}, id="with-mounts"),
         param({"volumes": [{"name": "spawner-tokens", "emptyDir": {}}]}, id="with-volume"),
     ],
 )
