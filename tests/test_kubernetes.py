@@ -6,10 +6,12 @@ import json
 
 import kubernetes_validate
 import pytest
+import yaml
 from pytest import param
 from traitlets import TraitError
 
 from spawner_tokens import TokenKubeSpawner
+from spawner_tokens.rbac import make_role
 
 from .cluster import DIRECTORY, PATCH_RULES, Z2JH_RULES, make_namespace
 from .waiting import until
@@ -256,6 +258,32 @@ async def test_a_token_that_is_only_a_variable_comes_by_the_secret_too(kube, sta
     env = await (await hub.spawn(await hub.user("alice", AUTH_STATE))).env()
     assert env["V"] == b"the-token" and "SPAWNER_TOKENS_DIR" not in env
     assert "spawner-tokens" not in repr(namespace.all("pods")[0]["spec"].get("volumes"))
+
+
+# KubeSpawner's own needs, where it makes neither claims nor services.
+KUBESPAWNER_RULES = [
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch", "list", "create", "delete"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
+]
+
+
+@pytest.mark.parametrize("patch", [False, True])
+async def test_the_rights_that_the_command_prints_are_enough_for_all_of_a_users_servers(kube, start_hub, patch, caplog):
+    role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
+    namespace = kube([*KUBESPAWNER_RULES, *role["rules"]])
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    servers = [await hub.spawn(user, name) for name in ("", "work")]
+    await user.save_auth_state({"access_token": "new"})
+    for server in servers:
+        await until(lambda: has_file(server, b"new"))
+    assert set(namespace.secrets()) == {NAME, "jupyter-alice--work-tokens"}
+    await user.stop("")
+    assert set(namespace.secrets()) == {"jupyter-alice--work-tokens"} and await has_file(servers[1], b"new")
+    await user.stop("work")
+    assert namespace.secrets() == {} and "Could not" not in caplog.text
+    refused = [asked for asked in namespace.audit("secrets", "pods") or () if asked.endswith("403")]
+    assert refused == [] if patch else set(refused) <= {"patch secrets 403"}
 
 
 # -- what is in the way --------------------------------------------------------------------------
