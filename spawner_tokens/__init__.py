@@ -11,13 +11,16 @@ from .mixin import TokenSpawnerMixin
 
 if TYPE_CHECKING:
     from .docker import DockerTokenMixin, TokenDockerSpawner, TokenSystemUserSpawner
+    from .kubernetes import KubeTokenMixin, TokenKubeSpawner
     from .swarm import SwarmTokenMixin, TokenSwarmSpawner
 
 __all__ = [
     "DockerTokenMixin",
+    "KubeTokenMixin",
     "LocalTokenMixin",
     "SwarmTokenMixin",
     "TokenDockerSpawner",
+    "TokenKubeSpawner",
     "TokenLocalProcessSpawner",
     "TokenSimpleLocalProcessSpawner",
     "TokenSpawnerMixin",
@@ -31,6 +34,8 @@ _EXTRAS = {
     "DockerTokenMixin": (".docker", "docker"),
     "TokenDockerSpawner": (".docker", "docker"),
     "TokenSystemUserSpawner": (".docker", "docker"),
+    "KubeTokenMixin": (".kubernetes", "kubernetes"),
+    "TokenKubeSpawner": (".kubernetes", "kubernetes"),
     "SwarmTokenMixin": (".swarm", "docker"),
     "TokenSwarmSpawner": (".swarm", "docker"),
 }

@@ -20,12 +20,19 @@ _LEFT_OUT = object()
 
 
 def make_files(
-    tokens: Sequence[Token], directory: str, *, public: bool = False, login_ended: bool = False
+    tokens: Sequence[Token],
+    directory: str,
+    *,
+    public: bool = False,
+    variables: bool = False,
+    login_ended: bool = False,
 ) -> dict[str, bytes | None]:
     """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
 
     A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
-    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them.
+    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them. With
+    ``variables``, so is the text of variables that get a token, by :func:`name_variable_file`: it is empty if the token
+    is withheld.
     """
     files: dict[str, bytes | None] = {}
     if public:
@@ -36,7 +43,14 @@ def make_files(
             files[f"{token.spec.name}.json"] = make_status(token, login_ended)
         if token.spec.config is not None:
             files[_config_name(token)] = None if token.text is None else make_config(token, directory)
+        if variables and token.spec.env:
+            files[name_variable_file(token.spec.name)] = (token.text or "").encode()
     return files
+
+
+def name_variable_file(token: str) -> str:
+    """The file with the text of a token's variables. No other file has its name, and no listing shows it."""
+    return f".env.{token}"
 
 
 def make_config(token: Token, directory: str) -> bytes:

@@ -41,8 +41,10 @@ class TokenSpawnerMixin(TokenTraits):
     - :attr:`token_directory` if the files are not at ``token_mount_path``,
     - :attr:`token_public_path` if all users of the server's system can be shown a file,
     - :attr:`delivery_delay` if a running server sees new files only some time later,
-    - :meth:`sweep_files` if a Hub that was killed may leave something behind, and
-    - :attr:`delivers_in_start` if it knows only during its own start where the files go.
+    - :meth:`sweep_files` if a Hub that was killed may leave something behind,
+    - :attr:`delivers_in_start` if it knows only during its own start where the files go,
+    - :attr:`prepares_in_start` if it knows only during its own start what is to be delivered, and
+    - :attr:`delivers_variables` and :meth:`make_variable` if its platform can look variables up in what is delivered.
     """
 
     # What get_env adds, from the start of a spawn to its end: variables, and entries of git's configuration.
@@ -78,11 +80,26 @@ class TokenSpawnerMixin(TokenTraits):
 
     # -- for a backend ---------------------------------------------------------------------------
 
-    # Seconds until a running server sees what was delivered; infinite if it never does.
-    delivery_delay: float = 0.0
-
-    # Whether start() itself calls deliver_tokens(), where it knows more than before it.
+    # Whether start() itself calls deliver_tokens(), or prepare_tokens(), where it knows more than before it.
     delivers_in_start: bool = False
+    prepares_in_start: bool = False
+
+    # Whether the text of variables that get a token is among the files: see name_variable_file().
+    delivers_variables: bool = False
+
+    @property
+    def delivery_delay(self) -> float:
+        """Seconds until a running server sees what was delivered; infinite if it never does."""
+        return 0.0
+
+    @property
+    def shows_files(self) -> bool:
+        """Whether the server itself sees the files, and not only what runs beside it."""
+        return True
+
+    def make_variable(self, variable: str, text: str) -> Any:
+        """A variable of ours, as the environment of this Spawner has it."""
+        return text
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         """Show these files to the server, each of them whole at any time: before it starts, and while it runs.
@@ -154,9 +171,9 @@ class TokenSpawnerMixin(TokenTraits):
     async def start(self, *args: Any, **kwargs: Any) -> Any:
         # Only a real spawn passes here, after the group overrides and the pre_spawn_hook.
         self._token_hub_waits = self._start_pending
-        await self.prepare_tokens()
-        await self._check_that_hub_waits()
         try:
+            if not self.prepares_in_start:
+                await self.prepare_tokens()
             return await maybe_future(super().start(*args, **kwargs))
         finally:
             self._token_env, self._token_git, self._token_prepared = {}, (), ()
@@ -169,8 +186,9 @@ class TokenSpawnerMixin(TokenTraits):
                     "%s: Spawner.environment sets %s, which wins over the tokens", self._log_name, variable
                 )
             else:
-                env[variable] = text
-        return env | make_variables(self._token_git, env)
+                env[variable] = self.make_variable(variable, text)
+        git = make_variables(self._token_git, env)
+        return env | {variable: self.make_variable(variable, text) for variable, text in git.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -239,6 +257,7 @@ class TokenSpawnerMixin(TokenTraits):
             self._set_variables(True)
         else:
             await self.deliver_tokens()
+        await self._check_that_hub_waits()
         names = ", ".join(token.spec.name for token in tokens if token.value is not None)
         self.log.info("Tokens for %s: %s", self._log_name, names or "none")
 
@@ -253,7 +272,8 @@ class TokenSpawnerMixin(TokenTraits):
     def _set_variables(self, delivered: bool) -> None:
         tokens = self._token_prepared
         files = self._token_server.make_files(tokens) if delivered else {}
-        directory = self.token_directory if any(token.spec.file for token in tokens) and files else None
+        shown = files and self.shows_files and any(token.spec.file for token in tokens)
+        directory = self.token_directory if shown else None
         public = self.token_public_path if files.get(PUBLIC_FILE) is not None else None
         self._token_env, self._token_git = make_env(tokens, directory, public), make_config(tokens, directory)
 

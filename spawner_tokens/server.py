@@ -142,7 +142,13 @@ class TokenServer:
         """All files that the server gets with these tokens."""
         spawner = self._spawner
         public = any(spec.git_identity for spec in self.specs) and spawner.token_public_path is not None
-        return make_files(tokens, spawner.token_directory, public=public, login_ended=login_ended)
+        return make_files(
+            tokens,
+            spawner.token_directory,
+            public=public,
+            variables=spawner.delivers_variables,
+            login_ended=login_ended,
+        )
 
     async def deliver(self, tokens: Sequence[Token]) -> bool:
         """Deliver the files before the server starts. Returns whether it could; raises as :meth:`select`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from .cluster import ApiProxy, Cluster, Namespace, clean, stop_clients
 from .engine import Engine, OwnEngine
 from .hub import launch
 
@@ -85,6 +86,27 @@ def start_engine(engine, need):
     yield start
     for own in engines:
         own.clean()
+
+
+@pytest.fixture
+async def kube(tmp_path, need, monkeypatch):
+    """A namespace of the test's own in a Kubernetes cluster: ``kube(rules, proxied=True)``."""
+    kubeconfig = need(os.environ.get("KUBECONFIG"), "a Kubernetes cluster, by KUBECONFIG,")
+    # An attribute that tests.cluster.use() sets, back at the end.
+    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig)
+    cluster, namespaces = Cluster(kubeconfig), []
+    async with ApiProxy(cluster) as proxy:
+
+        def make(*rules, proxied=False, **more):
+            url = proxy.url if proxied else None
+            namespaces.append(Namespace(cluster, tmp_path, *rules, url=url, **more))
+            namespaces[-1].proxy = proxy
+            return namespaces[-1]
+
+        yield make
+        proxy.clear()
+        await stop_clients()
+    clean(cluster, [namespace.name for namespace in namespaces])
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ class Server:
     """What a server's own process says of itself."""
 
     def __init__(self, spawner):
-        self.url = f"http://{spawner.server.ip}:{spawner.server.port}"
+        self.url = spawner.server.host
 
     async def ask(self, path):
         def get():

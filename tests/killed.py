@@ -1,6 +1,6 @@
-"""A Hub that is killed (-9) in the middle of a spawn: ``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS SETTINGS``.
+"""A Hub that is killed (-9) in the middle of a spawn, or of a renewal.
 
-``SETTINGS`` is JSON.
+``python -m tests.killed FOLDER MEMORY SPAWNER_CLASS [SETTINGS]``, the settings as JSON.
 """
 
 import asyncio
@@ -15,7 +15,10 @@ async def main(folder, memory, spawner_class, settings="{}"):
     os.chdir(folder)
     settings = {"TokenSpawnerMixin.tokens": {"t": {}}, **json.loads(settings)}
     hub = await launch(folder, memory, b"k" * 32, spawner_class, settings)
-    await hub.spawn(await hub.user("alice", {"access_token": "the-token"}))
+    user = await hub.user("alice", {"access_token": "the-token"})
+    await hub.spawn(user)
+    await user.save_auth_state({"access_token": "new-token"})
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from textwrap import dedent, indent
 
-from traitlets import Dict
+from traitlets import Dict, List
 
-from spawner_tokens import DockerTokenMixin
+from spawner_tokens.docker import DockerTokenMixin
+from spawner_tokens.kubernetes import KubeTokenMixin
 from spawner_tokens.lifetime import Lifetime
 from spawner_tokens.presets import CONSUMERS, PROVIDERS
 from spawner_tokens.spec import parse_tokens
@@ -16,12 +17,17 @@ README = Path(__file__).parent.parent / "README.rst"
 
 
 def make_reference():
-    """The traits, with their defaults and their help."""
-    parts, traits = [], {}
-    for mixin in (TokenTraits, DockerTokenMixin):
-        traits |= mixin.class_own_traits(config=True)
-    for name, trait in sorted(traits.items()):
-        default = trait.default() if isinstance(trait, Dict) else trait.default_value
+    """The traits, with their defaults and their help: those of all classes, and what backends have more."""
+    parts = [make_traits(TokenTraits)]
+    for backend in (DockerTokenMixin, KubeTokenMixin):
+        parts.append(f"And of ``{backend.__name__}``:\n\n{make_traits(backend)}")
+    return "\n".join(parts)
+
+
+def make_traits(owner):
+    parts = []
+    for name, trait in sorted(owner.class_own_traits(config=True).items()):
+        default = trait.default() if isinstance(trait, (Dict, List)) else trait.default_value
         parts.append(f"``{name}``: {trait.info()}, default ``{default!r}``\n")
         text = re.sub(r"\.\. versionadded:: (.*)", r"*New in version \1.*", dedent(trait.help).strip())
         parts.append(indent(text, "    ") + "\n")

@@ -53,6 +53,15 @@ MAY_IMPORT = {
         *("container", "delivery", "engine", "mixin", "private"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
     },
+    "manifest": {"delivery"},
+    "apiserver": {"aiohttp"},
+    "secret": {"apiserver", "manifest"},
+    "pod": {"manifest", "kubernetes_asyncio", "kubespawner"},
+    "kubernetes": {
+        *("apiserver", "delivery", "manifest", "mixin", "pod", "secret"),
+        *("jupyterhub", "kubespawner", "sqlalchemy", "traitlets"),
+    },
+    "rbac": set(),
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 

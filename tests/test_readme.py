@@ -62,13 +62,6 @@ def spawner_of(config):
     return spawner_class(config=config, user=user)
 
 
-@pytest.mark.parametrize("code", list(blocks("python")))
-def test_each_config_block_is_loaded_as_the_hub_loads_it(code, tmp_path):
-    config = load(code, tmp_path)
-    assert config
-    assert spawner_of(config).tokens == config.TokenSpawnerMixin.get("tokens", {})
-
-
 KUBECONFIG = """
 {current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}],
 clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}], users: [{name: u, user: {}}]}
@@ -79,15 +72,27 @@ def values_files():
     return [block for block in blocks("yaml") if "hub" in yaml.safe_load(block.values[0])]
 
 
-@pytest.mark.parametrize("text", values_files())
-async def test_each_values_file_is_loaded_as_zero_to_jupyterhub_loads_it(text, tmp_path, monkeypatch):
+@pytest.fixture
+def kubeconfig(tmp_path, monkeypatch):
+    """Of a cluster that nobody asks: KubeSpawner wants one as soon as there is a Spawner."""
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
     monkeypatch.setattr(
         "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
     )
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+async def test_each_config_block_is_loaded_as_the_hub_loads_it(code, tmp_path, kubeconfig):
+    config = load(code, tmp_path)
+    assert config
+    assert spawner_of(config).tokens == config.TokenSpawnerMixin.get("tokens", {})
+
+
+@pytest.mark.parametrize("text", values_files())
+async def test_each_values_file_is_loaded_as_zero_to_jupyterhub_loads_it(text, tmp_path, kubeconfig):
     hub = yaml.safe_load(text)["hub"]
     config = Config(hub["config"])
-    for code in hub["extraConfig"].values():
+    for code in hub.get("extraConfig", {}).values():
         config.merge(load(code, tmp_path))
     spawner = spawner_of(config)
     assert isinstance(spawner, TokenSpawnerMixin) and "gitlab" in spawner.tokens
