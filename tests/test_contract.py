@@ -32,7 +32,8 @@ class TestDockerByBind(DeliveryContract):
     @pytest.fixture
     async def make_spawner(self, engine, start_hub):
         tokens = {"nobodys": {"missing": "skip"}}  # else there would be no place for files
-        settings = {"TokenSpawnerMixin.tokens": tokens, "Spawner.cmd": ["sleep", "600"]}
+        wait = ["sh", "-c", "trap exit TERM; sleep 600 & wait"]  # it ends when it is told to
+        settings = {"TokenSpawnerMixin.tokens": tokens, "Spawner.cmd": wait}
         hub = await start_hub(TokenDockerSpawner, {**settings, **engine.settings(token_volume_mode=self.mode)})
         self.engine = engine
 

@@ -1,0 +1,232 @@
+"""Spawners that nobody here wrote: what their servers get, and where a variable shows on its way to them."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from batchspawner import BatchSpawnerRegexStates
+from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
+from sudospawner import SudoSpawner
+from systemdspawner import SystemdSpawner
+from traitlets.config import Config
+from wrapspawner import WrapSpawner
+
+from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+from spawner_tokens.testing import DeliveryContract
+
+from .waiting import until
+
+pytestmark = pytest.mark.xdist_group("system users")
+
+COMMANDS = Path(__file__).with_name("commands")
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
+
+
+class TokenBatchSpawner(LocalTokenMixin, BatchSpawnerRegexStates):
+    pass
+
+
+class TokenSudoSpawner(LocalTokenMixin, SudoSpawner):
+    pass
+
+
+class TokenSystemdSpawner(LocalTokenMixin, SystemdSpawner):
+    pass
+
+
+class _InMemory(DeliveryContract):
+    @pytest.fixture
+    def config(self, memory):
+        config = Config()
+        config.LocalTokenMixin.token_mount_path = str(memory)
+        return config
+
+    @pytest.fixture(autouse=True)
+    def users_of_the_system(self, system_users):
+        self.users = system_users[:2]
+
+
+class TestBatchSpawner(_InMemory):
+    spawner_class = TokenBatchSpawner
+
+
+class TestSudoSpawner(_InMemory):
+    spawner_class = TokenSudoSpawner
+
+
+class TestSystemdSpawner(_InMemory):
+    spawner_class = TokenSystemdSpawner
+
+
+@pytest.mark.parametrize("spawner_class", [BatchSpawnerRegexStates, SudoSpawner, SystemdSpawner, WrapSpawner])
+def test_the_mixin_has_to_be_in_front_of_every_spawner(spawner_class):
+    assert issubclass(type("Right", (TokenSpawnerMixin, spawner_class), {}), spawner_class)
+    with pytest.raises(TypeError, match="has to come first"):
+        type("Wrong", (spawner_class, TokenSpawnerMixin), {})
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """A folder that every user can use, with the commands of a batch system, and others, first in the ``PATH``."""
+    folder = Path("/var/tmp", f"tokens-commands-{os.getpid()}")
+    shutil.copytree(COMMANDS, folder)
+    folder.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def everybodys_python(need, system_users):
+    """This Python, if every user of the system can run it, and find the packages of its environment."""
+    code = "import batchspawner, sudospawner"
+    ran = subprocess.run(["setpriv", f"--reuid={system_users[0]}", "--clear-groups", sys.executable, "-c", code], cwd="/")
+    return need(ran.returncode == 0 and sys.executable, "a Python with batchspawner that every user can run")
+
+
+def find_in_process_list(text):
+    """The commands of running processes that have this text in their arguments."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes().split(b"\0")[0] if text in path.read_bytes() else b"")
+        except OSError:  # it has ended
+            pass
+    return [command for command in commands if command]
+
+
+async def check_files(hub, user, uid):
+    """A server of this user's has its token, and the next one; when it has stopped, nothing is left."""
+    server = await hub.spawn(user)
+    assert (await server.ask(""))["uid"] == uid
+    assert (await server.files())["t"] == b"first"
+    assert {(file["uid"], file["mode"]) for name, file in (await server.stat()).items() if name != "."} == {(uid, "0o600")}
+    assert (await server.env())["T"] == b"first"
+    await user.save_auth_state({"access_token": "second"})
+
+    async def is_second():
+        return (await server.files())["t"] == b"second"
+
+    await until(is_second)
+    return server
+
+
+# -- batchspawner ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batch(commands, everybodys_python, system_users, monkeypatch):
+    """Settings for jobs of this batch system, and its spool."""
+    spool = commands / "spool"
+    spool.mkdir()
+    spool.chmod(0o1777)
+    monkeypatch.setenv("BATCH_SPOOL", str(spool))
+    script = Path(system_users[2][1])
+    script.chmod(0o755)  # batchspawner-singleuser looks for a command
+    run = Path(everybodys_python).with_name("batchspawner-singleuser")
+    traits = {
+        "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",  # as sudo -E -u, without sudo
+        "batch_script": "#!/bin/sh\n#BATCH --export={keepvars}\nexec {cmd}\n",
+        "batch_submit_cmd": f"env BATCH_SPOOL={spool} batch submit",
+        "batch_query_cmd": f"env BATCH_SPOOL={spool} batch query {{job_id}}",
+        "batch_cancel_cmd": f"env BATCH_SPOOL={spool} batch cancel {{job_id}}",
+        "state_pending_re": "^PENDING",
+        "state_running_re": "^RUNNING",
+        "state_exechost_re": r"\s(\S+)$",
+        "batchspawner_singleuser_cmd": str(run),
+        "startup_poll_interval": 0.1,
+    }
+    settings = {f"BatchSpawnerBase.{name}": value for name, value in traits.items()}
+    return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
+
+
+async def test_a_job_on_the_hubs_host_has_files_and_variables(start_hub, batch, system_users):
+    settings, _ = batch
+    hub = await start_hub(TokenBatchSpawner, settings)
+    user = await hub.user(system_users[0], {"access_token": "first"})
+    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid)
+    env = await server.env()
+    assert env["GIT_CONFIG_COUNT"] != b"0" and b"credential.https://git.example.org.helper" in env.values()
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_keeps_and_in_the_debug_log(
+    start_hub, batch, system_users, caplog
+):
+    settings, spool = batch
+    hub = await start_hub(TokenBatchSpawner, settings)
+    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    await hub.spawn(user)
+    kept = {path.suffix: b"the-secret" in path.read_bytes() for path in spool.iterdir()}
+    assert kept == {".env": True, ".script": False, ".pid": False, ".log": False}
+    assert find_in_process_list(b"the-secret") == []
+    shown = {record.levelname for record in caplog.records if "the-secret" in record.getMessage()}
+    assert shown == {"DEBUG"}  # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
+
+
+async def test_a_job_with_files_alone_has_its_token_nowhere_else(start_hub, batch, system_users, caplog):
+    settings, spool = batch
+    hub = await start_hub(TokenBatchSpawner, {**settings, "TokenSpawnerMixin.tokens": {"t": {}}})
+    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"the-secret"
+    assert not [path.name for path in spool.iterdir() if b"the-secret" in path.read_bytes()]
+    assert "the-secret" not in caplog.text and find_in_process_list(b"the-secret") == []
+
+
+# -- sudospawner -------------------------------------------------------------------------------------
+
+
+async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
+    start_hub, commands, everybodys_python, system_users, caplog
+):
+    if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
+        (commands / "sudo").unlink()
+    name, _, command = system_users
+    (commands / "sudospawner").write_text(
+        f"#!{everybodys_python}\nfrom sudospawner.mediator import main\nmain()\n"  # as its entry point
+    )
+    (commands / "sudospawner-singleuser").write_text(f"#!/bin/sh\nexec {' '.join(command)}\n")
+    for script in ("sudospawner", "sudospawner-singleuser"):
+        (commands / script).chmod(0o755)
+    settings = {**TOKENS, "SudoSpawner.sudospawner_path": str(commands / "sudospawner")}
+    settings["SudoSpawner.mediator_log_level"] = "DEBUG"
+    hub = await start_hub(TokenSudoSpawner, settings)
+    user = await hub.user(name, {"access_token": "first"})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid)
+    assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+# -- systemdspawner ----------------------------------------------------------------------------------
+
+
+async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
+    start_hub, commands, system_users, monkeypatch, caplog
+):
+    units = commands / "units"
+    units.mkdir()
+    monkeypatch.setenv("SYSTEMD_UNITS", str(units))
+    name, _, command = system_users
+    hub = await start_hub(TokenSystemdSpawner, {**TOKENS, "Spawner.cmd": command})
+    user = await hub.user(name, {"access_token": "first"})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid)
+    unit = user.spawners[""].unit_name
+    called = (units / f"{unit}.called").read_text().splitlines()
+    env_file = Path(f"/run/{unit}/{unit}.env")
+    # What systemd is told, and so what "systemctl show" says, is the file's path.
+    assert f"--property=EnvironmentFile={env_file}" in called and not [each for each in called if "first" in each]
+    assert "T=first" in env_file.read_text().splitlines()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (env_file, env_file.parent)] == [0o400, 0o700]
+    assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
