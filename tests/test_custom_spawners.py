@@ -1,18 +1,17 @@
 """Spawners that nobody here wrote: what their servers get, and where a variable shows on its way to them."""
 
 import asyncio
+import gc
 import os
 import pwd
 import shutil
 import stat
 import subprocess
-import sys
-import textwrap
+import sysconfig
 from pathlib import Path
 
 import pytest
 from batchspawner import BatchSpawnerRegexStates
-from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
 from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner
 from traitlets.config import Config
@@ -84,11 +83,22 @@ def commands(monkeypatch):
 
 
 @pytest.fixture
-def everybodys_python(need, system_users):
-    """This Python, if every user of the system can run it, and find the packages of its environment."""
-    code = "import batchspawner, sudospawner"
-    ran = subprocess.run(["setpriv", f"--reuid={system_users[0]}", "--clear-groups", sys.executable, "-c", code], cwd="/")
-    return need(ran.returncode == 0 and sys.executable, "a Python with batchspawner that every user can run")
+def write_command(need, commands, system_users):
+    """Write a Python program of an installed package, as pip would, that every user of the system can run."""
+    name, _, (python, _) = system_users
+    packages = sysconfig.get_path("purelib")
+
+    def write(command, module):
+        program = f"#!{python}\nimport sys\nsys.path.append({packages!r})\nfrom {module} import main\n"
+        (commands / command).write_text(program)
+        (commands / command).chmod(0o755)
+        user = pwd.getpwnam(name)
+        ran = subprocess.run([commands / command], user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/")
+        need(ran.returncode == 0, f"a Python that every user can run, and that finds {module},")
+        (commands / command).write_text(f"{program}main()\n")
+        return str(commands / command)
+
+    return write
 
 
 def find_in_process_list(text):
@@ -122,25 +132,23 @@ async def check_files(hub, user, uid):
 
 
 @pytest.fixture
-def batch(commands, everybodys_python, system_users, monkeypatch):
+def batch(commands, write_command, system_users):
     """Settings for jobs of this batch system, and its spool."""
     spool = commands / "spool"
     spool.mkdir()
     spool.chmod(0o1777)
-    monkeypatch.setenv("BATCH_SPOOL", str(spool))
     script = Path(system_users[2][1])
     script.chmod(0o755)  # batchspawner-singleuser looks for a command
-    run = Path(everybodys_python).with_name("batchspawner-singleuser")
     traits = {
         "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",  # as sudo -E -u, without sudo
         "batch_script": "#!/bin/sh\n#BATCH --export={keepvars}\nexec {cmd}\n",
-        "batch_submit_cmd": f"env BATCH_SPOOL={spool} batch submit",
-        "batch_query_cmd": f"env BATCH_SPOOL={spool} batch query {{job_id}}",
-        "batch_cancel_cmd": f"env BATCH_SPOOL={spool} batch cancel {{job_id}}",
+        "batch_submit_cmd": f"env BATCH_SPOOL={spool} {commands}/batch submit",
+        "batch_query_cmd": f"env BATCH_SPOOL={spool} {commands}/batch query {{job_id}}",
+        "batch_cancel_cmd": f"env BATCH_SPOOL={spool} {commands}/batch cancel {{job_id}}",
         "state_pending_re": "^PENDING",
         "state_running_re": "^RUNNING",
         "state_exechost_re": r"\s(\S+)$",
-        "batchspawner_singleuser_cmd": str(run),
+        "batchspawner_singleuser_cmd": write_command("batchspawner-singleuser", "batchspawner.singleuser"),
         "startup_poll_interval": 0.1,
     }
     settings = {f"BatchSpawnerBase.{name}": value for name, value in traits.items()}
@@ -185,19 +193,16 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(start_hub, batc
 # -- sudospawner -------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning")  # SudoSpawner waits for none
 async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
-    start_hub, commands, everybodys_python, system_users, caplog
+    start_hub, commands, write_command, system_users, caplog
 ):
     if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
         (commands / "sudo").unlink()
     name, _, command = system_users
-    (commands / "sudospawner").write_text(
-        f"#!{everybodys_python}\nfrom sudospawner.mediator import main\nmain()\n"  # as its entry point
-    )
     (commands / "sudospawner-singleuser").write_text(f"#!/bin/sh\nexec {' '.join(command)}\n")
-    for script in ("sudospawner", "sudospawner-singleuser"):
-        (commands / script).chmod(0o755)
-    settings = {**TOKENS, "SudoSpawner.sudospawner_path": str(commands / "sudospawner")}
+    (commands / "sudospawner-singleuser").chmod(0o755)
+    settings = {**TOKENS, "SudoSpawner.sudospawner_path": write_command("sudospawner", "sudospawner.mediator")}
     settings["SudoSpawner.mediator_log_level"] = "DEBUG"
     hub = await start_hub(TokenSudoSpawner, settings)
     user = await hub.user(name, {"access_token": "first"})
@@ -205,6 +210,7 @@ async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
     assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
     await user.stop("")
     assert hub.token_directories == []
+    gc.collect()
 
 
 # -- systemdspawner ----------------------------------------------------------------------------------
@@ -228,5 +234,63 @@ async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
     assert "T=first" in env_file.read_text().splitlines()
     assert [stat.S_IMODE(path.stat().st_mode) for path in (env_file, env_file.parent)] == [0o400, 0o700]
     assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+# -- wrapspawner -------------------------------------------------------------------------------------
+
+
+class Wraps(WrapSpawner):
+    """Lets the spawner that it wraps look after its server, too. The README has it."""
+
+    def start_polling(self):
+        super().start_polling()
+        if self.child_spawner:
+            self.child_spawner.start_polling()
+
+    def stop_polling(self):
+        super().stop_polling()
+        if self.child_spawner:
+            self.child_spawner.stop_polling()
+
+    def run_post_stop_hook(self):
+        wrapped = self.child_spawner or super()
+        return wrapped.run_post_stop_hook()
+
+
+# WrapSpawner's own
+wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
+
+
+async def start_wrapped(start_hub, spawner_class):
+    settings = {**TOKENS, "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner}
+    hub = await start_hub(spawner_class, settings)
+    user = await hub.user("alice", {"access_token": "first"})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"first" and (await server.env())["T"] == b"first"
+    return hub, user, server
+
+
+@wraps
+async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(start_hub):
+    hub, user, server = await start_wrapped(start_hub, WrapSpawner)
+    await user.save_auth_state({"access_token": "second"})
+    await asyncio.sleep(1)
+    assert (await server.files())["t"] == b"first"
+    await user.stop("")
+    assert hub.token_directories != []  # until the server's next start, or the Hub's
+    assert (await (await hub.spawn(user)).files())["t"] == b"second"
+
+
+@wraps
+async def test_with_a_few_lines_wrapspawner_has_all_of_it(start_hub):
+    hub, user, server = await start_wrapped(start_hub, Wraps)
+    await user.save_auth_state({"access_token": "second"})
+
+    async def is_second():
+        return (await server.files())["t"] == b"second"
+
+    await until(is_second)
     await user.stop("")
     assert hub.token_directories == []
