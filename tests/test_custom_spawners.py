@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batchspawner import BatchSpawnerRegexStates
@@ -147,7 +148,7 @@ def batch(commands, write_command, system_users):
         "batch_cancel_cmd": f"env BATCH_SPOOL={spool} {commands}/batch cancel {{job_id}}",
         "state_pending_re": "^PENDING",
         "state_running_re": "^RUNNING",
-        "state_exechost_re": r"\s(\S+)$",
+        "state_exechost_re": r"^RUNNING (\S+)",
         "batchspawner_singleuser_cmd": write_command("batchspawner-singleuser", "batchspawner.singleuser"),
         "startup_poll_interval": 0.1,
     }
@@ -190,6 +191,19 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(start_hub, batc
     assert "the-secret" not in caplog.text and find_in_process_list(b"the-secret") == []
 
 
+async def test_what_a_query_says_of_variables_is_in_the_hubs_database(start_hub, batch, system_users):
+    settings, _ = batch
+    query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
+    hub = await start_hub(TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query})
+    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    await hub.spawn(user)
+    # batchspawner.py, get_state: "job_status" is what the command said. TorqueSpawner's is "qstat -x", PBSSpawner's
+    # "qstat -fx", and both scripts have "#PBS -v {keepvars}", which are the job's Variable_List by qsub's manual.
+    state = user.spawners[""].orm_spawner.state
+    assert "the-secret" in state.pop("job_status")
+    assert "the-secret" not in str(state)
+
+
 # -- sudospawner -------------------------------------------------------------------------------------
 
 
@@ -211,6 +225,17 @@ async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
     await user.stop("")
     assert hub.token_directories == []
     gc.collect()
+
+
+def test_a_hub_that_is_not_root_cannot_give_files_to_sudospawners_users(system_users):
+    alice, bob = (pwd.getpwnam(name) for name in system_users[:2])
+    spawner = TokenSudoSpawner(config=Config(), user=SimpleNamespace(name=bob.pw_name, escaped_name=bob.pw_name, id=1))
+    assert spawner.get_file_owner() == (bob.pw_uid, bob.pw_gid)
+    os.seteuid(alice.pw_uid)  # the Hub's user
+    try:
+        assert spawner.get_file_owner()[0] == alice.pw_uid
+    finally:
+        os.seteuid(0)
 
 
 # -- systemdspawner ----------------------------------------------------------------------------------
