@@ -45,9 +45,9 @@ class DeliveryContract:
         class TestMySpawner(DeliveryContract):
             spawner_class = MySpawner
 
-    As it is, that is enough for files that are on this machine as soon as they are delivered. Others say how a server is
-    started and stopped (:meth:`start`, :meth:`stop`), how its process reads a file (:meth:`read_file`), and, where a Hub that
-    only has a database is not enough for their spawners, how to make one (the fixture ``make_spawner``).
+    As it is, that is enough for files that are on this machine as soon as they are delivered. Others say how a
+    server is started and stopped (:meth:`start`, :meth:`stop`), how its process reads a file (:meth:`read_file`),
+    and, where a Hub that only has a database is not enough, how a Spawner is made (the fixture ``make_spawner``).
     """
 
     spawner_class: ClassVar[type[Any]]

@@ -14,6 +14,8 @@ from traitlets.config import Config
 from spawner_tokens import TokenDockerSpawner, TokenSimpleLocalProcessSpawner
 from spawner_tokens.testing import DeliveryContract
 
+from .test_readme import blocks
+
 
 class TestLocal(DeliveryContract):
     spawner_class = TokenSimpleLocalProcessSpawner
@@ -177,13 +179,16 @@ def failures(tmp_path_factory):
     """Spawner class → which tests of its contract fail, in a repository with nothing but pytest and pytest-asyncio."""
     folder = tmp_path_factory.mktemp("theirs")
     (folder / "test_theirs.py").write_text(THEIRS)
-    command = [sys.executable, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "test_theirs.py"]
+    for name, block in zip(("my_spawner.py", "test_my_spawner.py"), blocks("python3"), strict=True):
+        (folder / name).write_text(block.values[0])
+    command = [sys.executable, "-m", "pytest", "-q", "-rfEsp", "-p", "no:cacheprovider"]
     env = {"PYTHONPATH": str(Path(__file__).parent.parent), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     said = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True).stdout
     assert " error" not in said.splitlines()[-1], said
     found = {name: [] for name in re.findall(r"^class (\w+)\(", THEIRS, re.MULTILINE)}
     for name, test in re.findall(r"^FAILED test_theirs.py::Test(\w+)::test_(\w+)", said, re.MULTILINE):
         found[name].append(test)
+    found["README"] = re.findall(r"^(\w+) test_my_spawner.py::", said, re.MULTILINE)
     found["skipped"] = re.findall(r"^SKIPPED \[(\d+)\].*infinite", said, re.MULTILINE)
     return found
 
@@ -192,6 +197,10 @@ def failures(tmp_path_factory):
 def test_a_backend_of_somebody_else_that_is_right_passes(failures, right):
     assert failures[right] == []
     assert failures["skipped"] == ["2"]  # what only a running server could see
+
+
+def test_the_readmes_example_passes(failures):
+    assert failures["README"] == ["PASSED"] * 10  # it has no public file
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from wrapspawner import WrapSpawner
 from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
 from spawner_tokens.testing import DeliveryContract
 
+from .test_readme import blocks, load
 from .waiting import until
 
 pytestmark = pytest.mark.xdist_group("system users")
@@ -266,24 +267,6 @@ async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
 # -- wrapspawner -------------------------------------------------------------------------------------
 
 
-class Wraps(WrapSpawner):
-    """Lets the spawner that it wraps look after its server, too. The README has it."""
-
-    def start_polling(self):
-        super().start_polling()
-        if self.child_spawner:
-            self.child_spawner.start_polling()
-
-    def stop_polling(self):
-        super().stop_polling()
-        if self.child_spawner:
-            self.child_spawner.stop_polling()
-
-    def run_post_stop_hook(self):
-        wrapped = self.child_spawner or super()
-        return wrapped.run_post_stop_hook()
-
-
 # WrapSpawner's own
 wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
 
@@ -309,8 +292,9 @@ async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(
 
 
 @wraps
-async def test_with_a_few_lines_wrapspawner_has_all_of_it(start_hub):
-    hub, user, server = await start_wrapped(start_hub, Wraps)
+async def test_with_the_readmes_lines_wrapspawner_has_all_of_it(start_hub, tmp_path):
+    *_, code = (block.values[0] for block in blocks("python") if "TokenWrapSpawner" in block.values[0])
+    hub, user, server = await start_wrapped(start_hub, load(code, tmp_path).JupyterHub.spawner_class)
     await user.save_auth_state({"access_token": "second"})
 
     async def is_second():

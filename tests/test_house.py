@@ -54,6 +54,7 @@ MAY_IMPORT = {
         *("container", "delivery", "engine", "mixin", "private"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
     },
+    "testing": {"delivery", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 
