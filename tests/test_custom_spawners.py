@@ -130,6 +130,9 @@ async def check_files(hub, user, uid):
     return server
 
 
+# In these tests start_hub comes last: it stops the servers while there still are users and commands.
+
+
 # -- batchspawner ------------------------------------------------------------------------------------
 
 
@@ -157,7 +160,7 @@ def batch(commands, write_command, system_users):
     return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
 
 
-async def test_a_job_on_the_hubs_host_has_files_and_variables(start_hub, batch, system_users):
+async def test_a_job_on_the_hubs_host_has_files_and_variables(batch, system_users, start_hub):
     settings, _ = batch
     hub = await start_hub(TokenBatchSpawner, settings)
     user = await hub.user(system_users[0], {"access_token": "first"})
@@ -169,7 +172,7 @@ async def test_a_job_on_the_hubs_host_has_files_and_variables(start_hub, batch, 
 
 
 async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_keeps_and_in_the_debug_log(
-    start_hub, batch, system_users, caplog
+    batch, system_users, start_hub, caplog
 ):
     settings, spool = batch
     hub = await start_hub(TokenBatchSpawner, settings)
@@ -182,7 +185,7 @@ async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_kee
     assert shown == {"DEBUG"}  # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
 
 
-async def test_a_job_with_files_alone_has_its_token_nowhere_else(start_hub, batch, system_users, caplog):
+async def test_a_job_with_files_alone_has_its_token_nowhere_else(batch, system_users, start_hub, caplog):
     settings, spool = batch
     hub = await start_hub(TokenBatchSpawner, {**settings, "TokenSpawnerMixin.tokens": {"t": {}}})
     user = await hub.user(system_users[0], {"access_token": "the-secret"})
@@ -192,7 +195,7 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(start_hub, batc
     assert "the-secret" not in caplog.text and find_in_process_list(b"the-secret") == []
 
 
-async def test_what_a_query_says_of_variables_is_in_the_hubs_database(start_hub, batch, system_users):
+async def test_what_a_query_says_of_variables_is_in_the_hubs_database(batch, system_users, start_hub):
     settings, _ = batch
     query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
     hub = await start_hub(TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query})
@@ -210,7 +213,7 @@ async def test_what_a_query_says_of_variables_is_in_the_hubs_database(start_hub,
 
 @pytest.mark.filterwarnings("ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning")  # SudoSpawner waits for none
 async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
-    start_hub, commands, write_command, system_users, caplog
+    commands, write_command, system_users, start_hub, caplog
 ):
     if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
         (commands / "sudo").unlink()
@@ -243,7 +246,7 @@ def test_a_hub_that_is_not_root_cannot_give_files_to_sudospawners_users(system_u
 
 
 async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
-    start_hub, commands, system_users, monkeypatch, caplog
+    commands, system_users, start_hub, monkeypatch, caplog
 ):
     units = commands / "units"
     units.mkdir()
