@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .flight import Crew, Flight
 from .grant import Failure, Kind
 from .journal import AuthState, mark
+from .metrics import count_renewal
 
 # Seconds to the next try after a failure: doubled each time, and scattered. No two renewals are nearer than the first.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
@@ -153,9 +154,11 @@ class Account:
         failure = flight.failure
         if flight.renewed:
             self.crew.log.info("Renewed the tokens of %s", self.name)
+            count_renewal(None)
             self._failures, self._failure, self._rejected = 0, None, None
             self.retry_at = self._now() + _FIRST_RETRY
         elif failure is not None and failure is not self._failure:
+            count_renewal(failure)
             is_news = self._failure is None or self._failure.kind is not failure.kind
             self._failure = failure
             self._put_off(failure.retry_after)

@@ -13,6 +13,7 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
+from .metrics import count_refusal
 from .selection import Reason
 
 
@@ -85,11 +86,12 @@ def explain(reason: Reason, detail: str = "") -> str:
 
 
 def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError:
-    """The exception that ends a spawn and teaches the user.
+    """The exception that ends a spawn and teaches the user. It is counted.
 
     A :class:`jupyterhub.spawner.SpawnException` where there is one (JupyterHub 6.0), else a
     :class:`tornado.web.HTTPError`. Its status is 403, or 500 where the Hub itself is at fault.
     """
+    count_refusal(problems[0].reason)
     names = ", ".join(problem.token for problem in problems)
     why = ", ".join(dict.fromkeys(_user_words(problem) for problem in problems))
     noun = "token" if len(problems) == 1 else "tokens"

@@ -17,6 +17,7 @@ from jupyterhub.utils import maybe_future
 from .account import Due, Key
 from .delivery import make_files
 from .discretion import describe
+from .metrics import count_delivery, observe_lifetimes
 from .refusal import Problem, explain, make_refusal
 from .selection import Reason, Token, judge, pick, put
 from .spec import TokenSpec
@@ -73,6 +74,7 @@ class TokenServer:
             self._seen = _digest(auth_state), False
         self._log_problems(tokens)
         self._refuse(tokens, lambda token: token.reason)
+        observe_lifetimes(tokens, time.time(), running=False)
         return tokens
 
     async def _read_auth_state(self) -> tuple[dict[str, Any] | None, Reason | None]:
@@ -176,18 +178,27 @@ class TokenServer:
         tokens = await self._select_from(auth_state)
         async with self._lock:
             if self.runs:
-                if await self._deliver_changed(self.make_files(tokens, login_ended)):
+                if changed := await self._deliver_changed(self.make_files(tokens, login_ended)):
                     self._log_problems(tokens)
+                    new = [token for token in tokens if token.spec.file and token.spec.name in changed]
+                    observe_lifetimes(new, time.time(), running=True)
                 self._seen = seen
 
-    async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> bool:
-        digests = {name: _digest(contents) for name, contents in files.items()}
-        if digests == self._files:
-            return False
-        self._files = {}
-        await self._spawner.deliver_files(files)
+    async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> set[str]:
+        """Returns the names of those that have changed."""
+        before, digests = self._files, {name: _digest(contents) for name, contents in files.items()}
+        if digests == before:
+            return set()
+        self._files, running = {}, self.runs
+        try:
+            await self._spawner.deliver_files(files)
+        except BaseException:
+            if self.runs == running:  # else it was cancelled because the server stops
+                count_delivery(running=running, delivered=False)
+            raise
         self._files = digests
-        return True
+        count_delivery(running=running, delivered=True)
+        return {name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name)}
 
     async def withdraw(self) -> None:
         """Withdraw the files; what goes wrong is logged."""

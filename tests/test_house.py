@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "delivery": {"git", "selection"},
     "discretion": set(),
     "grant": {"tornado"},
+    "metrics": {"grant", "selection", "jupyterhub", "prometheus_client"},
     "journal": {"discretion", "lifetime", "selection", "cryptography", "jupyterhub", "sqlalchemy"},
     "flight": {"discretion", "grant", "journal", "lifetime", "jupyterhub", "sqlalchemy"},
-    "account": {"flight", "grant", "journal"},
+    "account": {"flight", "grant", "journal", "metrics"},
     "turns": set(),
     "running": {"account", "discretion", "journal", "turns"},
     "renewal": {
@@ -38,8 +39,8 @@ MAY_IMPORT = {
         "jupyterhub",
     },
     "traits": {"fields", "jupyterhub", "traitlets"},
-    "refusal": {"selection", "jupyterhub", "tornado"},
-    "server": {"account", "delivery", "discretion", "refusal", "selection", "spec", "jupyterhub"},
+    "refusal": {"metrics", "selection", "jupyterhub", "tornado"},
+    "server": {"account", "delivery", "discretion", "metrics", "refusal", "selection", "spec", "jupyterhub"},
     "mixin": {
         *("delivery", "discretion", "fields", "git", "identity", "refusal", "renewal", "selection", "server"),
         *("spec", "traits", "jupyterhub", "sqlalchemy", "traitlets"),
@@ -62,6 +63,7 @@ MAY_IMPORT = {
         *("jupyterhub", "kubespawner", "sqlalchemy", "traitlets"),
     },
     "rbac": set(),
+    "testing": {"delivery", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 

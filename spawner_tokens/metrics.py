@@ -1,0 +1,74 @@
+"""Metrics: what becomes of tokens, in the registry that JupyterHub shows at ``/hub/metrics``. No label names a user."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from jupyterhub.metrics import metrics_prefix
+from prometheus_client import Counter, Histogram
+
+from .grant import Failure, Kind
+from .selection import Reason, Token
+
+SUCCESS, FAILURE = "success", "failure"
+SPAWNING, RUNNING = "spawning", "running"
+
+DELIVERIES = Counter(
+    "token_deliveries",
+    "Deliveries of token files to a server that is spawning, or running",
+    ["server", "status"],
+    namespace=metrics_prefix,
+)
+
+RENEWALS = Counter(
+    "token_renewals",
+    "Renewals of a user's tokens: success, or why there are no new ones",
+    ["status"],
+    namespace=metrics_prefix,
+)
+
+REFUSALS = Counter(
+    "token_refusals",
+    "Spawns that were refused because of a token, by the reason of the first such token",
+    ["reason"],
+    namespace=metrics_prefix,
+)
+
+LIFETIME = Histogram(
+    "token_lifetime_seconds",
+    "Seconds that a token still had to live when a server got it, in its environment or a file; 0 if it had expired",
+    ["server"],
+    buckets=[0, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, math.inf],
+    namespace=metrics_prefix,
+)
+
+# All that there can be, or a rate does not see the first of a kind.
+for server in (SPAWNING, RUNNING):
+    LIFETIME.labels(server)
+    for status in (SUCCESS, FAILURE):
+        DELIVERIES.labels(server, status)
+for status in (SUCCESS, *(kind.name.lower() for kind in Kind)):
+    RENEWALS.labels(status)
+for reason in Reason:
+    REFUSALS.labels(reason.value)
+
+
+def count_delivery(*, running: bool, delivered: bool) -> None:
+    DELIVERIES.labels(RUNNING if running else SPAWNING, SUCCESS if delivered else FAILURE).inc()
+
+
+def count_renewal(failure: Failure | None) -> None:
+    """``None`` for one that went well."""
+    RENEWALS.labels(SUCCESS if failure is None else failure.kind.name.lower()).inc()
+
+
+def count_refusal(reason: Reason) -> None:
+    REFUSALS.labels(reason.value).inc()
+
+
+def observe_lifetimes(tokens: Iterable[Token], now: float, *, running: bool) -> None:
+    """Of those that are handed over, and whose end is known. ``now``: seconds since the epoch."""
+    for token in tokens:
+        if token.value is not None and token.lifetime.expires_at is not None:
+            LIFETIME.labels(RUNNING if running else SPAWNING).observe(max(0.0, token.lifetime.left(now)))

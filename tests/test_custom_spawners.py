@@ -1,0 +1,308 @@
+"""Spawners that nobody here wrote: what their servers get, and where a variable shows on its way to them."""
+
+import asyncio
+import gc
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sysconfig
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from batchspawner import BatchSpawnerRegexStates
+from sudospawner import SudoSpawner
+from systemdspawner import SystemdSpawner
+from traitlets.config import Config
+from wrapspawner import WrapSpawner
+
+from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+from spawner_tokens.testing import DeliveryContract
+
+from .test_readme import blocks, load
+from .waiting import until
+
+pytestmark = pytest.mark.xdist_group("system users")
+
+COMMANDS = Path(__file__).with_name("commands")
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
+
+
+class TokenBatchSpawner(LocalTokenMixin, BatchSpawnerRegexStates):
+    pass
+
+
+class TokenSudoSpawner(LocalTokenMixin, SudoSpawner):
+    pass
+
+
+class TokenSystemdSpawner(LocalTokenMixin, SystemdSpawner):
+    pass
+
+
+class _InMemory(DeliveryContract):
+    @pytest.fixture
+    def config(self, memory):
+        config = Config()
+        config.LocalTokenMixin.token_mount_path = str(memory)
+        return config
+
+    @pytest.fixture(autouse=True)
+    def users_of_the_system(self, system_users):
+        self.users = system_users[:2]
+
+
+class TestBatchSpawner(_InMemory):
+    spawner_class = TokenBatchSpawner
+
+
+class TestSudoSpawner(_InMemory):
+    spawner_class = TokenSudoSpawner
+
+
+class TestSystemdSpawner(_InMemory):
+    spawner_class = TokenSystemdSpawner
+
+
+@pytest.mark.parametrize("spawner_class", [BatchSpawnerRegexStates, SudoSpawner, SystemdSpawner, WrapSpawner])
+def test_the_mixin_has_to_be_in_front_of_every_spawner(spawner_class):
+    assert issubclass(type("Right", (TokenSpawnerMixin, spawner_class), {}), spawner_class)
+    with pytest.raises(TypeError, match="has to come first"):
+        type("Wrong", (spawner_class, TokenSpawnerMixin), {})
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """A folder that every user can use, with the commands of a batch system, and others, first in the ``PATH``."""
+    folder = Path("/var/tmp", f"tokens-commands-{os.getpid()}")
+    shutil.copytree(COMMANDS, folder)
+    folder.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def write_command(need, commands, system_users):
+    """Write a Python program of an installed package, as pip would, that every user of the system can run."""
+    name, _, (python, _) = system_users
+    packages = sysconfig.get_path("purelib")
+
+    def write(command, module):
+        program = f"#!{python}\nimport sys\nsys.path.append({packages!r})\nfrom {module} import main\n"
+        (commands / command).write_text(program)
+        (commands / command).chmod(0o755)
+        user = pwd.getpwnam(name)
+        ran = subprocess.run([commands / command], user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/")
+        need(ran.returncode == 0, f"a Python that every user can run, and that finds {module},")
+        (commands / command).write_text(f"{program}main()\n")
+        return str(commands / command)
+
+    return write
+
+
+def find_in_process_list(text):
+    """The commands of running processes that have this text in their arguments."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes().split(b"\0")[0] if text in path.read_bytes() else b"")
+        except OSError:  # it has ended
+            pass
+    return [command for command in commands if command]
+
+
+async def check_files(hub, user, uid):
+    """A server of this user's has its token, and the next one; when it has stopped, nothing is left."""
+    server = await hub.spawn(user)
+    assert (await server.ask(""))["uid"] == uid
+    assert (await server.files())["t"] == b"first"
+    assert {(file["uid"], file["mode"]) for name, file in (await server.stat()).items() if name != "."} == {(uid, "0o600")}
+    assert (await server.env())["T"] == b"first"
+    await user.save_auth_state({"access_token": "second"})
+
+    async def is_second():
+        return (await server.files())["t"] == b"second"
+
+    await until(is_second)
+    return server
+
+
+# In these tests start_hub comes last: it stops the servers while there still are users and commands.
+
+
+# -- batchspawner ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batch(commands, write_command, system_users):
+    """Settings for jobs of this batch system, and its spool."""
+    spool = commands / "spool"
+    spool.mkdir()
+    spool.chmod(0o1777)
+    script = Path(system_users[2][1])
+    script.chmod(0o755)  # batchspawner-singleuser looks for a command
+    traits = {
+        "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",  # as sudo -E -u, without sudo
+        "batch_script": "#!/bin/sh\n#BATCH --export={keepvars}\nexec {cmd}\n",
+        "batch_submit_cmd": f"env BATCH_SPOOL={spool} {commands}/batch submit",
+        "batch_query_cmd": f"env BATCH_SPOOL={spool} {commands}/batch query {{job_id}}",
+        "batch_cancel_cmd": f"env BATCH_SPOOL={spool} {commands}/batch cancel {{job_id}}",
+        "state_pending_re": "^PENDING",
+        "state_running_re": "^RUNNING",
+        "state_exechost_re": r"^RUNNING (\S+)",
+        "batchspawner_singleuser_cmd": write_command("batchspawner-singleuser", "batchspawner.singleuser"),
+        "startup_poll_interval": 0.1,
+    }
+    settings = {f"BatchSpawnerBase.{name}": value for name, value in traits.items()}
+    return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
+
+
+async def test_a_job_on_the_hubs_host_has_files_and_variables(batch, system_users, start_hub):
+    settings, _ = batch
+    hub = await start_hub(TokenBatchSpawner, settings)
+    user = await hub.user(system_users[0], {"access_token": "first"})
+    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid)
+    env = await server.env()
+    assert env["GIT_CONFIG_COUNT"] != b"0" and b"credential.https://git.example.org.helper" in env.values()
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_keeps_and_in_the_debug_log(
+    batch, system_users, start_hub, caplog
+):
+    settings, spool = batch
+    hub = await start_hub(TokenBatchSpawner, settings)
+    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    await hub.spawn(user)
+    kept = {path.suffix: b"the-secret" in path.read_bytes() for path in spool.iterdir()}
+    assert kept == {".env": True, ".script": False, ".pid": False, ".log": False}
+    assert find_in_process_list(b"the-secret") == []
+    shown = {record.levelname for record in caplog.records if "the-secret" in record.getMessage()}
+    assert shown == {"DEBUG"}  # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
+
+
+async def test_a_job_with_files_alone_has_its_token_nowhere_else(batch, system_users, start_hub, caplog):
+    settings, spool = batch
+    hub = await start_hub(TokenBatchSpawner, {**settings, "TokenSpawnerMixin.tokens": {"t": {}}})
+    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"the-secret"
+    assert not [path.name for path in spool.iterdir() if b"the-secret" in path.read_bytes()]
+    assert "the-secret" not in caplog.text and find_in_process_list(b"the-secret") == []
+
+
+async def test_what_a_query_says_of_variables_is_in_the_hubs_database(batch, system_users, start_hub):
+    settings, _ = batch
+    query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
+    hub = await start_hub(TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query})
+    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    await hub.spawn(user)
+    # batchspawner.py, get_state: "job_status" is what the command said. TorqueSpawner's is "qstat -x", PBSSpawner's
+    # "qstat -fx", and both scripts have "#PBS -v {keepvars}", which are the job's Variable_List by qsub's manual.
+    state = user.spawners[""].orm_spawner.state
+    assert "the-secret" in state.pop("job_status")
+    assert "the-secret" not in str(state)
+
+
+# -- sudospawner -------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning")  # SudoSpawner waits for none
+async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
+    commands, write_command, system_users, start_hub, caplog
+):
+    if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
+        (commands / "sudo").unlink()
+    name, _, command = system_users
+    (commands / "sudospawner-singleuser").write_text(f"#!/bin/sh\nexec {' '.join(command)}\n")
+    (commands / "sudospawner-singleuser").chmod(0o755)
+    settings = {**TOKENS, "SudoSpawner.sudospawner_path": write_command("sudospawner", "sudospawner.mediator")}
+    settings["SudoSpawner.mediator_log_level"] = "DEBUG"
+    hub = await start_hub(TokenSudoSpawner, settings)
+    user = await hub.user(name, {"access_token": "first"})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid)
+    assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
+    gc.collect()
+
+
+def test_a_hub_that_is_not_root_cannot_give_files_to_sudospawners_users(system_users):
+    alice, bob = (pwd.getpwnam(name) for name in system_users[:2])
+    spawner = TokenSudoSpawner(config=Config(), user=SimpleNamespace(name=bob.pw_name, escaped_name=bob.pw_name, id=1))
+    assert spawner.get_file_owner() == (bob.pw_uid, bob.pw_gid)
+    os.seteuid(alice.pw_uid)  # the Hub's user
+    try:
+        assert spawner.get_file_owner()[0] == alice.pw_uid
+    finally:
+        os.seteuid(0)
+
+
+# -- systemdspawner ----------------------------------------------------------------------------------
+
+
+async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
+    commands, system_users, start_hub, monkeypatch, caplog
+):
+    units = commands / "units"
+    units.mkdir()
+    monkeypatch.setenv("SYSTEMD_UNITS", str(units))
+    name, _, command = system_users
+    hub = await start_hub(TokenSystemdSpawner, {**TOKENS, "Spawner.cmd": command})
+    user = await hub.user(name, {"access_token": "first"})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid)
+    unit = user.spawners[""].unit_name
+    called = (units / f"{unit}.called").read_text().splitlines()
+    env_file = Path(f"/run/{unit}/{unit}.env")
+    # What systemd is told, and so what "systemctl show" says, is the file's path.
+    assert f"--property=EnvironmentFile={env_file}" in called and not [each for each in called if "first" in each]
+    assert "T=first" in env_file.read_text().splitlines()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (env_file, env_file.parent)] == [0o400, 0o700]
+    assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+# -- wrapspawner -------------------------------------------------------------------------------------
+
+
+# WrapSpawner's own
+wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
+
+
+async def start_wrapped(start_hub, spawner_class):
+    settings = {**TOKENS, "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner}
+    hub = await start_hub(spawner_class, settings)
+    user = await hub.user("alice", {"access_token": "first"})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"first" and (await server.env())["T"] == b"first"
+    return hub, user, server
+
+
+@wraps
+async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(start_hub):
+    hub, user, server = await start_wrapped(start_hub, WrapSpawner)
+    await user.save_auth_state({"access_token": "second"})
+    await asyncio.sleep(1)
+    assert (await server.files())["t"] == b"first"
+    await user.stop("")
+    assert hub.token_directories != []  # until the server's next start, or the Hub's
+    assert (await (await hub.spawn(user)).files())["t"] == b"second"
+
+
+@wraps
+async def test_with_the_readmes_lines_wrapspawner_has_all_of_it(start_hub, tmp_path):
+    *_, code = (block.values[0] for block in blocks("python") if "TokenWrapSpawner" in block.values[0])
+    hub, user, server = await start_wrapped(start_hub, load(code, tmp_path).JupyterHub.spawner_class)
+    await user.save_auth_state({"access_token": "second"})
+
+    async def is_second():
+        return (await server.files())["t"] == b"second"
+
+    await until(is_second)
+    await user.stop("")
+    assert hub.token_directories == []
