@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spawner-tokens", description="Live OAuth tokens for JupyterHub's servers.")
     commands = parser.add_subparsers(title="commands", required=True)
     add_demo(commands.add_parser("demo", help="see it work here: a real provider, proxy and Hub on loopback"))
+    add_doctor(commands.add_parser("doctor", help="say what is wrong with a Hub's configuration, and how to mend it"))
+    add_explain(commands.add_parser("explain", help="say what a user's server would get now, and why not, without a value"))
     options = parser.parse_args(argv)
     status: int = options.run(options)
     return status
@@ -50,6 +52,47 @@ def run_demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     if options.check:
         return demo_check(token_lifetime=token_lifetime, config=options.config, report=options.json)
     return demo(token_lifetime=token_lifetime, config=options.config)
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Load a configuration as JupyterHub does, without starting a Hub, and say what is wrong, why it matters, and the "
+        "line that mends it. Run it with the environment of the Hub. The exit status is 1 if there are errors."
+    )
+    source = parser.add_mutually_exclusive_group()
+    add_config(source)
+    source.add_argument("--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its hub.config")
+    parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.set_defaults(run=run_doctor)
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Say what a server of a user would get now, from the Hub's database and crypt key: each token by name, length, "
+        "fingerprint, age and scopes, and why one is missing. Nothing is written, and no token is shown."
+    )
+    add_config(parser)
+    parser.add_argument("user", help="the user's name in JupyterHub")
+    parser.add_argument("--server", metavar="NAME", default="", help="a named server instead of the default one")
+    parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.set_defaults(run=run_explain)
+
+
+def add_config(parser: argparse._ActionsContainer) -> None:
+    words = "the Hub's configuration (default: jupyterhub_config.py)"
+    parser.add_argument("-f", "--config", metavar="FILE", default="jupyterhub_config.py", help=words)
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from .doctor.command import doctor
+
+    return doctor(config=options.config, values=options.values, as_json=options.json)
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    from .doctor.command import explain
+
+    return explain(config=options.config, user=options.user, server=options.server, as_json=options.json)
 
 
 if __name__ == "__main__":

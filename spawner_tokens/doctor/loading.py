@@ -1,0 +1,119 @@
+"""A configuration, loaded as JupyterHub does it: from its Python or JSON file, or from the chart's values."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jupyterhub.app import JupyterHub
+from traitlets import TraitError
+from traitlets.config import Config
+from traitlets.config.loader import ConfigFileNotFound
+
+# What the chart sets unless its values say otherwise.
+_CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
+
+# Errors whose texts are made of names, and so can be shown.
+_NAMES_ONLY = (KeyError, NameError, ImportError, AttributeError, SyntaxError, FileNotFoundError, TraitError)
+
+
+class LoadError(Exception):
+    """A configuration could not be loaded. The text says where, and shows no values."""
+
+    def __init__(self, words: str, error: BaseException | None = None) -> None:
+        super().__init__(words)
+        self.error = error
+
+
+def load_file(path: str) -> Config:
+    """A config file, found and run as by ``jupyterhub -f``. Raises :exc:`LoadError`."""
+    if not os.path.isfile(path):
+        raise LoadError(f"there is no file {path}")
+    stem = os.path.splitext(path)[0]  # as traitlets does it
+    config = Config()
+    for loader_class, extension in (
+        (JupyterHub.python_config_loader_class, ".py"),
+        (JupyterHub.json_config_loader_class, ".json"),
+    ):
+        try:
+            with redirect_stdout(sys.stderr):
+                config.merge(loader_class(stem + extension, path=None).load_config())
+        except ConfigFileNotFound:
+            continue
+        except (Exception, SystemExit) as error:
+            raise LoadError(describe(error), error) from None
+    return config
+
+
+def load_values(path: str) -> Config:
+    """``hub.config`` and ``hub.extraConfig`` of zero-to-jupyterhub's values. Raises :exc:`LoadError`."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise LoadError(f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")) from None
+    hub = values.get("hub") if isinstance(values, Mapping) else None
+    if not isinstance(hub, Mapping):
+        raise LoadError(f"{path} has no 'hub', as zero-to-jupyterhub's values have")
+    config = Config()
+    for part in (_CHART, hub.get("config") or {}):
+        for section, settings in part.items():
+            config[section].update(settings or {})
+    blocks = hub.get("extraConfig") or {}
+    if isinstance(blocks, str):
+        blocks = {"extraConfig": blocks}
+    _run(blocks, config, values)
+    return config
+
+
+def _run(blocks: Mapping[str, str], config: Config, values: Mapping[str, Any]) -> None:
+    """The chart's own configuration runs them in the order of their names, in one namespace with these functions."""
+
+    def get_config(key: str | None = None, default: Any = None) -> Any:
+        if key is None:
+            return config
+        node: Any = values
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return default if node is None else node
+
+    def set_config_if_not_none(section: Any, trait: str, key: str) -> None:
+        if (value := get_config(key)) is not None:
+            setattr(section, trait, value)
+
+    namespace = {"c": config, "get_config": get_config, "set_config_if_not_none": set_config_if_not_none}
+    for name, code in sorted(blocks.items()):
+        filename = f"<hub.extraConfig.{name}>"
+        linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)  # for inspect.getsource
+        try:
+            with redirect_stdout(sys.stderr):
+                exec(compile(code, filename, "exec"), namespace)
+        except (Exception, SystemExit) as error:
+            raise LoadError(describe(error), error) from None
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``."""
+    words = type(error).__name__
+    if isinstance(error, _NAMES_ONLY) or str(error).startswith("class "):
+        # traitlets ends with the value: "expected a list, not the str 'value'"
+        text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
+        words += f": {text}"
+    frames = [at for at in traceback.extract_tb(error.__traceback__) if _is_config(at.filename)]
+    if frames and not isinstance(error, SyntaxError):
+        words += f", line {frames[-1].lineno} of {frames[-1].filename}"
+    return words
+
+
+def _is_config(filename: str) -> bool:
+    return filename.startswith("<hub.") or not re.search(r"/(traitlets|spawner_tokens|jupyterhub)/|^<", filename)
