@@ -93,8 +93,11 @@ def check_hooks(setup: Setup) -> Iterator[Finding]:
             mend = setup.setting(setup.spawner, trait, None, "Spawner")
             yield _finding(f"Spawner.{trait}", hook, seen, mend)
     authenticator = setup.authenticator
+    if authenticator is None:
+        return
     method = type(authenticator).pre_spawn_start
-    if not method.__module__.startswith(("jupyterhub.", "oauthenticator.")) and (seen := look_at(method)):
+    is_own = not str(method.__module__).startswith(("jupyterhub.", "oauthenticator."))
+    if is_own and (seen := look_at(method)):
         stock = own_class(authenticator)
         fix: Setting | Words = Words(f"remove pre_spawn_start from {type(authenticator).__name__}")
         if stock is not type(authenticator):

@@ -7,11 +7,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import jupyterhub
+import traitlets
 import yaml
 from jupyterhub.app import JupyterHub
 from traitlets import TraitError
@@ -102,18 +104,40 @@ def _run(blocks: Mapping[str, str], config: Config, values: Mapping[str, Any]) -
             raise LoadError(describe(error), error) from None
 
 
-def describe(error: BaseException) -> str:
-    """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``."""
+def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> str:
+    """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``.
+
+    With the ``config`` that an error is about, its text is shown, without the secrets that are in the config.
+    """
     words = type(error).__name__
-    if isinstance(error, _NAMES_ONLY) or str(error).startswith("class "):
+    if config is not None or isinstance(error, _NAMES_ONLY):
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
+        for secret in _find_secrets(config or {}):
+            text = text.replace(secret, "…")
         words += f": {text}"
-    frames = [at for at in traceback.extract_tb(error.__traceback__) if _is_config(at.filename)]
+    frames = [at for at in traceback.extract_tb(error.__traceback__) if not _is_library(at.filename)]
     if frames and not isinstance(error, SyntaxError):
         words += f", line {frames[-1].lineno} of {frames[-1].filename}"
     return words
 
 
-def _is_config(filename: str) -> bool:
-    return filename.startswith("<hub.") or not re.search(r"/(traitlets|spawner_tokens|jupyterhub)/|^<", filename)
+def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
+    """The texts under names such as ``client_secret``, ``keys`` and ``api_token``."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _find_secrets(value, is_secret or bool(re.search("secret|token|key|password", str(name))))
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _find_secrets(value, is_secret)
+    elif is_secret and isinstance(node, str) and len(node) >= 6:
+        yield node
+
+
+_PACKAGES = tuple(os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (os, traitlets, jupyterhub))
+_LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
+
+
+def _is_library(filename: str) -> bool:
+    is_ours = filename.startswith("<hub.")
+    return not is_ours and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)

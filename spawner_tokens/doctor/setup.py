@@ -81,17 +81,17 @@ def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setu
     try:
         setup.app = JupyterHub(config=config)
     except (Exception, SystemExit) as error:
-        setup.failures["hub"] = describe(error)
+        setup.failures["hub"] = describe(error, config)
         return setup
     try:
         setup.authenticator = setup.app.authenticator_class(parent=setup.app)
     except (Exception, SystemExit) as error:
-        setup.failures["authenticator"] = describe(error)
+        setup.failures["authenticator"] = describe(error, config)
     try:
         setup.spawner_class = setup.app.spawner_class
         _make_spawner(setup, of_spawner)
     except (Exception, SystemExit) as error:
-        setup.failures["spawner"] = describe(error)
+        setup.failures["spawner"] = describe(error, config)
     return setup
 
 
