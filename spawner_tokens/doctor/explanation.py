@@ -72,7 +72,8 @@ async def explain_user(config: Config, username: str, server: str = "", now: flo
         if user is None:
             raise ExplanationError(f"the Hub's database has no user {username!r}")
         row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
-        setup = _set_up_server(config, user, row, server)
+        setup = _set_up_server(config, user, row or orm.Spawner(name=server))
+        _expect_sound(setup)
         state = _read_auth_state(setup, user.encrypted_auth_state)
         moment = time.time() if now is None else now
         directory = _find_directory(setup.spawner, row)
@@ -89,11 +90,11 @@ def _expect_sound(setup: Setup) -> None:
         raise ExplanationError(str(problem))
 
 
-def _set_up_server(config: Config, user: orm.User, row: orm.Spawner | None, server: str) -> Setup:
+def _set_up_server(config: Config, user: orm.User, row: orm.Spawner) -> Setup:
     """With the Spawner of this server. Nothing of it is started: it only knows where files would be."""
     escaped = url_escape_path(user.name)
     own = SimpleNamespace(name=user.name, escaped_name=escaped, id=user.id, url=f"/user/{escaped}/", settings={})
-    return set_up(config, user=own, name=server, **({} if row is None else {"orm_spawner": row}))
+    return set_up(config, user=own, orm_spawner=row)
 
 
 def _read_auth_state(setup: Setup, encrypted: bytes | None) -> _State:
