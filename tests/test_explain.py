@@ -4,16 +4,22 @@ import asyncio
 import json
 import secrets
 import sqlite3
+import subprocess
+import sys
 import time
 from hashlib import sha256
 from pathlib import Path
 
+import psutil
 import pytest
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
 from pytest import param
 
 from spawner_tokens.__main__ import main
+from spawner_tokens.demo import CONFIG, run_demo
+from spawner_tokens.demo.browser import Browser
+from spawner_tokens.demo.check import show_tokens
 from spawner_tokens.doctor.database import DatabaseError, read_database
 from spawner_tokens.selection import Reason
 
@@ -225,3 +231,32 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url):
         with read_database(url, {}) as session:
             session.query(orm.User).count()
     assert "the-password" not in str(raised.value)
+
+
+def test_the_demos_users_are_explained(tmp_path):
+    with run_demo(token_lifetime=3600) as demo:
+        browser = Browser(demo.hub.url, "alice")
+        browser.log_in(demo.provider.passwords["alice"])
+        browser.start_server()
+        browser.enter_server()
+        (file,) = demo.folder.glob("tokens/*/*/demo")
+        token = file.read_text()
+
+        def explain(*arguments):
+            command = [sys.executable, "-m", "spawner_tokens", *arguments]
+            env = psutil.Process(demo.hub.child.process.pid).environ()
+            return subprocess.run(command, cwd=demo.folder, env=env, capture_output=True, text=True)
+
+        for_people = explain("explain", "-f", str(CONFIG), "alice")
+        for_machines = explain("explain", "-f", str(CONFIG), "alice", "--json")
+        never = explain("explain", "-f", str(CONFIG), "bob")
+        examined = explain("doctor", "-f", str(CONFIG))
+        assert for_people.returncode == for_machines.returncode == 0, for_people.stderr
+        (told,) = json.loads(for_machines.stdout)["tokens"]
+        assert told["status"] == "ok" and told["fingerprint"] == sha256(token.encode()).hexdigest()[:12]
+        assert told["variables"] == ["DEMO_USER", "DEMO_EMAIL", "DEMO_URL", "DEMO_TOKEN", "DEMO_TOKEN_FILE"]
+        assert "no user 'bob'" in never.stderr and never.returncode == 1
+        assert examined.returncode == 0, examined.stdout
+        texts = [each.stdout + each.stderr for each in (for_people, for_machines, never, examined)]
+        assert not show_tokens(demo, texts)
+        assert show_tokens(demo, [*texts, token])
