@@ -329,6 +329,37 @@ CASES = [
         id="pre-spawn-start",
     ),
     param(SOUND.replace("tokens-simple", "tokens-docker"), "docker-variables-frozen", append, id="docker-remove"),
+    param(
+        SOUND.replace("c.TokenSpawnerMixin.tokens", "c.TokenSpawnerMixin.tokns"), "trait-unknown", append, id="trait-typo"
+    ),
+    param(SOUND.replace("c.TokenSpawnerMixin", "c.TokensSpawner"), "section-unknown", append, id="section-typo"),
+    param(
+        SOUND + 'c.Spawner.tokens = {"other": {"env": "OTHER", "key": "id_token"}}\n',
+        "tokens-twice",
+        append,
+        id="tokens-twice",
+    ),
+    param(
+        SOUND.replace('tokens = {"gitlab": {"preset": "gitlab"}}', 'tokens.update({"x": {"key": "acces_token"}})'),
+        "key-never-stored",
+        append,
+        id="key-of-tokens-that-are-added",
+    ),
+    param(
+        SOUND
+        + dedent(
+            """
+            def add_token(spawner):
+                env = spawner.environment
+                env.setdefault("API_TOKEN", spawner.user.auth_state)
+
+            c.Spawner.pre_spawn_hook = add_token
+            """
+        ),
+        "hook-writes-tokens",
+        append,
+        id="pre-spawn-hook-with-another-name-for-it",
+    ),
     param(SOUND.replace("c.Authenticator.", "c.Authenticatr("), "config-fails", by_hand("r(", "r."), id="syntax"),
     param(
         SOUND + 'c.JupyterHub.authenticator_class = "gitlub"\n',
@@ -351,6 +382,20 @@ CASES = [
     param(
         SOUND + "c.Spawner.start_timeout = 'long'\n", "spawner-fails", by_hand("'long'", "60"), id="spawner-trait"
     ),
+    param(
+        SOUND
+        + dedent(
+            """
+            from jupyterhub.spawner import Spawner
+            class WrapSpawner(Spawner): pass
+            class ProfilesSpawner(WrapSpawner): pass
+            c.JupyterHub.spawner_class = ProfilesSpawner
+            """
+        ),
+        "mixin-not-seen",
+        by_hand("spawner_class = ProfilesSpawner", "spawner_class = 'tokens-simple'"),
+        id="wrapspawner",
+    ),
     param(SOUND + "import sys\nsys.exit(3)\n", "config-fails", by_hand("sys.exit(3)", ""), id="exit"),
 ]
 
@@ -367,6 +412,22 @@ def test_a_mistake_is_found_and_the_printed_fix_mends_it(examine, config, id, me
     _, findings = examine(config)
     assert id not in [finding["id"] for finding in findings], findings
     assert not {"config-fails", "hub-fails", "spawner-fails"} & set(of(findings, "error")), findings
+
+
+def test_the_lines_of_two_findings_go_together(examine):
+    asked = 'scope = ["read_user", "read_repository"]'
+    config = SOUND.replace('"preset": "gitlab"', '"preset": "gitlab", "required_scopes": ["write_repository"]')
+    for scope in ("scope = []", 'scope = ["api", "openid"]'):
+        broken = config.replace(asked, scope)
+        _, findings = examine(broken)
+        found = [finding for finding in findings if finding["level"] != "ok"]
+        assert {finding["id"] for finding in found} == {"scopes-not-asked", "scopes-too-powerful"}
+        for order in (found, found[::-1]):
+            mended = broken
+            for finding in order:
+                mended = append(mended, finding["fix"])
+            assert "scopes-not-asked" not in of(examine(mended)[1], "error")
+        assert {finding["level"] for finding in examine(append(broken, found[1]["fix"]))[1]} == {"ok"}
 
 
 @pytest.mark.parametrize("config", [SOUND, GENERIC], ids=["gitlab", "generic"])
@@ -593,13 +654,38 @@ def test_a_hook_that_leaves_the_environment_alone_is_left_alone(examine):
             spawner.environment["TEAM"] = "a" if auth_state else "b"
 
         def other(spawner):
-            spawner.environment["A"] = "b"
+            spawner.environment["SOME_TOKEN"] = "b"
 
-        c.Spawner.pre_spawn_hook = other
+        class Callable:
+            def __call__(self, spawner):
+                pass
+
+        c.Spawner.pre_spawn_hook = look
         """
     )
-    assert examine(SOUND + hook)[0] == 0
-    assert of(examine(SOUND + hook)[1], "warning") == []
+    for name in ("look", "other", "Callable()", "print", "lambda spawner: spawner.environment"):
+        status, findings = examine(SOUND + hook + f"c.Spawner.pre_spawn_hook = {name}\n")
+        assert status == 0 and of(findings, "warning") == [], name
+
+
+def test_a_hook_in_the_charts_values_is_read_too(examine, cluster):
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["extraConfig"]["hook"] = dedent(
+        """
+        async def hook(spawner):
+            auth_state = await spawner.user.get_auth_state()
+            spawner.environment["TOKEN"] = auth_state["access_token"]
+
+        if get_config("custom.hook"):
+            c.KubeSpawner.pre_spawn_hook = hook
+        """
+    )
+    values["custom"] = {"hook": True}
+    _, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    (found,) = (finding for finding in findings if finding["level"] == "warning")
+    assert found["id"] == "hook-writes-tokens" and "sets TOKEN" in found["what"]
+    assert found["fix"] == [{"kind": "config", "text": "hub.config.KubeSpawner.pre_spawn_hook: null"}]
 
 
 # -- whose configurations go through -------------------------------------------------------------
@@ -669,11 +755,6 @@ c.TokenSpawnerMixin.tokens = {{"login": {{"preset": "{preset}"}}}}
     assert of(findings, "warning") == warnings
 
 
-# What is true of the README's examples: of most of them, since they are a part of a config, and of those for a login
-# that is the admin's own.
-PARTS = {"authenticator-fails", "auth-state-off", "login-without-tokens", "mixin-missing", "tokens-none"}
-
-
 @pytest.mark.parametrize("code", list(blocks("python")))
 def test_the_readmes_examples_have_no_false_error(examine, code):
     if "authenticator_class" not in code:
@@ -695,6 +776,7 @@ def test_the_readmes_examples_have_no_false_error(examine, code):
     if "spawner_class" not in code:
         expected.add("mixin-missing")
     assert set(of(findings, "error")) <= expected, findings
+    assert ("hook-writes-tokens" in of(findings, "warning")) == ("spawner.environment[" in code)
 
 
 @pytest.mark.parametrize("text", values_files())
@@ -766,7 +848,7 @@ def run(tmp_path, *arguments, terminal=False, **environment):
 def test_it_is_coloured_on_a_terminal_and_plain_in_a_pipe(tmp_path):
     (tmp_path / "hub_config.py").write_text(CASES[0].values[0])
     plain = run(tmp_path)
-    assert plain.startswith("error    auth-state-off\n") and plain.endswith("1 error, 0 warnings, 12 ok\n")
+    assert plain.startswith("error    auth-state-off\n") and plain.endswith("1 error, 0 warnings, 13 ok\n")
     assert "\n         → c.Authenticator.enable_auth_state = True\n" in plain
     coloured = run(tmp_path, terminal=True)
     assert "\033[31merror" in coloured and re.sub(r"\033\[\d+m", "", coloured) == plain

@@ -16,7 +16,7 @@ from .login import check_auth_state, check_authenticator, check_keys
 from .refreshing import check_lifetime, check_refresh_settings, check_refresh_token
 from .scopes import check_scopes, check_servers_scopes
 from .setup import Setup, set_up
-from .spawning import check_environment, check_frozen, check_mixin, check_specs
+from .spawning import check_environment, check_frozen, check_mixin, check_names, check_specs
 from .versions import check_versions
 
 
@@ -69,6 +69,7 @@ CHECKS = (
     Check("authenticator", check_authenticator, _to_authenticator),
     Check("auth-state", check_auth_state, _to_authenticator),
     Check("mixin", check_mixin, _to_class),
+    Check("names", check_names, _to_tokens),
     Check("specs", check_specs, _to_tokens),
     Check("keys", check_keys, _to_oauth),
     Check("scopes", check_scopes, _to_oauth),

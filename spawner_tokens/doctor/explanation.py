@@ -155,7 +155,7 @@ def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
 
 
 def _note(setup: Setup, row: orm.Spawner | None, directory: str | None) -> list[str]:
-    notes = []
+    notes = [] if setup.specs else ["This config declares no tokens."]
     won = {variable for spec in setup.specs for variable in spec.claims if variable in setup.spawner.environment}
     if won:
         notes.append(f"Spawner.environment wins over the tokens with: {', '.join(sorted(won))}.")

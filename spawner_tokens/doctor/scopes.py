@@ -45,7 +45,7 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
                 "scopes-not-asked",
                 f"tokens[{spec.name!r}] requires {', '.join(missing)}, which the login does not ask the provider for.",
                 "Without being asked, a provider does not grant it: each token has the status scope_missing.",
-                setup.setting(authenticator, "scope", [*asked, *missing], cls),
+                setup.setting(authenticator, "scope", _least(setup, asked, []), cls),
             )
         if forbidden := [scope for scope in spec.forbidden_scopes if scope in granted]:
             least = _least(setup, asked, forbidden)
@@ -77,15 +77,16 @@ def _fix_powerful(setup: Setup, asked: list[str], powerful: list[str], cls: str)
 
 
 def _least(setup: Setup, asked: list[str], without: list[str]) -> list[str]:
-    """The scopes that are asked for, with the least that will do in place of some."""
+    """The scopes that are asked for and required, with the least that will do in place of some."""
     kept = [scope for scope in asked if scope not in without]
     least = _LEAST.get(name_provider(setup))
-    if least is None:
-        return kept or ["openid"]
-    more = [scope for scope in least.read if scope not in kept]
-    if any(getattr(setup.authenticator, name, None) for name in ("allowed_gitlab_groups", "allowed_project_ids")):
-        more.append("read_api")  # by which the Hub asks for members
-    return [*kept, *(scope for scope in more if scope not in without)]
+    if least and (without or not asked):
+        kept += [scope for scope in least.read if scope not in (*kept, *without)]
+        if any(getattr(setup.authenticator, name, None) for name in ("allowed_gitlab_groups", "allowed_project_ids")):
+            kept.append("read_api")  # by which the Hub asks for members
+    required = [scope for spec in setup.of_login for scope in spec.required_scopes]
+    kept += [scope for scope in required if scope not in without]
+    return list(dict.fromkeys(kept)) or ["openid"]
 
 
 _OF_AUTH_STATE = re.compile(r"admin:(auth_state|users)(!.*)?")  # the second one has the first one in it

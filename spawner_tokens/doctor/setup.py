@@ -56,12 +56,16 @@ class Setup:
 
     def is_set(self, instance: Any, trait: str) -> bool:
         """Whether the config sets this trait, for one of the classes that it works for."""
-        return any(trait in self.config[name] for name in _sections(type(instance)) if name in self.config)
+        return bool(self.sections(instance, trait))
 
     def section(self, instance: Any, trait: str, default: str) -> str:
         """Where a line has to set a trait to have an effect: where the config sets it already."""
-        found = [name for name in _sections(type(instance)) if name in self.config and trait in self.config[name]]
+        found = self.sections(instance, trait)
         return found[-1] if found else default
+
+    def sections(self, instance: Any, trait: str) -> list[str]:
+        """Where the config sets a trait: the last one wins."""
+        return [name for name in _sections(type(instance)) if name in self.config and trait in self.config[name]]
 
     def setting(self, instance: Any, trait: str, value: Any, default: str, note: str = "") -> Setting:
         return Setting((self.section(instance, trait, default), trait), value, note)
@@ -69,6 +73,8 @@ class Setup:
     def of_token(self, name: str, field: str, value: Any) -> Setting:
         """A line that changes one field of one spec."""
         section = self.section(self.spawner, _TOKENS, "TokenSpawnerMixin")
+        if isinstance(self.config[section].get(_TOKENS), LazyConfigValue):  # of tokens.update(…): it has no items yet
+            return Setting((section, _TOKENS), {**self.tokens, name: {**self.tokens[name], field: value}})
         return Setting((section, _TOKENS, name, field), value)
 
 

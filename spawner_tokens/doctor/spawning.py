@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 
-from traitlets.config.loader import LazyConfigValue
-
 from ..fields import SpecError
 from ..spec import parse_tokens
-from .finding import Code, Finding, Setting, Words, error, warning
+from ..traits import TokenTraits
+from .finding import Code, Finding, Setting, Words, error, literal, warning
 from .provider import name_provider
 from .setup import Setup
 
@@ -27,7 +27,16 @@ _READY = (
 def check_mixin(setup: Setup) -> Iterator[Finding]:
     """The spawner's class hands over tokens."""
     cls = setup.spawner_class
-    if cls is not None and not setup.has_mixin:
+    if setup.has_mixin or cls is None:
+        return
+    if setup.spawns_by("WrapSpawner"):
+        yield warning(
+            "mixin-not-seen",
+            f"{cls.__name__} hands over no tokens itself, and which class it wraps is not looked at.",
+            "Only a wrapped class with the mixin delivers tokens, and at a spawn alone.",
+            Words("mix into the class that is wrapped, and examine a config with that one as c.JupyterHub.spawner_class"),
+        )
+    else:
         yield error(
             "mixin-missing",
             f"{cls.__name__} hands over no tokens.",
@@ -87,19 +96,59 @@ def _likely_preset(setup: Setup) -> str:
     return provider if provider in ("github", "gitlab", "bitbucket", "google", "azuread", "globus", "mediawiki") else "oidc"
 
 
+def check_names(setup: Setup) -> Iterator[Finding]:
+    """All settings of the tokens are where they are read."""
+    assert setup.spawner_class is not None
+    known = {base.__name__: base for base in setup.spawner_class.__mro__ if hasattr(base, "class_traits")}
+    ours = [name for name, base in known.items() if issubclass(base, TokenTraits)]
+    own = [trait for name in ours for trait in known[name].class_traits(config=True)]
+    for section in [name for name in setup.config if name not in known and "Token" in name]:
+        near = difflib.get_close_matches(section, ours, n=1, cutoff=0)[0]
+        yield warning(
+            "section-unknown",
+            f"Nobody reads c.{section}: it is no class of {setup.spawner_class.__name__}.",
+            "What is set there has no effect, and JupyterHub does not say so.",
+            Code(f"c.{near}.update(c.pop({literal(section)}))")
+            if not setup.is_chart
+            else Words(f"call it hub.config.{near}"),
+        )
+    for section in [name for name in ours if name in setup.config]:
+        for trait in [trait for trait in setup.config[section] if trait not in known[section].class_traits(config=True)]:
+            near = difflib.get_close_matches(trait, own, n=1, cutoff=0)[0]
+            yield warning(
+                "trait-unknown",
+                f"There is no c.{section}.{trait}.",
+                "It has no effect: JupyterHub says so in its log, at the first spawn.",
+                Code(f"c.{section}.{near} = c.{section}.pop({literal(trait)})")
+                if not setup.is_chart
+                else Words(f"call it hub.config.{section}.{near}"),
+            )
+    *losers, winner = setup.sections(setup.spawner, "tokens") or [""]
+    if losers:
+        listed = " and ".join(f"c.{name}.tokens" for name in losers)
+        merged = ", ".join(f"**c.{name}.tokens" for name in (*losers, winner))
+        yield warning(
+            "tokens-twice",
+            f"c.{winner}.tokens replaces {listed}: what is only there has no effect.",
+            "traitlets takes the value of the most special class, and does not merge.",
+            Code("\n".join([f"c.{winner}.tokens = {{{merged}}}", *(f"del c.{name}.tokens" for name in losers)]))
+            if not setup.is_chart
+            else Words(f"move them all to hub.config.{winner}.tokens"),
+        )
+
+
 def check_environment(setup: Setup) -> Iterator[Finding]:
     """No variable of a token is set by Spawner.environment, which would win."""
     spawner = setup.spawner
     section = setup.section(spawner, "environment", "Spawner")
-    is_plain = isinstance(setup.config[section].get("environment"), dict)
-    is_plain = is_plain and not isinstance(setup.config[section].get("environment"), LazyConfigValue)
+    is_plain = isinstance(setup.config[section].get("environment"), dict)  # not that of environment.update(…)
     for spec in setup.specs:
         for variable in (claim for claim in spec.claims if claim in spawner.environment):
             yield warning(
                 "environment-wins",
                 f"c.{section}.environment sets {variable}, which tokens[{spec.name!r}] wants to set, too.",
                 "What the admin sets wins: servers do not get the token's.",
-                Code(f"del c.{section}.environment[{variable!r}]".replace("'", '"'))
+                Code(f"del c.{section}.environment[{literal(variable)}]")
                 if is_plain and not setup.is_chart
                 else Words(f"remove {variable} from {section}.environment"),
             )
