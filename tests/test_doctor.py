@@ -15,9 +15,13 @@ import pytest
 import yaml
 from pytest import param
 
+import spawner_tokens.doctor
 from spawner_tokens.__main__ import main
 
+from .reference import README
 from .test_readme import blocks, tljh, values_files  # noqa: F401
+
+PACKAGE = Path(spawner_tokens.doctor.__file__).parent
 
 KEY = "JUPYTERHUB_CRYPT_KEY"
 
@@ -386,8 +390,8 @@ CASES = [
         SOUND
         + dedent(
             """
-            from jupyterhub.spawner import Spawner
-            class WrapSpawner(Spawner): pass
+            from jupyterhub.spawner import SimpleLocalProcessSpawner
+            class WrapSpawner(SimpleLocalProcessSpawner): pass
             class ProfilesSpawner(WrapSpawner): pass
             c.JupyterHub.spawner_class = ProfilesSpawner
             """
@@ -771,6 +775,8 @@ def test_the_readmes_examples_have_no_false_error(examine, code):
     expected = set()
     if "exchanged_tokens" in code or "teams_token" in code:
         expected.add("key-never-stored")  # the admin's own authenticator makes it
+    if "acces_token" in code:  # the doctor's own sample
+        expected.add("key-never-stored")
     if re.search("docker", code):
         expected.add("docker-unreachable")
     if "spawner_class" not in code:
@@ -853,3 +859,32 @@ def test_it_is_coloured_on_a_terminal_and_plain_in_a_pipe(tmp_path):
     coloured = run(tmp_path, terminal=True)
     assert "\033[31merror" in coloured and re.sub(r"\033\[\d+m", "", coloured) == plain
     assert run(tmp_path, terminal=True, NO_COLOR="1") == plain
+
+
+# -- what the README says of it ------------------------------------------------------------------
+
+
+def test_the_readmes_sample_is_what_is_printed(tmp_path):
+    section = README.read_text().split("When something is wrong\n====")[1]
+    (block,) = (each.values[0] for each in blocks("python") if "When something is wrong" in each.id)
+    printed = dedent(section.split("$ spawner-tokens doctor -f jupyterhub_config.py\n")[1].split("\n\n")[0])
+    (tmp_path / "hub_config.py").write_text(block)
+    assert run(tmp_path) == printed + "\n"
+
+
+def test_the_readmes_table_has_all_findings():
+    source = "".join(path.read_text() for path in PACKAGE.glob("*.py"))
+    ids = set(re.findall(r"(?:error|warning)\(\s*\"([a-z-]+)\"", source)) | {
+        f"{part}-fails" for part in ("config", "hub", "authenticator", "spawner")
+    }
+    section = README.read_text().split("When something is wrong\n====")[1].split("\nSecurity considerations\n")[0]
+    assert set(re.findall(r"^``([a-z-]+)`` ", section, re.MULTILINE)) == ids
+    assert ids - {"crypt-key-missing", "version-too-old", "docker-unreachable"} - {
+        *("kubernetes-rights", "kubernetes-not-asked", "kubernetes-unreachable", "lifetime-too-short"),
+    } == {case.values[1] for case in CASES}
+
+
+def test_no_other_module_needs_the_doctor():
+    for path in PACKAGE.parent.glob("*.py"):
+        if path.stem != "__main__":
+            assert "doctor import" not in path.read_text()

@@ -2,26 +2,36 @@
 
 import asyncio
 import json
+import re
 import secrets
 import sqlite3
 import subprocess
 import sys
 import time
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
+from textwrap import dedent
 
 import psutil
 import pytest
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
 from pytest import param
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from spawner_tokens.__main__ import main
 from spawner_tokens.demo import CONFIG, run_demo
 from spawner_tokens.demo.browser import Browser
 from spawner_tokens.demo.check import show_tokens
 from spawner_tokens.doctor.database import DatabaseError, read_database
+from spawner_tokens.doctor.explanation import explain_user
+from spawner_tokens.doctor.loading import load_file
+from spawner_tokens.doctor.report import write_explanation
 from spawner_tokens.selection import Reason
+
+from .reference import README
 
 SPAWNER = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 TOKENS = {
@@ -205,7 +215,7 @@ def test_a_database_with_a_write_ahead_log_gets_no_files_beside_it(tmp_path):
     path = tmp_path / "hub.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-        orm.Base.metadata.create_all(engine := orm.create_engine(f"sqlite:///{path}"))
+        orm.Base.metadata.create_all(engine := create_engine(f"sqlite:///{path}"))
     connection.close()
     engine.dispose()
     before = path.read_bytes()
@@ -260,3 +270,42 @@ def test_the_demos_users_are_explained(tmp_path):
         texts = [each.stdout + each.stderr for each in (for_people, for_machines, never, examined)]
         assert not show_tokens(demo, texts)
         assert show_tokens(demo, [*texts, token])
+
+
+SAMPLE = """
+c.JupyterHub.db_url = "sqlite:///{database}"
+c.JupyterHub.authenticator_class = "gitlab"
+c.Authenticator.enable_auth_state = True
+c.JupyterHub.spawner_class = "tokens-localprocess"
+c.LocalTokenMixin.token_mount_path = "/run/spawner-tokens-0"
+c.TokenSpawnerMixin.tokens = {{
+    "gitlab": {{"preset": "gitlab", "env": "GITLAB_TOKEN"}},
+    "aws": {{"preset": "aws", "settings": {{"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/notebooks"}}}},
+}}
+"""
+
+
+async def test_the_readmes_sample_is_what_is_printed(tmp_path, monkeypatch):
+    noon = 1893499200  # 2030-01-01T12:00:00Z
+    answer = {"access_token": "0" * 64, "created_at": noon - 7200, "expires_in": 7200, "scope": "read_user"}
+    answer["scope"] += " read_repository"
+    user_info = {"username": "alice", "name": "Alice", "email": "alice@example.org"}
+    auth_state = {**answer, "token_response": answer, "gitlab_user": user_info, "id_token": None}
+    key = secrets.token_bytes(32)
+    monkeypatch.setenv(KEY, key.hex())
+    database = tmp_path / "hub.sqlite"
+    engine = create_engine(f"sqlite:///{database}")
+    orm.Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        user = orm.User(name="alice", encrypted_auth_state=CryptKeeper(keys=[key])._encrypt(auth_state))
+        session.add(orm.Spawner(id=17, name="", user=user))
+        session.commit()
+    engine.dispose()
+    config = tmp_path / "hub_config.py"
+    config.write_text(SAMPLE.format(database=database))
+    explanation = await explain_user(load_file(str(config)), "alice", now=noon - 6600)
+    out = StringIO()
+    write_explanation(explanation, out)
+    section = README.read_text().split("$ spawner-tokens explain -f jupyterhub_config.py alice\n")[1]
+    printed = dedent(section.split("\n``--server NAME``")[0]).strip() + "\n"
+    assert re.sub(r"/[0-9a-f]{12}/17/", "/6b1e…/17/", out.getvalue()) == printed

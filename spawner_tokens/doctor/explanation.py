@@ -137,7 +137,7 @@ def _find_directory(spawner: Any, row: orm.Spawner | None) -> str | None:
 
 
 def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
-    spec, value, text, where = token.spec, token.value, token.text, directory or "…"
+    spec, text, where = token.spec, token.text, directory or "…"
     owned = {"SPAWNER_TOKENS_DIR", *setup.spawner.environment}  # the admin's own variables win
     return Explained(
         name=spec.name,
@@ -147,7 +147,7 @@ def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
         variables=tuple(name for name in make_env([token], where) if name not in owned),
         path=f"{where}/{spec.name}" if spec.file and text is not None else None,
         length=None if text is None else len(text),
-        fingerprint=None if value is None else hashlib.sha256(value.encode()).hexdigest()[:12],
+        fingerprint=None if text is None else hashlib.sha256(text.encode()).hexdigest()[:12],
         issued_at=token.lifetime.issued_at,
         expires_at=token.lifetime.expires_at,
         scopes=token.scopes,

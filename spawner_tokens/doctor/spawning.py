@@ -147,7 +147,7 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
             yield warning(
                 "environment-wins",
                 f"c.{section}.environment sets {variable}, which tokens[{spec.name!r}] wants to set, too.",
-                "What the admin sets wins: servers do not get the token's.",
+                "What the admin sets wins: servers find that in the variable, and not what the token sets.",
                 Code(f"del c.{section}.environment[{literal(variable)}]")
                 if is_plain and not setup.is_chart
                 else Words(f"remove {variable} from {section}.environment"),
