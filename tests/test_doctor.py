@@ -365,12 +365,21 @@ CASES = [
         id="pre-spawn-hook-with-another-name-for-it",
     ),
     param(SOUND.replace("c.Authenticator.", "c.Authenticatr("), "config-fails", by_hand("r(", "r."), id="syntax"),
+    param(SOUND.replace('"gitlab"\n', '"gitlub"\n', 1), "class-unknown", append, id="unknown-authenticator"),
+    param(SOUND.replace("tokens-simple", "tokens-simpel"), "class-unknown", append, id="unknown-spawner"),
     param(
-        SOUND + 'c.JupyterHub.authenticator_class = "gitlub"\n',
-        "hub-fails",
-        by_hand('"gitlub"', '"gitlab"'),
-        id="unknown-authenticator",
+        SOUND.replace("tokens-simple", "spawner_tokens.TokenSpawner"),
+        "class-unknown",
+        by_hand("spawner_tokens.TokenSpawner", "spawner_tokens.TokenSimpleLocalProcessSpawner"),
+        id="no-such-class",
     ),
+    param(
+        SOUND.replace("tokens-simple", "nowhere.Spawner"),
+        "class-unknown",
+        by_hand("nowhere.Spawner", "tokens-simple"),
+        id="no-such-module",
+    ),
+    param(SOUND + "c.JupyterHub.hub_port = 'x'\n", "hub-fails", by_hand("'x'", "8081"), id="hub-trait"),
     param(
         SOUND + "c.GitLabOAuthenticator.allow_all = 'the-client-secret'\n",
         "authenticator-fails",
@@ -601,8 +610,8 @@ def test_an_api_that_does_not_answer_is_found(examine, cluster, tmp_path):
 
 def test_variables_alone_need_no_secrets(examine, cluster):
     asked = cluster([])
-    status, _ = examine(KUBERNETES.replace("async def deliver_files", "async def other"))
-    assert status == 0 and asked == []
+    status, findings = examine(KUBERNETES.replace("async def deliver_files", "async def other"))
+    assert status == 0 and asked == [] and "kubernetes" not in of(findings, "ok")
 
 
 def test_a_life_that_the_kubelets_pace_cannot_serve_is_found(examine, cluster):
@@ -640,6 +649,27 @@ def test_tokens_of_several_files_add_up(examine):
     assert of(examine(lazy)[1], "error") == ["spec-wrong"]
 
 
+def test_what_a_class_needs_is_named(examine, monkeypatch):
+    for module in ("spawner_tokens.docker", "dockerspawner"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Without("dockerspawner"), *sys.meta_path])
+    for name in ("tokens-docker", "spawner_tokens.TokenDockerSpawner"):
+        status, (found,) = examine(SOUND.replace("tokens-simple", name))
+        assert found["id"] == "class-unknown" and "TokenDockerSpawner needs more packages" in found["what"]
+        assert found["fix"] == [{"kind": "words", "text": "pip install 'spawner_tokens[docker]'"}]
+
+
+class Without:
+    """An importer to which a package is not installed."""
+
+    def __init__(self, package):
+        self.package = package
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_no_value_of_a_wrong_setting_is_shown(examine):
     status, findings = examine(SOUND + 'c.GitLabOAuthenticator.client_secret = ["the-client-secret"]\n')
     assert status == 1 and of(findings, "error") == ["authenticator-fails"]
@@ -648,6 +678,33 @@ def test_no_value_of_a_wrong_setting_is_shown(examine):
 def test_nothing_is_started_and_nothing_is_written(examine, tmp_path):
     examine(SOUND + f"c.JupyterHub.db_url = 'sqlite:///{tmp_path}/hub.sqlite'\n")
     assert [path.name for path in tmp_path.iterdir()] == ["hub_config.py"]
+
+
+def test_of_a_strangers_authenticator_nothing_is_claimed(examine):
+    own = dedent(
+        """
+        from jupyterhub.auth import Authenticator
+        class Mine(Authenticator):
+            pass
+        c.JupyterHub.authenticator_class = Mine
+        """
+    )
+    status, findings = examine(SOUND + own)
+    assert status == 0 and not {"authenticator", "keys", "scopes"} & {finding["id"] for finding in findings}
+
+
+def test_a_check_that_fails_is_no_traceback(examine):
+    broken = dedent(
+        """
+        from spawner_tokens import TokenSimpleLocalProcessSpawner
+        class Mine(TokenSimpleLocalProcessSpawner):
+            delivery_delay = property(lambda self: 1 / 0)
+        c.JupyterHub.spawner_class = Mine
+        """
+    )
+    status, findings = examine(SOUND + broken)
+    assert status == 0 and of(findings, "warning") == ["lifetime"]
+    assert "ZeroDivisionError" in json.dumps(findings) and "servers-scopes" in of(findings, "ok")
 
 
 def test_a_hook_that_leaves_the_environment_alone_is_left_alone(examine):
@@ -816,7 +873,9 @@ def test_a_fix_for_values_is_a_path_in_them(examine, cluster):
     "text, words",
     [
         param("hub: [", "is no YAML, line 1", id="no-yaml"),
-        param("a: b", "has no 'hub'", id="no-hub"),
+        param("text", "'hub' is no mapping", id="no-values"),
+        param("hub: {config: {JupyterHub: 5}}", "hub.config: 'JupyterHub' is no mapping", id="no-section"),
+        param("hub: {extraConfig: [1]}", "hub: 'extraConfig' is no mapping", id="no-blocks"),
         param("hub: {extraConfig: {a: 'c.x = undefined'}}", "undefined", id="code"),
     ],
 )

@@ -37,7 +37,8 @@ def read_database(url: str, options: Mapping[str, Any]) -> Iterator[Session]:
         with Session(engine, autoflush=False) as session:
             yield session
     except DBAPIError as error:
-        reason = type(error.orig).__name__
+        # Of SQLite's texts it is known that they have nothing but names.
+        reason = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
         raise DatabaseError(
             f"the database cannot be read ({reason}); if JupyterHub is newer than it, run jupyterhub upgrade-db"
         ) from None

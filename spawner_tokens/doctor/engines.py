@@ -45,8 +45,6 @@ def _ask_docker(spawner: Any) -> None:
 
 async def check_kubernetes(setup: Setup) -> AsyncIterator[Finding]:
     """The Hub may do with Secrets what it has to."""
-    if not type(setup.spawner)._delivers_files():  # then there are no Secrets
-        return
     if setup.outside:
         yield warning(
             "kubernetes-not-asked",

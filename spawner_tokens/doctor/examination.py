@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from traitlets.config import Config
 
+from .classes import check_classes
 from .engines import check_docker, check_kubernetes
 from .finding import Finding, Level, Words, error, warning
 from .hooks import check_hooks
@@ -36,6 +37,11 @@ def _to_authenticator(setup: Setup) -> bool:
     return setup.authenticator is not None
 
 
+def _to_known_login(setup: Setup) -> bool:
+    """What the login of a stranger's authenticator brings is not known."""
+    return _to_authenticator(setup) and (setup.is_oauth or type(setup.authenticator).__module__.startswith("jupyterhub."))
+
+
 def _to_class(setup: Setup) -> bool:
     return setup.spawner_class is not None
 
@@ -61,12 +67,12 @@ def _to_frozen(setup: Setup) -> bool:
 
 
 def _to_kubernetes(setup: Setup) -> bool:
-    return _to_tokens(setup) and setup.spawns_by("KubeSpawner")
+    return _to_tokens(setup) and setup.spawns_by("KubeSpawner") and setup.spawner._delivers_files()  # by Secrets
 
 
 CHECKS = (
     Check("versions", check_versions, _always),
-    Check("authenticator", check_authenticator, _to_authenticator),
+    Check("authenticator", check_authenticator, _to_known_login),
     Check("auth-state", check_auth_state, _to_authenticator),
     Check("mixin", check_mixin, _to_class),
     Check("names", check_names, _to_tokens),
@@ -123,7 +129,7 @@ async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
         for part, why in setup.failures.items()
     ]
     if setup.app is None:
-        return findings
+        return list(check_classes(config)) or findings
     for check in CHECKS:
         if check.applies(setup):
             try:

@@ -64,21 +64,27 @@ def load_values(path: str) -> Config:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise LoadError(f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")) from None
-    hub = values.get("hub") if isinstance(values, Mapping) else None
-    if not isinstance(hub, Mapping):
-        raise LoadError(f"{path} has no 'hub', as zero-to-jupyterhub's values have")
+    hub = _mapping(values, "hub", path)
     config = Config()
-    for part in (_CHART, hub.get("config") or {}):
-        for section, settings in part.items():
-            config[section].update(settings or {})
+    for part in (_CHART, _mapping(hub, "config", "hub")):
+        for section in part:
+            config[section].update(_mapping(part, section, "hub.config"))
     blocks = hub.get("extraConfig") or {}
     if isinstance(blocks, str):
         blocks = {"extraConfig": blocks}
-    _run(blocks, config, values)
+    _run(_mapping({"extraConfig": blocks}, "extraConfig", "hub"), config, values)
     return config
 
 
-def _run(blocks: Mapping[str, str], config: Config, values: Mapping[str, Any]) -> None:
+def _mapping(node: Any, name: str, place: str) -> Mapping[str, Any]:
+    """What a mapping has under a name: a mapping, too, or nothing."""
+    found = node.get(name) if isinstance(node, Mapping) else None
+    if not isinstance(node, Mapping) or not isinstance(found or {}, Mapping):
+        raise LoadError(f"{place}: {name!r} is no mapping, as it is in zero-to-jupyterhub's values")
+    return found or {}
+
+
+def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any]) -> None:
     """The chart's own configuration runs them in the order of their names, in one namespace with these functions."""
 
     def get_config(key: str | None = None, default: Any = None) -> Any:
@@ -96,6 +102,7 @@ def _run(blocks: Mapping[str, str], config: Config, values: Mapping[str, Any]) -
     namespace = {"c": config, "get_config": get_config, "set_config_if_not_none": set_config_if_not_none}
     for name, code in sorted(blocks.items()):
         filename = f"<hub.extraConfig.{name}>"
+        code = str(code)
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)  # for inspect.getsource
         try:
             with redirect_stdout(sys.stderr):
@@ -113,6 +120,7 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     if config is not None or isinstance(error, _NAMES_ONLY):
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
+        text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
         for secret in _find_secrets(config or {}):
             text = text.replace(secret, "…")
         words += f": {text}"

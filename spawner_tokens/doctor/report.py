@@ -83,7 +83,8 @@ def write_explanation(explanation: Explanation, out: TextIO) -> None:
         colour = "32" if token.status == "ok" else "31" if token.length is None else "33"
         print(f"{paint(token.name, '1', coloured)}  {paint(token.status, colour, coloured)}", file=out)
         for label, text in _describe(token, explanation.now):
-            first, *more = textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+            printable = "".join(each if each.isprintable() else "?" for each in text)  # scopes are the provider's text
+            first, *more = textwrap.wrap(printable, _WIDTH, break_long_words=False, break_on_hyphens=False)
             print(f"    {label:<12} {first}", file=out)
             for line in more:
                 print(" " * 17 + line, file=out)
