@@ -14,6 +14,8 @@ DEMO_MODULES = (
     *("oauth2_provider", "oauthenticator", "psutil", "requests", "websocket"),
 )
 
+EPILOG = "After -- come options of the Hub's own command line, such as -- --JupyterHub.db_url=…"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spawner-tokens", description="Live OAuth tokens for JupyterHub's servers.")
@@ -21,9 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_demo(commands.add_parser("demo", help="see it work here: a real provider, proxy and Hub on loopback"))
     add_doctor(commands.add_parser("doctor", help="say what is wrong with a Hub's configuration, and how to mend it"))
     add_explain(commands.add_parser("explain", help="say what a user's server would get now, and why not, without a value"))
-    options = parser.parse_args(argv)
+    own, hubs = split_arguments(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(own, argparse.Namespace(hubs=hubs))
+    if hubs and options.run not in (run_doctor, run_explain):
+        parser.error("-- is for doctor and explain")
     status: int = options.run(options)
     return status
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ours, and after ``--`` those of the Hub's own command line."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:end]), list(arguments[end + 1 :])
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +74,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     add_config(source)
     source.add_argument("--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its hub.config")
     parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.epilog = EPILOG
     parser.set_defaults(run=run_doctor)
 
 
@@ -75,6 +87,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", help="the user's name in JupyterHub")
     parser.add_argument("--server", metavar="NAME", default="", help="a named server instead of the default one")
     parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.epilog = EPILOG
     parser.set_defaults(run=run_explain)
 
 
@@ -86,13 +99,19 @@ def add_config(parser: argparse._ActionsContainer) -> None:
 def run_doctor(options: argparse.Namespace) -> int:
     from .doctor.command import doctor
 
-    return doctor(config=options.config, values=options.values, as_json=options.json)
+    return doctor(config=options.config, options=options.hubs, values=options.values, as_json=options.json)
 
 
 def run_explain(options: argparse.Namespace) -> int:
     from .doctor.command import explain
 
-    return explain(config=options.config, user=options.user, server=options.server, as_json=options.json)
+    return explain(
+        config=options.config,
+        options=options.hubs,
+        user=options.user,
+        server=options.server,
+        as_json=options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -642,6 +642,15 @@ def test_subconfigs_are_loaded_and_what_is_printed_goes_to_stderr(examine, tmp_p
     assert of(findings, "error") == ["auth-state-off"]
 
 
+def test_options_of_the_hubs_command_line_win(tmp_path, capsys):
+    (tmp_path / "hub_config.py").write_text(SOUND)
+    assert main(["doctor", "-f", "hub_config.py", "--", "--Authenticator.enable_auth_state=False", "--debug"]) == 1
+    assert "error    auth-state-off" in capsys.readouterr().out
+    for options in (["--JupyterHub.port=x"], ["rest"]):
+        assert main(["doctor", "-f", "hub_config.py", "--", *options]) == 1
+        assert "config-fails" in capsys.readouterr().out
+
+
 def test_tokens_of_several_files_add_up(examine):
     more = 'c.TokenSpawnerMixin.tokens.update({"other": {"key": "refresh_token"}})\n'
     assert of(examine(SOUND + more)[1], "error") == ["spec-wrong"]

@@ -258,11 +258,13 @@ def test_the_demos_users_are_explained(tmp_path):
             return subprocess.run(command, cwd=demo.folder, env=env, capture_output=True, text=True)
 
         for_people = explain("explain", "-f", str(CONFIG), "alice")
-        for_machines = explain("explain", "-f", str(CONFIG), "alice", "--json")
+        options = f"--TokenSpawnerMixin.token_mount_path={demo.folder}/tokens"
+        for_machines = explain("explain", "-f", str(CONFIG), "alice", "--json", "--", options)
         never = explain("explain", "-f", str(CONFIG), "bob")
         examined = explain("doctor", "-f", str(CONFIG))
         assert for_people.returncode == for_machines.returncode == 0, for_people.stderr
         (told,) = json.loads(for_machines.stdout)["tokens"]
+        assert told["path"] == str(file)
         assert told["status"] == "ok" and told["fingerprint"] == sha256(token.encode()).hexdigest()[:12]
         assert told["variables"] == ["DEMO_USER", "DEMO_EMAIL", "DEMO_URL", "DEMO_TOKEN", "DEMO_TOKEN_FILE"]
         assert "no user 'bob'" in never.stderr and never.returncode == 1

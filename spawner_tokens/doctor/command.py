@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 from .database import DatabaseError
 from .examination import examine_file, examine_values
@@ -18,18 +19,18 @@ from .report import (
 )
 
 
-def doctor(*, config: str, values: str | None, as_json: bool) -> int:
+def doctor(*, config: str, options: Sequence[str], values: str | None, as_json: bool) -> int:
     """Examine a configuration. Returns the exit status: 1 if there are errors."""
-    findings = examine_values(values) if values is not None else examine_file(config)
+    findings = examine_values(values) if values is not None else examine_file(config, options)
     write = write_findings_as_json if as_json else write_findings
     write(findings, sys.stdout, for_chart=values is not None)
     return 1 if has_errors(findings) else 0
 
 
-def explain(*, config: str, user: str, server: str, as_json: bool) -> int:
+def explain(*, config: str, options: Sequence[str], user: str, server: str, as_json: bool) -> int:
     """Tell what a server of one user would get now. Returns the exit status: 1 if that cannot be told."""
     try:
-        explanation = asyncio.run(explain_user(load_file(config), user, server))
+        explanation = asyncio.run(explain_user(load_file(config, options), user, server))
     except (LoadError, DatabaseError, ExplanationError) as error:
         print(f"spawner-tokens explain: {error}", file=sys.stderr)
         return 1

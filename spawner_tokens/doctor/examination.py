@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from traitlets.config import Config
@@ -93,9 +93,9 @@ CHECKS = (
 _CONFIG = "A config that does not load is no config: the Hub does not start with it."
 
 
-def examine_file(path: str) -> list[Finding]:
-    """What is wrong with a config file, or right."""
-    return _examine(lambda: load_file(path), is_chart=False)
+def examine_file(path: str, options: Sequence[str] = ()) -> list[Finding]:
+    """What is wrong with a config file, or right, with these options of the Hub's command line."""
+    return _examine(lambda: load_file(path, options), is_chart=False)
 
 
 def examine_values(path: str) -> list[Finding]:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,11 @@ class LoadError(Exception):
         self.error = error
 
 
-def load_file(path: str) -> Config:
-    """A config file, found and run as by ``jupyterhub -f``. Raises :exc:`LoadError`."""
+def load_file(path: str, options: Sequence[str] = ()) -> Config:
+    """A config file, found and run as by ``jupyterhub -f``. Raises :exc:`LoadError`.
+
+    ``options`` are those of the Hub's command line, which win: ``--JupyterHub.db_url=…``.
+    """
     if not os.path.isfile(path):
         raise LoadError(f"there is no file {path}")
     stem = os.path.splitext(path)[0]  # as traitlets does it
@@ -52,7 +55,21 @@ def load_file(path: str) -> Config:
             continue
         except (Exception, SystemExit) as error:
             raise LoadError(describe(error), error) from None
+    config.merge(_load_options(options))
     return config
+
+
+def _load_options(options: Sequence[str]) -> Config:
+    app = JupyterHub()
+    try:
+        with redirect_stdout(sys.stderr):
+            app.parse_command_line(list(options))
+    except SystemExit:  # it has been said
+        raise LoadError("the options after -- are not as JupyterHub takes them") from None
+    if app.extra_args:
+        raise LoadError("the options after -- are not as JupyterHub takes them")
+    found: Config = app.cli_config
+    return found
 
 
 def load_values(path: str) -> Config:
