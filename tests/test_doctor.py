@@ -689,6 +689,12 @@ def test_nothing_is_started_and_nothing_is_written(examine, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["hub_config.py"]
 
 
+def test_bitbucket_grants_what_its_consumer_has(examine):
+    more = 'c.TokenSpawnerMixin.tokens["t"]["required_scopes"] = ["repository"]'
+    assert of(examine(login("bitbucket", "bitbucket", more=more))[1], "error") == []
+    assert of(examine(login("bitbucket", "bitbucket", ["account"], more))[1], "error") == ["scopes-not-asked"]
+
+
 def test_of_a_strangers_authenticator_nothing_is_claimed(examine):
     own = dedent(
         """

@@ -23,7 +23,7 @@ _BY_CLASS = {
     "Auth0OAuthenticator": "auth0",
 }
 
-# Of these, only a login with the scope openid has an id_token; those give none at all.
+# Their logins have no id_token, whatever is asked for.
 NO_ID_TOKEN = ("github", "bitbucket", "mediawiki", "openshift")
 
 # Hooks and methods that may put more into auth_state than the class does.

@@ -37,6 +37,8 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
     """The login asks for the scopes that the tokens need, and for not much more."""
     authenticator = setup.authenticator
     cls, asked = own_class(authenticator).__name__, list(authenticator.scope)
+    if name_provider(setup) == "bitbucket" and not asked:
+        return  # then it grants what the consumer is registered for
     is_gitlabs_default = name_provider(setup) == "gitlab" and not asked
     granted = ["api"] if is_gitlabs_default else asked
     for spec in setup.of_login:
@@ -58,10 +60,10 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
     known = {scope for spec in setup.specs for scope in (*spec.required_scopes, *spec.forbidden_scopes)}
     powerful = [scope for scope in granted if _POWERFUL.fullmatch(scope) and scope not in known]
     if powerful and setup.specs:
-        words = "The login asks for no scope, which at GitLab means api" if is_gitlabs_default else "The login asks for more"
+        words = f"The login asks for more than most servers need: {', '.join(powerful)}."
         yield warning(
             "scopes-too-powerful",
-            f"{words} than most servers need: {', '.join(powerful)}." if not is_gitlabs_default else f"{words}.",
+            "The login asks for no scope, which at GitLab means api." if is_gitlabs_default else words,
             "Each notebook, and each library in it, may do all of that. The line below is the least for reading; "
             "required_scopes in a spec says that more is meant.",
             *_fix_powerful(setup, asked, powerful, cls),
