@@ -16,15 +16,28 @@ DEMO_MODULES = (
     *("oauth2_provider", "oauthenticator", "psutil", "requests", "websocket"),
 )
 
+EPILOG = "After -- come options of the Hub's own command line, such as -- --JupyterHub.db_url=…"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spawner-tokens", description="Live OAuth tokens for JupyterHub's servers.")
     commands = parser.add_subparsers(title="commands", required=True)
     add_demo(commands.add_parser("demo", help="see it work here: a real provider, proxy and Hub on loopback"))
     add_rbac(commands.add_parser("rbac", help="print the rights that a Hub needs in Kubernetes"))
-    options = parser.parse_args(argv)
+    add_doctor(commands.add_parser("doctor", help="say what is wrong with a Hub's configuration, and how to mend it"))
+    add_explain(commands.add_parser("explain", help="say what a user's server would get now, and why not, without a value"))
+    own, hubs = split_arguments(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(own, argparse.Namespace(hubs=hubs))
+    if hubs and options.run not in (run_doctor, run_explain):
+        parser.error("-- is for doctor and explain")
     status: int = options.run(options)
     return status
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ours, and after ``--`` those of the Hub's own command line."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:end]), list(arguments[end + 1 :])
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +83,55 @@ def add_rbac(parser: argparse.ArgumentParser) -> None:
 def run_rbac(options: argparse.Namespace) -> int:
     print(make_role(options.service_account, patch=options.patch, hub_namespace=options.user_namespaces), end="")
     return 0
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Load a configuration as JupyterHub does, without starting a Hub, and say what is wrong, why it matters, and the "
+        "line that mends it. Run it with the environment of the Hub. The exit status is 1 if there are errors."
+    )
+    source = parser.add_mutually_exclusive_group()
+    add_config(source)
+    source.add_argument("--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its hub.config")
+    parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run_doctor)
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Say what a server of a user would get now, from the Hub's database and crypt key: each token by name, length, "
+        "fingerprint, age and scopes, and why one is missing. Nothing is written, and no token is shown."
+    )
+    add_config(parser)
+    parser.add_argument("user", help="the user's name in JupyterHub")
+    parser.add_argument("--server", metavar="NAME", default="", help="a named server instead of the default one")
+    parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run_explain)
+
+
+def add_config(parser: argparse._ActionsContainer) -> None:
+    words = "the Hub's configuration (default: jupyterhub_config.py)"
+    parser.add_argument("-f", "--config", metavar="FILE", default="jupyterhub_config.py", help=words)
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from .doctor.command import doctor
+
+    return doctor(config=options.config, options=options.hubs, values=options.values, as_json=options.json)
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    from .doctor.command import explain
+
+    return explain(
+        config=options.config,
+        options=options.hubs,
+        user=options.user,
+        server=options.server,
+        as_json=options.json,
+    )
 
 
 if __name__ == "__main__":

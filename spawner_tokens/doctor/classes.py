@@ -1,0 +1,51 @@
+"""Checks of the names of classes: what JupyterHub cannot find by them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+
+from traitlets.config import Config
+from traitlets.utils.importstring import import_item
+
+from .finding import Finding, Setting, Words, error
+from .loading import describe
+
+_GROUPS = {"authenticator_class": "jupyterhub.authenticators", "spawner_class": "jupyterhub.spawners"}
+
+
+def check_classes(config: Config) -> Iterator[Finding]:
+    """The classes in ``c.JupyterHub`` can be imported."""
+    for trait, group in _GROUPS.items():
+        name = config.JupyterHub.get(trait)
+        if not isinstance(name, str):
+            continue
+        known = {each.name.lower(): each for each in entry_points(group=group)}
+        try:
+            if name.lower() in known:
+                known[name.lower()].load()
+            elif "." in name:
+                import_item(name)
+            else:
+                yield _unknown(trait, name, list(known))
+        except Exception as failure:
+            yield error(
+                "class-unknown",
+                f"c.JupyterHub.{trait}: {name} cannot be imported: {describe(failure)}.",
+                "The Hub does not start.",
+                Words(_advise(failure)),
+            )
+
+
+def _unknown(trait: str, name: str, known: list[str]) -> Finding:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)
+    what = f"c.JupyterHub.{trait}: nothing that is installed is called {name}."
+    return error("class-unknown", what, "The Hub does not start.", *(Setting(("JupyterHub", trait), each) for each in near))
+
+
+def _advise(failure: Exception) -> str:
+    if isinstance(failure, ModuleNotFoundError):
+        return f"install what has the module {failure.name}, where the Hub runs"
+    _, needs, command = str(failure).partition("pip install ")
+    return needs + command if needs else "mend the name, or what it names"

@@ -1,0 +1,175 @@
+"""One user's tokens as a server of theirs would get them now, or why not: told without a value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from cryptography.fernet import InvalidToken
+from jupyterhub import orm
+from jupyterhub.crypto import CryptKeeper
+from jupyterhub.utils import url_escape_path
+from traitlets.config import Config
+
+from ..delivery import make_env
+from ..refusal import explain
+from ..selection import Reason, Token, judge, pick
+from .database import read_database
+from .setup import Setup, set_up
+
+
+class ExplanationError(Exception):
+    """There is nothing to explain. The text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A token without its value. Times are seconds since the epoch; what is not known is ``None``."""
+
+    name: str
+    status: str
+    why: str
+    policy: str
+    variables: Sequence[str]
+    path: str | None
+    length: int | None
+    fingerprint: str | None
+    issued_at: float | None
+    expires_at: float | None
+    scopes: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``now`` in seconds since the epoch. ``notes`` are what else there is to know of this server."""
+
+    user: str
+    server: str
+    now: float
+    tokens: Sequence[Explained]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class _State:
+    """A user's auth_state, or why there is none."""
+
+    auth_state: Mapping[str, Any] | None = field(default=None, repr=False)
+    reason: Reason | None = None
+
+
+async def explain_user(config: Config, username: str, server: str = "", now: float | None = None) -> Explanation:
+    """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
+    setup = set_up(config)
+    _expect_sound(setup)
+    with read_database(setup.app.db_url, setup.app.db_kwargs) as session:
+        user = session.query(orm.User).filter_by(name=username).one_or_none()
+        if user is None:
+            raise ExplanationError(f"the Hub's database has no user {username!r}")
+        row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
+        setup = _set_up_server(config, user, row or orm.Spawner(name=server))
+        _expect_sound(setup)
+        state = _read_auth_state(setup, user.encrypted_auth_state)
+        moment = time.time() if now is None else now
+        directory = _find_directory(setup.spawner, row)
+        tokens = tuple(_tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs)
+        return Explanation(username, server, moment, tokens, tuple(_note(setup, row, directory)))
+
+
+def _expect_sound(setup: Setup) -> None:
+    for part, why in setup.failures.items():
+        raise ExplanationError(f"the {part} of this config cannot be made: {why}")
+    if setup.spawner_class is not None and not setup.has_mixin:
+        raise ExplanationError(f"{setup.spawner_class.__name__} hands over no tokens: run spawner-tokens doctor")
+    for problem in setup.spec_errors:
+        raise ExplanationError(str(problem))
+
+
+def _set_up_server(config: Config, user: orm.User, row: orm.Spawner) -> Setup:
+    """With the Spawner of this server. Nothing of it is started: it only knows where files would be."""
+    escaped = url_escape_path(user.name)
+    own = SimpleNamespace(name=user.name, escaped_name=escaped, id=user.id, url=f"/user/{escaped}/", settings={})
+    return set_up(config, user=own, orm_spawner=row)
+
+
+def _read_auth_state(setup: Setup, encrypted: bytes | None) -> _State:
+    """As the Hub reads it, but nothing is encrypted anew when there are several keys."""
+    if not setup.authenticator.enable_auth_state:
+        return _State(reason=Reason.AUTH_STATE_OFF)
+    try:
+        keeper = CryptKeeper(config=setup.config)
+        fernet = keeper.fernet
+    except Exception:  # its text has the key
+        raise ExplanationError("a crypt key is none: run spawner-tokens doctor") from None
+    if fernet is None:
+        return _State(reason=Reason.NO_CRYPT_KEY)
+    if encrypted is None:
+        return _State(reason=Reason.NEVER_STORED)
+    try:
+        auth_state = keeper._decrypt(encrypted)
+    except (InvalidToken, ValueError):
+        return _State(reason=Reason.UNDECRYPTABLE)
+    return _State(auth_state if isinstance(auth_state, dict) else {})
+
+
+def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
+    if state.auth_state is None:
+        return Token(spec, reason=state.reason)
+    scope = getattr(setup.authenticator, "scope", None)
+    requested = scope if isinstance(scope, (list, tuple, set)) else None
+    return judge(pick(spec, state.auth_state, requested), now, setup.spawner.token_min_lifetime)
+
+
+def _find_directory(spawner: Any, row: orm.Spawner | None) -> str | None:
+    """Where the server sees its files; ``None`` for one that gets its place with its first start."""
+    try:
+        directory: str = spawner.token_directory
+    except Exception:
+        if row is None:
+            return None
+        raise
+    return directory
+
+
+def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
+    spec, text, where = token.spec, token.text, directory or "…"
+    owned = {"SPAWNER_TOKENS_DIR", *setup.spawner.environment}  # the admin's own variables win
+    return Explained(
+        name=spec.name,
+        status=token.reason.value if token.reason else "ok",
+        why=explain(token.reason, token.detail) if token.reason else "",
+        policy=spec.missing or setup.spawner.token_missing,
+        variables=tuple(name for name in make_env([token], where) if name not in owned),
+        path=f"{where}/{spec.name}" if spec.file and text is not None else None,
+        length=None if text is None else len(text),
+        fingerprint=None if text is None else hashlib.sha256(text.encode()).hexdigest()[:12],
+        issued_at=token.lifetime.issued_at,
+        expires_at=token.lifetime.expires_at,
+        scopes=token.scopes,
+    )
+
+
+def _note(setup: Setup, row: orm.Spawner | None, directory: str | None) -> list[str]:
+    notes = [] if setup.specs else ["This config declares no tokens."]
+    won = {variable for spec in setup.specs for variable in spec.claims if variable in setup.spawner.environment}
+    if won:
+        notes.append(f"Spawner.environment wins over the tokens with: {', '.join(sorted(won))}.")
+    if setup.spawner.token_hook is not None:
+        notes.append("token_hook is not run here: it may change, add or withhold values.")
+    if setup.spawner.token_renew:
+        notes.append("At a spawn, a token that is short-lived is renewed first; here nothing is.")
+    if getattr(setup.spawner, "group_overrides", None):
+        notes.append("group_overrides are not looked at: they may change the specs.")
+    if directory is None:
+        notes.append("This server was never started: the directory of its files (…) is made with its first start.")
+    if row is not None and row.server_id is not None:
+        notes.append("The server runs: its variables are as they were when it started.")
+        started = (row.state or {}).get("token_specs", {})
+        if any(json.loads(json.dumps(setup.tokens.get(name), default=str)) != started[name] for name in started):
+            notes.append("It was started with other specs than this config has, and keeps those.")
+    return notes

@@ -1,0 +1,168 @@
+"""A configuration, loaded as JupyterHub does it: from its Python or JSON file, or from the chart's values."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import jupyterhub
+import traitlets
+import yaml
+from jupyterhub.app import JupyterHub
+from traitlets import TraitError
+from traitlets.config import Config
+from traitlets.config.loader import ConfigFileNotFound
+
+# What the chart sets unless its values say otherwise.
+_CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
+
+# Errors whose texts are made of names, and so can be shown.
+_NAMES_ONLY = (KeyError, NameError, ImportError, AttributeError, SyntaxError, FileNotFoundError, TraitError)
+
+
+class LoadError(Exception):
+    """A configuration could not be loaded. The text says where, and shows no values."""
+
+    def __init__(self, words: str, error: BaseException | None = None) -> None:
+        super().__init__(words)
+        self.error = error
+
+
+def load_file(path: str, options: Sequence[str] = ()) -> Config:
+    """A config file, found and run as by ``jupyterhub -f``. Raises :exc:`LoadError`.
+
+    ``options`` are those of the Hub's command line, which win: ``--JupyterHub.db_url=…``.
+    """
+    if not os.path.isfile(path):
+        raise LoadError(f"there is no file {path}")
+    stem = os.path.splitext(path)[0]  # as traitlets does it
+    config = Config()
+    for loader_class, extension in (
+        (JupyterHub.python_config_loader_class, ".py"),
+        (JupyterHub.json_config_loader_class, ".json"),
+    ):
+        try:
+            with redirect_stdout(sys.stderr):
+                config.merge(loader_class(stem + extension, path=None).load_config())
+        except ConfigFileNotFound:
+            continue
+        except (Exception, SystemExit) as error:
+            raise LoadError(describe(error), error) from None
+    config.merge(_load_options(options))
+    return config
+
+
+def _load_options(options: Sequence[str]) -> Config:
+    app = JupyterHub()
+    try:
+        with redirect_stdout(sys.stderr):
+            app.parse_command_line(list(options))
+    except SystemExit:  # it has been said
+        raise LoadError("the options after -- are not as JupyterHub takes them") from None
+    if app.extra_args:
+        raise LoadError("the options after -- are not as JupyterHub takes them")
+    found: Config = app.cli_config
+    return found
+
+
+def load_values(path: str) -> Config:
+    """``hub.config`` and ``hub.extraConfig`` of zero-to-jupyterhub's values. Raises :exc:`LoadError`."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise LoadError(f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")) from None
+    hub = _mapping(values, "hub", path)
+    config = Config()
+    for part in (_CHART, _mapping(hub, "config", "hub")):
+        for section in part:
+            config[section].update(_mapping(part, section, "hub.config"))
+    blocks = hub.get("extraConfig") or {}
+    if isinstance(blocks, str):
+        blocks = {"extraConfig": blocks}
+    _run(_mapping({"extraConfig": blocks}, "extraConfig", "hub"), config, values)
+    return config
+
+
+def _mapping(node: Any, name: str, place: str) -> Mapping[str, Any]:
+    """What a mapping has under a name: a mapping, too, or nothing."""
+    found = node.get(name) if isinstance(node, Mapping) else None
+    if not isinstance(node, Mapping) or not isinstance(found or {}, Mapping):
+        raise LoadError(f"{place}: {name!r} is no mapping, as it is in zero-to-jupyterhub's values")
+    return found or {}
+
+
+def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any]) -> None:
+    """The chart's own configuration runs them in the order of their names, in one namespace with these functions."""
+
+    def get_config(key: str | None = None, default: Any = None) -> Any:
+        if key is None:
+            return config
+        node: Any = values
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return default if node is None else node
+
+    def set_config_if_not_none(section: Any, trait: str, key: str) -> None:
+        if (value := get_config(key)) is not None:
+            setattr(section, trait, value)
+
+    namespace = {"c": config, "get_config": get_config, "set_config_if_not_none": set_config_if_not_none}
+    for name, code in sorted(blocks.items()):
+        filename = f"<hub.extraConfig.{name}>"
+        code = str(code)
+        linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)  # for inspect.getsource
+        try:
+            with redirect_stdout(sys.stderr):
+                exec(compile(code, filename, "exec"), namespace)
+        except (Exception, SystemExit) as error:
+            raise LoadError(describe(error), error) from None
+
+
+def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> str:
+    """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``.
+
+    With the ``config`` that an error is about, its text is shown, without the secrets that are in the config.
+    """
+    words = type(error).__name__
+    if config is not None or isinstance(error, _NAMES_ONLY):
+        # traitlets ends with the value: "expected a list, not the str 'value'"
+        text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
+        text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
+        for secret in _find_secrets(config or {}):
+            text = text.replace(secret, "…")
+        words += f": {text}"
+    frames = [at for at in traceback.extract_tb(error.__traceback__) if not _is_library(at.filename)]
+    if frames and not isinstance(error, SyntaxError):
+        words += f", line {frames[-1].lineno} of {frames[-1].filename}"
+    return words
+
+
+def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
+    """The texts under names such as ``client_secret``, ``keys`` and ``api_token``."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _find_secrets(value, is_secret or bool(re.search("secret|token|key|password", str(name))))
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _find_secrets(value, is_secret)
+    elif is_secret and isinstance(node, str) and len(node) >= 6:
+        yield node
+
+
+_PACKAGES = tuple(os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (os, traitlets, jupyterhub))
+_LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
+
+
+def _is_library(filename: str) -> bool:
+    is_ours = filename.startswith("<hub.")
+    return not is_ours and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)

@@ -1,0 +1,144 @@
+"""Checks of the login: whether its tokens are kept, and whether the keys of the specs are among them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+from jupyterhub.crypto import KEY_ENV, CryptKeeper
+
+from ..fields import is_token_key, names_refresh_token
+from ..presets import PRESETS, PROVIDERS
+from ..spec import TokenSpec
+from .finding import Code, Finding, Setting, Shell, Words, error, warning
+from .provider import list_paths, make_auth_state, name_provider, own_class, stores, stores_more
+from .setup import Setup
+
+_KEY = Shell(f"export {KEY_ENV}=$(openssl rand -hex 32)  # once: keep it in the environment of the Hub's service")
+
+
+def check_auth_state(setup: Setup) -> Iterator[Finding]:
+    """Auth state is kept, and encrypted with a good key."""
+    if not setup.authenticator.enable_auth_state:
+        yield error(
+            "auth-state-off",
+            "The Hub does not keep the tokens of a login: auth state is off.",
+            "Without it there is nothing to deliver: all tokens have the status auth_state_off.",
+            setup.setting(setup.authenticator, "enable_auth_state", True, "Authenticator"),
+        )
+    if setup.is_chart:  # the chart makes a key itself
+        return
+    try:
+        keys = CryptKeeper(config=setup.config).keys
+    except Exception:  # its text has the key
+        yield error(
+            "crypt-key-bad",
+            f"A crypt key is none: a key is 32 bytes, as 64 hexadecimal digits or in base64, in {KEY_ENV} "
+            "or c.CryptKeeper.keys.",
+            "The Hub does not start with it.",
+            *([Code("del c.CryptKeeper.keys")] if "keys" in setup.config.CryptKeeper else []),
+            _KEY,
+        )
+        return
+    if not keys:
+        yield error(
+            "crypt-key-missing",
+            f"There is no crypt key: {KEY_ENV} is not set where this command runs.",
+            "The Hub keeps auth_state encrypted or not at all: it does not start with auth state on and no key. If the "
+            "Hub's service has a key, run this command with the same environment.",
+            _KEY,
+        )
+
+
+def check_authenticator(setup: Setup) -> Iterator[Finding]:
+    """A login brings tokens."""
+    authenticator = setup.authenticator
+    name = type(authenticator).__name__
+    if type(authenticator).__module__.startswith("jupyterhub.") and authenticator.post_auth_hook is None:
+        yield error(
+            "login-without-tokens",
+            f"Users log in by {name}, which asks no OAuth provider: there will be no token.",
+            "All tokens are absent.",
+            Setting(("JupyterHub", "authenticator_class"), _likely_authenticator(setup), "and its own settings"),
+        )
+
+
+def _likely_authenticator(setup: Setup) -> str:
+    """The entry point of OAuthenticator's that goes with the presets."""
+    presets = [fields.get("preset") for fields in setup.tokens.values() if isinstance(fields, dict)]
+    known = [str(preset) for preset in presets if preset in PROVIDERS and preset not in ("oidc", "nbgallery")]
+    return known[0] if known else "generic-oauth"
+
+
+async def check_keys(setup: Setup) -> AsyncIterator[Finding]:
+    """The keys of the specs are in what the login stores."""
+    authenticator = setup.authenticator
+    if stores_more(authenticator) or setup.spawner.token_hook is not None:  # it may give values that the login does not
+        return
+    state = await make_auth_state(setup)
+    if state is None:
+        return
+    known = [path for path in list_paths(state) if not names_refresh_token(path)]
+    cls = own_class(authenticator).__name__
+    for spec in setup.specs:
+        fields = setup.tokens[spec.name]
+        if isinstance(spec.key, str) and not stores(authenticator, state, spec.key):
+            yield error(
+                "key-never-stored",
+                f"tokens[{spec.name!r}].key: {cls} never stores {spec.key!r}.",
+                "The token is absent at each spawn.",
+                *_nearest_key(setup, spec, known),
+            )
+        elif spec.key == "id_token" and "openid" not in authenticator.scope:
+            yield error(
+                "id-token-not-asked",
+                f"tokens[{spec.name!r}] wants the id_token, and the login does not ask for the scope openid.",
+                "A provider of OpenID Connect gives an id_token only with it.",
+                setup.setting(authenticator, "scope", [*authenticator.scope, "openid"], cls),
+            )
+        lost = [
+            variable
+            for variable, key in spec.variables.items()
+            if isinstance(key, str) and not stores(authenticator, state, key)
+        ]
+        if lost:
+            keys = ", ".join(f"{variable} ({spec.variables[variable]})" for variable in lost)
+            yield warning(
+                "variable-never-stored",
+                f"tokens[{spec.name!r}]: {cls} never stores what these variables are to hold: {keys}.",
+                "They are left out, silently.",
+                _mend_variables(setup, spec, fields, lost, known),
+            )
+
+
+def _nearest_key(setup: Setup, spec: TokenSpec, known: Iterable[str]) -> list[Setting | Words]:
+    tokens = [path for path in known if is_token_key(path) or path == "ACCESS_TOKEN_SECRET"]
+    if spec.key == "id_token":  # another token would be none
+        return [Words(f"this login has no id_token; remove tokens[{spec.name!r}], or log in at a provider that gives one")]
+    near = difflib.get_close_matches(str(spec.key), tokens, n=1, cutoff=0) if tokens else []
+    return [setup.of_token(spec.name, "key", near[0])] if near else [Words("look at what the login stores")]
+
+
+def _mend_variables(setup: Setup, spec: TokenSpec, fields: object, lost: list[str], known: list[str]) -> Setting:
+    assert isinstance(fields, dict)
+    if "variables" not in fields and (preset := _fitting_preset(setup)) not in (None, fields.get("preset")):
+        return setup.of_token(spec.name, "preset", preset)
+    user_key = setup.authenticator.user_auth_state_key
+    mended = {}
+    for variable, key in spec.variables.items():
+        if callable(key):
+            continue
+        if variable in lost:
+            near = difflib.get_close_matches(key, known, n=1)
+            claim = key.rpartition(".")[2]
+            key = f"{user_key}.{claim}" if key.count(".") else (near[0] if near else f"{user_key}.{claim}")
+            if is_token_key(key):
+                key = f"{user_key}.{claim}"
+        mended[variable] = key
+    return setup.of_token(spec.name, "variables", mended)
+
+
+def _fitting_preset(setup: Setup) -> str | None:
+    provider = name_provider(setup)
+    provider = {"keycloak": "oidc", "auth0": "oidc", "cilogon": "oidc"}.get(provider, provider)
+    return provider if provider in PRESETS and PROVIDERS[provider].get("url", "") is not None else None

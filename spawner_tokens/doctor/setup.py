@@ -1,0 +1,149 @@
+"""What is made of a configuration: the real authenticator, a real Spawner of a stand-in user, and the specs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from jupyterhub.app import JupyterHub
+from traitlets.config import Config
+from traitlets.config.loader import LazyConfigValue
+
+from ..fields import SpecError
+from ..mixin import TokenSpawnerMixin
+from ..spec import TokenSpec, parse_token
+from .finding import Setting
+from .loading import describe
+
+_TOKENS = "tokens"
+
+
+@dataclass
+class Setup:
+    """``failures`` are the classes that could not be made: ``hub``, ``authenticator``, ``spawner`` → why."""
+
+    config: Config
+    is_chart: bool = False
+    app: Any = None
+    authenticator: Any = None
+    spawner_class: type | None = None
+    spawner: Any = None
+    outside: str = ""  # why a Kubernetes cluster is not known here
+    tokens: Mapping[Any, Any] = field(default_factory=dict)
+    specs: tuple[TokenSpec, ...] = ()
+    spec_errors: tuple[SpecError, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_mixin(self) -> bool:
+        return self.spawner_class is not None and issubclass(self.spawner_class, TokenSpawnerMixin)
+
+    @property
+    def of_login(self) -> list[TokenSpec]:
+        """The specs of tokens that come with the login itself."""
+        return [spec for spec in self.specs if spec.key in ("access_token", "id_token")]
+
+    @property
+    def is_oauth(self) -> bool:
+        """Whether the authenticator is one of OAuthenticator's classes, or derives from one."""
+        return any(base.__module__ == "oauthenticator.oauth2" for base in type(self.authenticator).__mro__)
+
+    def spawns_by(self, name: str) -> bool:
+        """Whether the spawner derives from a class of this name: its package need not be installed."""
+        return self.spawner_class is not None and name in _sections(self.spawner_class)
+
+    def is_set(self, instance: Any, trait: str) -> bool:
+        """Whether the config sets this trait, for one of the classes that it works for."""
+        return bool(self.sections(instance, trait))
+
+    def section(self, instance: Any, trait: str, default: str) -> str:
+        """Where a line has to set a trait to have an effect: where the config sets it already."""
+        found = self.sections(instance, trait)
+        return found[-1] if found else default
+
+    def sections(self, instance: Any, trait: str) -> list[str]:
+        """Where the config sets a trait: the last one wins."""
+        return [name for name in _sections(type(instance)) if name in self.config and trait in self.config[name]]
+
+    def setting(self, instance: Any, trait: str, value: Any, default: str, note: str = "") -> Setting:
+        return Setting((self.section(instance, trait, default), trait), value, note)
+
+    def of_token(self, name: str, field: str, value: Any) -> Setting:
+        """A line that changes one field of one spec."""
+        section = self.section(self.spawner, _TOKENS, "TokenSpawnerMixin")
+        if isinstance(self.config[section].get(_TOKENS), LazyConfigValue):  # of tokens.update(…): it has no items yet
+            return Setting((section, _TOKENS), {**self.tokens, name: {**self.tokens[name], field: value}})
+        return Setting((section, _TOKENS, name, field), value)
+
+
+def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setup:
+    """Make what JupyterHub makes of a configuration, without a Hub. KubeSpawner needs a running event loop for it.
+
+    ``of_spawner`` are arguments of the Spawner in place of a stand-in user.
+    """
+    setup = Setup(config, is_chart)
+    try:
+        setup.app = JupyterHub(config=config)
+    except (Exception, SystemExit) as error:
+        setup.failures["hub"] = describe(error, config)
+        return setup
+    try:
+        setup.authenticator = setup.app.authenticator_class(parent=setup.app)
+    except (Exception, SystemExit) as error:
+        setup.failures["authenticator"] = describe(error, config)
+    try:
+        setup.spawner_class = setup.app.spawner_class
+        _make_spawner(setup, of_spawner)
+    except (Exception, SystemExit) as error:
+        setup.failures["spawner"] = describe(error, config)
+    return setup
+
+
+def _make_spawner(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
+    assert setup.spawner_class is not None
+    config, tokens = _take_tokens(setup.config, setup.spawner_class)
+    user = SimpleNamespace(name="alice", escaped_name="alice", id=1, url="/user/alice/", settings={})
+    given = {"user": user, "authenticator": setup.authenticator, "config": config, **of_spawner}
+    # Not in one step: when a KubeSpawner finds no cluster, at the end of __init__, all else of it is there.
+    make: Any = setup.spawner_class
+    spawner = make.__new__(make, **given)
+    try:
+        spawner.__init__(**given)
+    except Exception as error:
+        if not type(error).__module__.startswith("kubernetes_asyncio.config"):
+            raise
+        setup.outside = "there is neither a service account nor a kubeconfig"
+    setup.spawner = spawner
+    if setup.has_mixin:
+        setup.tokens = spawner.tokens if tokens is None else tokens
+        _read_specs(setup)
+
+
+def _take_tokens(config: Config, spawner_class: type) -> tuple[Config, Any]:
+    """A config without ``tokens``, which may be wrong, and the ones that traitlets would take."""
+    config, tokens = Config(config), None
+    for name in _sections(spawner_class):
+        if name in config and _TOKENS in config[name]:
+            config[name] = Config(config[name])
+            value = config[name].pop(_TOKENS)
+            tokens = value.get_value(dict(tokens or {})) if isinstance(value, LazyConfigValue) else value
+    return config, tokens
+
+
+def _read_specs(setup: Setup) -> None:
+    files = setup.spawner._delivers_files()
+    if not isinstance(setup.tokens, Mapping):
+        setup.spec_errors = (SpecError("…", None, "tokens is a dict of token name → spec"),)
+        setup.tokens = {}
+    for name, fields in setup.tokens.items():
+        try:
+            setup.specs += (parse_token(name, fields, files=files),)
+        except SpecError as error:
+            setup.spec_errors += (error,)
+
+
+def _sections(cls: type) -> list[str]:
+    """The names by which a class is configured, the least specific one first."""
+    return [base.__name__ for base in reversed(cls.__mro__) if hasattr(base, "class_traits")]
