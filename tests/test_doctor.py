@@ -535,20 +535,22 @@ def test_an_engine_that_does_not_answer_is_found(examine, monkeypatch, serve):
 
 KUBERNETES = SOUND + dedent(
     """
-    from kubespawner import KubeSpawner
-    from spawner_tokens import TokenSpawnerMixin
-
-    class SecretSpawner(TokenSpawnerMixin, KubeSpawner):
-        delivery_delay = 90
-
-        async def deliver_files(self, files):
-            pass
-
-    c.JupyterHub.spawner_class = SecretSpawner
+    c.JupyterHub.spawner_class = "tokens-kubespawner"
     c.KubeSpawner.namespace = "hubs"
+    c.KubeTokenMixin.token_sync_period = 90
     """
 )
 
+
+VARIABLES_ONLY = """
+from kubespawner import KubeSpawner
+from spawner_tokens import TokenSpawnerMixin
+
+class VariablesOnly(TokenSpawnerMixin, KubeSpawner):
+    pass
+
+c.JupyterHub.spawner_class = VariablesOnly
+"""
 
 VERBS = ["get", "list", "watch", "create", "delete"]
 
@@ -613,7 +615,7 @@ def test_an_api_that_does_not_answer_is_found(examine, cluster, tmp_path):
 
 def test_variables_alone_need_no_secrets(examine, cluster):
     asked = cluster([])
-    status, findings = examine(KUBERNETES.replace("async def deliver_files", "async def other"))
+    status, findings = examine(KUBERNETES + VARIABLES_ONLY)
     assert status == 0 and asked == [] and "kubernetes" not in of(findings, "ok")
 
 
@@ -623,11 +625,11 @@ def test_a_life_that_the_kubelets_pace_cannot_serve_is_found(examine, cluster):
     url = "https://sso.example.org/realms/r/protocol/openid-connect/token"
     keycloak += f'c.GenericOAuthenticator.token_url = "{url}"\n'
     assert "lifetime-too-short" not in of(examine(keycloak)[1], "error")
-    slow = keycloak.replace("delivery_delay = 90", "delivery_delay = 150")
+    slow = keycloak.replace("token_sync_period = 90", "token_sync_period = 150")
     (found,) = (finding for finding in examine(slow)[1] if finding["level"] == "error")
     assert found["id"] == "lifetime-too-short"
     (most,) = re.findall(r"token_sync_period = (\d+)", found["fix"][0]["text"])
-    mended = keycloak.replace("delivery_delay = 90", f"delivery_delay = {most}")
+    mended = keycloak.replace("token_sync_period = 90", f"token_sync_period = {most}")
     assert "lifetime-too-short" not in of(examine(mended)[1], "error")
 
 
