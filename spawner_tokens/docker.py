@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import weakref
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +17,7 @@ from traitlets import Enum, Unicode, validate
 
 from .container import Place, make_volume
 from .delivery import PUBLIC_FILE
-from .engine import Engine, find_first_uid, sees, write_inside
+from .engine import Engine, examine, write_inside
 from .mixin import TokenSpawnerMixin
 from .private import is_in_memory, list_files, open_hub_directory, remove, set_aside, write_files
 
@@ -171,27 +169,9 @@ class DockerTokenMixin(TokenSpawnerMixin):
         engines = _engines.setdefault(self.hub, {})
         if type(self) not in engines:
             await self.wait_for_sweep()
-            try:
-                first_uid = find_first_uid(await self.docker("info"))
-            except APIError as error:
-                if error.status_code != HTTPStatus.FORBIDDEN:  # by a proxy
-                    raise
-                first_uid = None
-            engines[type(self)] = Engine(await self._shares_directory(), first_uid)
+            call, root, hub = super().docker, _find_root(), self.token_hub_name
+            engines[type(self)] = await examine(call, root, hub, self._host_path, self.log)
         return engines[type(self)]
-
-    async def _shares_directory(self) -> bool:
-        root, name = _find_root(), f".probe-{secrets.token_hex(8)}"
-        with ExitStack() as stack:
-            try:
-                opened = open_hub_directory(root, self.token_hub_name, create=True, closed=True)
-                hub = stack.enter_context(opened)
-                os.mkdir(name, dir_fd=hub)
-            except OSError as error:
-                self.log.info("The Docker Engine cannot be shown %s: %s", root, error)
-                return False
-            stack.callback(os.rmdir, name, dir_fd=hub)
-            return await sees(super().docker, self._host_path(name))
 
     # -- the files -------------------------------------------------------------------------------
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
+import os
 import re
 import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from docker.errors import APIError
 from docker.types import HostConfig, Mount
+
+from .private import open_hub_directory
 
 Call = Callable[..., Awaitable[Any]]  # of DockerSpawner.docker: a method of docker.APIClient, in a thread
 
@@ -48,6 +52,31 @@ class Engine:
 
     shares_directory: bool
     first_uid: int | None
+
+
+async def examine(
+    call: Call, root: str, hub: str, find_host_path: Callable[[str], str], log: logging.Logger
+) -> Engine:
+    """What the engine sees of a Hub's directory in ``root``: ``find_host_path`` gives the path there of a name in it.
+
+    Raises :exc:`OSError` if the engine does not answer.
+    """
+    try:
+        first_uid = find_first_uid(await call("info"))
+    except APIError as error:
+        if error.status_code != HTTPStatus.FORBIDDEN:  # by a proxy
+            raise
+        first_uid = None
+    name = f".probe-{secrets.token_hex(8)}"
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(open_hub_directory(root, hub, create=True, closed=True))
+            os.mkdir(name, dir_fd=directory)
+        except OSError as error:
+            log.info("The Docker Engine cannot be shown %s: %s", root, error)
+            return Engine(False, first_uid)
+        stack.callback(os.rmdir, name, dir_fd=directory)
+        return Engine(await sees(call, find_host_path(name)), first_uid)
 
 
 def find_first_uid(info: Mapping[str, Any]) -> int | None:

@@ -42,14 +42,15 @@ MAY_IMPORT = {
     "refusal": {"metrics", "selection", "jupyterhub", "tornado"},
     "server": {"account", "delivery", "discretion", "metrics", "refusal", "selection", "spec", "jupyterhub"},
     "mixin": {
-        *("delivery", "discretion", "fields", "git", "identity", "refusal", "renewal", "selection", "server"),
-        *("spec", "traits", "jupyterhub", "sqlalchemy", "traitlets"),
+        *("backend", "delivery", "discretion", "fields", "git", "refusal", "renewal", "selection", "server"),
+        *("spec", "jupyterhub", "traitlets"),
     },
     "identity": set(),
+    "backend": {"identity", "traits", "sqlalchemy"},
     "private": set(),
     "local": {"delivery", "mixin", "private", "jupyterhub", "sqlalchemy", "traitlets"},
     "container": {"docker"},
-    "engine": {"docker"},
+    "engine": {"private", "docker"},
     "docker": {
         *("container", "delivery", "engine", "mixin", "private"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
