@@ -552,7 +552,7 @@ class VariablesOnly(TokenSpawnerMixin, KubeSpawner):
 c.JupyterHub.spawner_class = VariablesOnly
 """
 
-VERBS = ["get", "list", "watch", "create", "delete"]
+VERBS = ["get", "list", "create", "delete"]
 
 
 @pytest.fixture
@@ -587,13 +587,13 @@ def cluster(monkeypatch, tmp_path, serve):
 
 
 def test_the_verbs_that_the_hub_may_not_do_are_named(examine, cluster):
-    asked = cluster(["get", "list", "watch"])
+    asked = cluster(["get", "list"])
     status, findings = examine(KUBERNETES)
     (found,) = (finding for finding in findings if finding["level"] == "error")
     assert status == 1 and found["id"] == "kubernetes-rights"
     assert found["what"] == "The Hub may not create, delete Secrets in the namespace hubs."
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    assert set(asked) == {(path, "hubs", "secrets", verb) for verb in ("get", "list", "watch", "create", "delete")}
+    assert set(asked) == {(path, "hubs", "secrets", verb) for verb in VERBS}
     (rule,) = re.findall(r"{.*}", found["fix"][0]["text"])
     cluster(yaml.safe_load(rule)["verbs"])
     status, findings = examine(KUBERNETES)
@@ -620,7 +620,7 @@ def test_variables_alone_need_no_secrets(examine, cluster):
 
 
 def test_a_life_that_the_kubelets_pace_cannot_serve_is_found(examine, cluster):
-    cluster(["get", "list", "watch", "create", "delete"])
+    cluster(VERBS)
     keycloak = KUBERNETES.replace('"gitlab"\n', '"generic-oauth"\n', 1).replace('"preset": "gitlab"', '"preset": "oidc"')
     url = "https://sso.example.org/realms/r/protocol/openid-connect/token"
     keycloak += f'c.GenericOAuthenticator.token_url = "{url}"\n'

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ..rbac import RIGHTS
 from .finding import Finding, Words, error, warning
 from .setup import Setup
 
 _PATIENCE = 5  # seconds
-_VERBS = ("get", "list", "watch", "create", "delete")
+_VERBS = RIGHTS["secrets"]
 
 
 async def check_docker(setup: Setup) -> AsyncIterator[Finding]:
@@ -72,7 +73,10 @@ async def check_kubernetes(setup: Setup) -> AsyncIterator[Finding]:
             "kubernetes-rights",
             f"The Hub may not {', '.join(denied)} Secrets in the namespace {setup.spawner.namespace}.",
             "A server's tokens are a Secret that the Hub makes, replaces and removes.",
-            Words(f'add to the Hub\'s Role: {{apiGroups: [""], resources: [secrets], verbs: [{verbs}]}}'),
+            Words(
+                f'add to the Hub\'s Role: {{apiGroups: [""], resources: [secrets], verbs: [{verbs}]}}, as '
+                "spawner-tokens rbac prints it"
+            ),
         )
 
 
