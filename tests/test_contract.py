@@ -12,9 +12,36 @@ from docker.errors import APIError
 from traitlets.config import Config
 
 from spawner_tokens import TokenDockerSpawner, TokenSimpleLocalProcessSpawner
-from spawner_tokens.testing import DeliveryContract
+from spawner_tokens.testing import DIFFICULT_VALUES, DeliveryContract
 
 from .test_readme import blocks
+from .test_swarm import settings as swarm_settings
+from .test_swarm import spawner_class as swarm_spawner_class  # noqa: F401
+from .test_swarm import swarm, swarm_of_module  # noqa: F401
+
+NOBODYS = {"nobodys": {"missing": "skip"}}  # without a token, there would be no place for files
+WAIT = ["sh", "-c", "trap exit TERM; sleep 600 & wait"]  # it ends when it is told to
+
+
+async def read_in_container(engine, container, path):
+    try:
+        read = await asyncio.to_thread(engine.run, container, "base64", path)
+    except APIError:
+        return None
+    return base64.b64decode(read.out) if read.code == 0 else None
+
+
+def handing_over(base):
+    """A class of spawners that deliver, where they would the tokens in their start, the contract's ``files``."""
+
+    class HandsOver(base):
+        files = {}
+
+        async def deliver_tokens(self):
+            await self.deliver_files(self.files)
+            return True
+
+    return HandsOver
 
 
 class TestLocal(DeliveryContract):
@@ -33,9 +60,7 @@ class TestDockerByBind(DeliveryContract):
 
     @pytest.fixture
     async def make_spawner(self, engine, start_hub):
-        tokens = {"nobodys": {"missing": "skip"}}  # else there would be no place for files
-        wait = ["sh", "-c", "trap exit TERM; sleep 600 & wait"]  # it ends when it is told to
-        settings = {"TokenSpawnerMixin.tokens": tokens, "Spawner.cmd": wait}
+        settings = {"TokenSpawnerMixin.tokens": NOBODYS, "Spawner.cmd": WAIT}
         hub = await start_hub(TokenDockerSpawner, {**settings, **engine.settings(token_volume_mode=self.mode)})
         self.engine = engine
 
@@ -54,16 +79,41 @@ class TestDockerByBind(DeliveryContract):
         await spawner.stop()
 
     async def read_file(self, spawner, path):
-        try:
-            read = await asyncio.to_thread(self.engine.run, spawner.container_id, "base64", path)
-        except APIError:
-            return None
-        return base64.b64decode(read.out) if read.code == 0 else None
+        return await read_in_container(self.engine, spawner.container_id, path)
 
 
 class TestDockerByVolume(TestDockerByBind):
     mode = "volume"
     rewrites = 50
+
+
+@pytest.mark.xdist_group("swarm")
+class TestSwarm(DeliveryContract):
+    difficult_values = {name: value for name, value in DIFFICULT_VALUES.items() if value}  # a secret is never empty
+
+    @pytest.fixture
+    async def make_spawner(self, swarm, swarm_spawner_class, start_hub):  # noqa: F811
+        settings = {**swarm_settings(swarm, cmd=WAIT), "TokenSpawnerMixin.tokens": NOBODYS}
+        hub = await start_hub(handing_over(swarm_spawner_class), settings)
+        self.swarm = swarm
+
+        async def make_spawner(user, server):
+            spawner = hub.spawner(await hub.user(user), server)
+            spawner.args = []
+            return spawner
+
+        return make_spawner
+
+    async def start(self, spawner, files):
+        spawner.files = files
+        await spawner.start()
+
+    async def stop(self, spawner):
+        await spawner.stop()
+
+    async def read_file(self, spawner, path):
+        (task,) = self.swarm.tasks(spawner.object_name)
+        return await read_in_container(self.swarm, task["Status"]["ContainerStatus"]["ContainerID"], path)
 
 
 # A repository of somebody else's: backends that are right, and that have each a fault.
