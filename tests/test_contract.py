@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 from docker.errors import APIError
+from jupyterhub.utils import wait_for_http_server
 from traitlets.config import Config
 
-from spawner_tokens import TokenDockerSpawner, TokenSimpleLocalProcessSpawner
+from spawner_tokens import TokenDockerSpawner, TokenKubeSpawner, TokenSimpleLocalProcessSpawner
+from spawner_tokens.delivery import PUBLIC_FILE
 from spawner_tokens.testing import DIFFICULT_VALUES, DeliveryContract
 
+from .cluster import PATCH_RULES, Z2JH_RULES
+from .hub import Server
 from .test_readme import blocks
 from .test_swarm import settings as swarm_settings
 from .test_swarm import spawner_class as swarm_spawner_class  # noqa: F401
@@ -114,6 +118,42 @@ class TestSwarm(DeliveryContract):
     async def read_file(self, spawner, path):
         (task,) = self.swarm.tasks(spawner.object_name)
         return await read_in_container(self.swarm, task["Status"]["ContainerStatus"]["ContainerID"], path)
+
+
+class TestKubeByPatch(DeliveryContract):
+    rules = PATCH_RULES
+
+    @pytest.fixture
+    async def make_spawner(self, kube, start_hub):
+        hub = await start_hub(handing_over(TokenKubeSpawner), kube(self.rules).settings())
+        self.servers = {}
+
+        async def make_spawner(user, server):
+            return hub.spawner(await hub.user(user), server)
+
+        return make_spawner
+
+    async def start(self, spawner, files):
+        spawner.files = files
+        # The public file, who the user is, has a place only for a token that knows it.
+        identity = {"name": "name"} if PUBLIC_FILE in files else False
+        spawner.tokens = {"nobodys": {**NOBODYS["nobodys"], "git_identity": identity}}
+        url = await spawner.start()
+        await wait_for_http_server(url, timeout=20)
+        self.servers[spawner] = Server(spawner, url)
+        spawner.start_polling()  # from here on, it is delivered to as a server that runs
+
+    async def stop(self, spawner):
+        spawner.stop_polling()
+        await spawner.stop()
+
+    async def read_file(self, spawner, path):
+        read = await self.servers[spawner].run("base64", path)
+        return base64.b64decode(read.out) if read.code == 0 else None
+
+
+class TestKubeByReplacing(TestKubeByPatch):
+    rules = Z2JH_RULES
 
 
 # A repository of somebody else's: backends that are right, and that have each a fault.
