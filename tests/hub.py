@@ -52,8 +52,8 @@ async def launch(folder, memory, crypt_key, spawner_class, settings):
 class Server:
     """What a server's own process says of itself."""
 
-    def __init__(self, spawner):
-        self.url = spawner.server.host
+    def __init__(self, spawner, url=None):
+        self.url = url or spawner.server.host
 
     async def ask(self, path):
         def get():

@@ -9,12 +9,43 @@ from pathlib import Path
 
 import pytest
 from docker.errors import APIError
+from jupyterhub.utils import wait_for_http_server
 from traitlets.config import Config
 
-from spawner_tokens import TokenDockerSpawner, TokenSimpleLocalProcessSpawner
-from spawner_tokens.testing import DeliveryContract
+from spawner_tokens import TokenDockerSpawner, TokenKubeSpawner, TokenSimpleLocalProcessSpawner
+from spawner_tokens.delivery import PUBLIC_FILE
+from spawner_tokens.testing import DIFFICULT_VALUES, DeliveryContract
 
+from .cluster import PATCH_RULES, Z2JH_RULES
+from .hub import Server
 from .test_readme import blocks
+from .test_swarm import settings as swarm_settings
+from .test_swarm import spawner_class as swarm_spawner_class  # noqa: F401
+from .test_swarm import swarm, swarm_of_module  # noqa: F401
+
+NOBODYS = {"nobodys": {"missing": "skip"}}  # without a token, there would be no place for files
+WAIT = ["sh", "-c", "trap exit TERM; sleep 600 & wait"]  # it ends when it is told to
+
+
+async def read_in_container(engine, container, path):
+    try:
+        read = await asyncio.to_thread(engine.run, container, "base64", path)
+    except APIError:
+        return None
+    return base64.b64decode(read.out) if read.code == 0 else None
+
+
+def handing_over(base):
+    """A class of spawners that deliver, where they would the tokens in their start, the contract's ``files``."""
+
+    class HandsOver(base):
+        files = {}
+
+        async def deliver_tokens(self):
+            await self.deliver_files(self.files)
+            return True
+
+    return HandsOver
 
 
 class TestLocal(DeliveryContract):
@@ -33,9 +64,7 @@ class TestDockerByBind(DeliveryContract):
 
     @pytest.fixture
     async def make_spawner(self, engine, start_hub):
-        tokens = {"nobodys": {"missing": "skip"}}  # else there would be no place for files
-        wait = ["sh", "-c", "trap exit TERM; sleep 600 & wait"]  # it ends when it is told to
-        settings = {"TokenSpawnerMixin.tokens": tokens, "Spawner.cmd": wait}
+        settings = {"TokenSpawnerMixin.tokens": NOBODYS, "Spawner.cmd": WAIT}
         hub = await start_hub(TokenDockerSpawner, {**settings, **engine.settings(token_volume_mode=self.mode)})
         self.engine = engine
 
@@ -54,16 +83,77 @@ class TestDockerByBind(DeliveryContract):
         await spawner.stop()
 
     async def read_file(self, spawner, path):
-        try:
-            read = await asyncio.to_thread(self.engine.run, spawner.container_id, "base64", path)
-        except APIError:
-            return None
-        return base64.b64decode(read.out) if read.code == 0 else None
+        return await read_in_container(self.engine, spawner.container_id, path)
 
 
 class TestDockerByVolume(TestDockerByBind):
     mode = "volume"
     rewrites = 50
+
+
+@pytest.mark.xdist_group("swarm")
+class TestSwarm(DeliveryContract):
+    difficult_values = {name: value for name, value in DIFFICULT_VALUES.items() if value}  # a secret is never empty
+
+    @pytest.fixture
+    async def make_spawner(self, swarm, swarm_spawner_class, start_hub):  # noqa: F811
+        settings = {**swarm_settings(swarm, cmd=WAIT), "TokenSpawnerMixin.tokens": NOBODYS}
+        hub = await start_hub(handing_over(swarm_spawner_class), settings)
+        self.swarm = swarm
+
+        async def make_spawner(user, server):
+            spawner = hub.spawner(await hub.user(user), server)
+            spawner.args = []
+            return spawner
+
+        return make_spawner
+
+    async def start(self, spawner, files):
+        spawner.files = files
+        await spawner.start()
+
+    async def stop(self, spawner):
+        await spawner.stop()
+
+    async def read_file(self, spawner, path):
+        (task,) = self.swarm.tasks(spawner.object_name)
+        return await read_in_container(self.swarm, task["Status"]["ContainerStatus"]["ContainerID"], path)
+
+
+class TestKubeByPatch(DeliveryContract):
+    rules = PATCH_RULES
+
+    @pytest.fixture
+    async def make_spawner(self, kube, start_hub):
+        hub = await start_hub(handing_over(TokenKubeSpawner), kube(self.rules).settings())
+        self.servers = {}
+
+        async def make_spawner(user, server):
+            return hub.spawner(await hub.user(user), server)
+
+        return make_spawner
+
+    async def start(self, spawner, files):
+        spawner.files = files
+        # The public file, who the user is, has a place only for a token that knows it.
+        identity = {"name": "name"} if PUBLIC_FILE in files else False
+        spawner.tokens = {"nobodys": {**NOBODYS["nobodys"], "git_identity": identity}}
+        url = await spawner.start()
+        await wait_for_http_server(url, timeout=20)
+        self.servers[spawner] = Server(spawner, url)
+        spawner.start_polling()  # from here on, it is delivered to as a server that runs
+
+    async def stop(self, spawner):
+        spawner.stop_polling()
+        await spawner.stop()
+
+    async def read_file(self, spawner, path):
+        read = await self.servers[spawner].run("base64", path)
+        return base64.b64decode(read.out) if read.code == 0 else None
+
+
+class TestKubeByReplacing(TestKubeByPatch):
+    rules = Z2JH_RULES
 
 
 # A repository of somebody else's: backends that are right, and that have each a fault.
