@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ..rbac import RIGHTS
 from .finding import Finding, Words, error, warning
 from .setup import Setup
 
 _PATIENCE = 5  # seconds
-_VERBS = ("get", "list", "watch", "create", "delete")
+_VERBS = RIGHTS["secrets"]
 
 
 async def check_docker(setup: Setup) -> AsyncIterator[Finding]:
