@@ -387,6 +387,17 @@ async def test_a_hub_that_starts_sweeps_its_own_secrets_without_pod_and_no_other
     assert namespace.audit("secrets", "pods") in (None, ["list secrets 200", "list pods 200", "delete secrets 200"])
 
 
+async def test_a_hub_that_starts_sweeps_where_no_pod_is_left(kube, start_hub):
+    namespace = kube()
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    mine = hub.spawner(await hub.user("alice")).token_hub_name
+    metadata = {"labels": {"spawner-tokens/hub": mine}, "annotations": {"spawner-tokens/pod": "not-there"}}
+    namespace.create("secrets", "gone", metadata=metadata)
+    again = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    await again.spawner(await again.user("alice")).wait_for_sweep()
+    assert namespace.secrets() == {}
+
+
 async def test_fifty_servers_at_once_have_each_its_own_secret(kube, start_hub):
     namespace = kube()
     hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(), "KubeSpawner.k8s_api_request_retry_timeout": 30})
