@@ -166,6 +166,11 @@ class Namespace:
     def delete(self, kind, name):
         self.cluster.ask("DELETE", f"{self.path}/{kind}/{name}?gracePeriodSeconds=0")
 
+    def grant(self, *rules):
+        """From soon on, the account has these rights."""
+        role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.name}/roles/{self.name}-{self.account}"
+        self.cluster.ask("PATCH", role, {"rules": rules})
+
     def sleeper(self, name, **metadata):
         """A pod of somebody's."""
         container = {"name": "main", "image": IMAGE, "command": ["sleep", "1000"]}
