@@ -44,7 +44,7 @@ async def test_a_hub_with_the_rights_of_the_chart_or_of_our_command_is_in_order(
     assert status == 0 and "kubernetes" in of(findings, "ok") and of(findings, "error") == []
 
 
-@pytest.mark.parametrize("verb", RIGHTS["secrets"])
+@pytest.mark.parametrize("verb", ["list", "delete"])
 async def test_a_verb_that_the_role_lacks_is_named_and_the_printed_rule_gives_it(kube, examine, verb):
     verbs = [allowed for allowed in RIGHTS["secrets"] if allowed != verb]
     rules = [*KUBESPAWNER_RULES, {"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]
