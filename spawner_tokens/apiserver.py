@@ -14,6 +14,8 @@ import aiohttp
 
 _NO_ANSWER = 0
 _LONGEST_WAIT = 2.0  # seconds
+# For a moment after its start, an API server knows no roles, or not all of them: it refuses what it will allow.
+_REFUSALS, _KNOWS_ROLES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN), 5.0  # seconds
 
 # Kinds to ask for: an object, or a list of them, without the data.
 METADATA = "PartialObjectMetadata"
@@ -60,14 +62,17 @@ class ApiServer:
 
         ``verb`` is an HTTP method, ``path`` is below ``/api/v1``, and ``kind`` is :data:`METADATA`, for instance.
         """
-        deadline, failures = time.monotonic() + self.patience, 0
+        deadline, failures, knows_roles_at = time.monotonic() + self.patience, 0, 0.0
         while True:
             answer = await self._ask_once(verb, path, body, query or {}, kind)
-            if 200 <= answer.status < 300 or answer.status in expected:
+            if answer.status == _NO_ANSWER:
+                knows_roles_at = time.monotonic() + _KNOWS_ROLES
+            has_just_started = answer.status in _REFUSALS and time.monotonic() < knows_roles_at
+            if 200 <= answer.status < 300 or answer.status in expected and not has_just_started:
                 return answer
             failures += 1
             wait = min(0.1 * 2**failures, _LONGEST_WAIT) * random.uniform(0.5, 1)
-            if not _may_pass(answer.status) or time.monotonic() + wait > deadline:
+            if not (has_just_started or _may_pass(answer.status)) or time.monotonic() + wait > deadline:
                 raise ApiFailure(f"{verb} {path}: {_describe(answer.status)}")
             await asyncio.sleep(wait)
 

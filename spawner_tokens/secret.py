@@ -117,8 +117,8 @@ class Secrets:
 
     async def _list(self, resource: str, namespace: str | None, **query: str) -> list[Mapping[str, Any]]:
         answer = await self._api.ask("GET", _path(resource, namespace), query=query, kind=METADATA_LIST)
-        items: list[Mapping[str, Any]] = answer.body["items"]
-        return items
+        items: list[Mapping[str, Any]] | None = answer.body["items"]
+        return items or []  # null: an empty list, where only the metadata is asked for
 
     async def _find(self, namespace: str, name: str, kind: str | None = None) -> Mapping[str, Any] | None:
         path = _path("secrets", namespace, name)

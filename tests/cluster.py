@@ -1,6 +1,6 @@
 """A Kubernetes cluster for tests, found by ``KUBECONFIG`` alone: namespaces of their own, with a Hub's service account.
 
-Pods run tests/server.py with this Python: the nodes have to see this machine's file system.
+Pods need nothing of this machine: tests/server.py is an argument of theirs.
 """
 
 import asyncio
@@ -24,6 +24,10 @@ from kubespawner import KubeSpawner, clients
 from .faults import Answer
 
 DIRECTORY = "/run/secrets/spawner-tokens"
+
+# Public, with a Python and git; a stand-in for a kubelet may take its own machine's.
+IMAGE = "docker.io/library/python:3.12"
+SERVER = ["python3", "-c", Path(__file__).with_name("server.py").read_text()]
 
 # What Zero to JupyterHub's chart lets its hub do.
 Z2JH_RULES = [
@@ -134,7 +138,8 @@ class Namespace:
         """For ``start_hub``: traits of KubeSpawner."""
         usual = {
             "namespace": self.name,
-            "image": "localhost:1/none:1",
+            "image": IMAGE,
+            "cmd": SERVER,
             "start_timeout": 60,
             "delete_grace_period": 0,
             "k8s_api_request_retry_timeout": 10,
@@ -161,9 +166,14 @@ class Namespace:
     def delete(self, kind, name):
         self.cluster.ask("DELETE", f"{self.path}/{kind}/{name}?gracePeriodSeconds=0")
 
+    def grant(self, *rules):
+        """From soon on, the account has these rights."""
+        role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.name}/roles/{self.name}-{self.account}"
+        self.cluster.ask("PATCH", role, {"rules": rules})
+
     def sleeper(self, name, **metadata):
         """A pod of somebody's."""
-        container = {"name": "main", "image": "none", "command": ["sleep", "1000"]}
+        container = {"name": "main", "image": IMAGE, "command": ["sleep", "1000"]}
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
         return self.create("pods", name, metadata=metadata, spec=spec)
 

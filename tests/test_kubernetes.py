@@ -13,7 +13,7 @@ from traitlets import TraitError
 from spawner_tokens import TokenKubeSpawner
 from spawner_tokens.rbac import make_role
 
-from .cluster import DIRECTORY, PATCH_RULES, Z2JH_RULES, make_namespace
+from .cluster import DIRECTORY, IMAGE, PATCH_RULES, Z2JH_RULES, make_namespace
 from .waiting import until
 
 KUBE = "spawner_tokens.TokenKubeSpawner"
@@ -89,7 +89,7 @@ async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hu
 @pytest.mark.parametrize(
     "traits, mode, uid",
     [
-        param({}, 0o444, 1000, id="image"),
+        param({}, 0o444, None, id="image"),
         param({"uid": 1000, "fs_gid": 100}, 0o440, 1000, id="z2jh"),
         param({"uid": 4321, "gid": 0}, 0o440, 4321, id="openshift"),
         param({"uid": 4321}, 0o444, 4321, id="user-alone"),
@@ -102,7 +102,7 @@ async def test_the_files_are_as_closed_as_the_servers_user_allows(kube, start_hu
     settings = namespace.settings(**traits)
     hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
     server = await hub.spawn(await hub.user("alice", {**auth_state, "github_user": auth_state}))
-    assert (await server.ask(""))["uid"] == uid
+    assert (await server.ask(""))["uid"] == uid or uid is None  # the image's own
     assert (await server.files())["t"] == b"the-token"
     public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
     found = await server.run("stat", "-L", "-c", "%a", f"{DIRECTORY}/t", public)
@@ -114,8 +114,8 @@ async def test_the_files_are_as_closed_as_the_servers_user_allows(kube, start_hu
 async def test_files_are_for_the_containers_that_are_named(kube, start_hub):
     namespace = kube()
     show = ["sh", "-c", f"ls {DIRECTORY}/t && env | grep -c TOKEN; sleep 1000"]
-    sidecar = {"name": "sidecar", "image": "none", "command": show}
-    first = {"name": "first", "image": "none", "command": ["cat", f"{DIRECTORY}/t"]}
+    sidecar = {"name": "sidecar", "image": IMAGE, "command": show}
+    first = {"name": "first", "image": IMAGE, "command": ["cat", f"{DIRECTORY}/t"]}
     hub = await start_hub(
         KUBE,
         {
@@ -325,7 +325,7 @@ DONE_AND_UNDONE = [("list", 200), ("create", 201), ("get", 200), ("delete", 200)
 
 async def test_a_pod_that_does_not_start_in_time_leaves_no_secret(kube, start_hub):
     namespace = kube()
-    waits = [{"name": "waits", "image": "none", "command": ["sleep", "1000"]}]
+    waits = [{"name": "waits", "image": IMAGE, "command": ["sleep", "1000"]}]
     hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(init_containers=waits, start_timeout=3)})
     user = await hub.user("alice", AUTH_STATE)
     with pytest.raises(Exception):
@@ -385,6 +385,17 @@ async def test_a_hub_that_starts_sweeps_its_own_secrets_without_pod_and_no_other
     await until(lambda: "gone" not in namespace.secrets())
     assert set(namespace.secrets()) == {"kept", "other-hubs"} and namespace.get("secrets", "users")
     assert namespace.audit("secrets", "pods") in (None, ["list secrets 200", "list pods 200", "delete secrets 200"])
+
+
+async def test_a_hub_that_starts_sweeps_where_no_pod_is_left(kube, start_hub):
+    namespace = kube()
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    mine = hub.spawner(await hub.user("alice")).token_hub_name
+    metadata = {"labels": {"spawner-tokens/hub": mine}, "annotations": {"spawner-tokens/pod": "not-there"}}
+    namespace.create("secrets", "gone", metadata=metadata)
+    again = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    await again.spawner(await again.user("alice")).wait_for_sweep()
+    assert namespace.secrets() == {}
 
 
 async def test_fifty_servers_at_once_have_each_its_own_secret(kube, start_hub):

@@ -55,6 +55,15 @@ async def test_a_spawn_outlasts_an_api_server_that_fails_for_a_while(kube, start
     assert sum(isinstance(outcome, str) for *_, outcome in namespace.proxy.requests) >= 4  # the faults were real
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_right_after_an_outage_is_no_last_word(kube, start_hub, status):
+    namespace = kube(proxied=True)
+    for fault in (faults.drop_before, faults.status(status)):
+        namespace.proxy.on("POST", "/secrets", fault)
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    assert await has_file(await hub.spawn(await hub.user("alice", AUTH_STATE)), b"the-token")
+
+
 @pytest.mark.parametrize("policy", ["warn", "refuse"])
 @pytest.mark.parametrize("status", [403, 404, 422])
 async def test_a_spawn_without_the_right_to_make_secrets_follows_the_policy(kube, start_hub, status, policy, caplog):
