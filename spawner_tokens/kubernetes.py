@@ -25,14 +25,17 @@ from .mixin import TokenSpawnerMixin
 from .pod import mount_secret
 from .secret import Secret, Secrets
 
+_PATIENCE = 10.0  # seconds at most, since a start may need several requests, and has to start a pod, too
 _MOST = 2**20  # bytes of a Secret's data
 _NOTEBOOK = "notebook"  # KubeSpawner's name for the user's own container
 # Of the labels that Helm charts give: the one that is the same for all of a release's versions.
 _RELEASE = ("app.kubernetes.io/instance", "release")
 _OF_SERVER = {"pod_name", "user_server", "safe_user_server", "escaped_user_server"}
-_OF_USER = {"userid", "username", "safe_username", "escaped_username"}
-_OF_NAME = {"servername", "safe_servername", "escaped_servername"}
-_OTHERS = {"namespace", "hubnamespace", "pvc_name"}
+_OTHERS = {
+    *("userid", "username", "safe_username", "escaped_username"),  # of one user and another's server, two may look alike
+    *("servername", "safe_servername", "escaped_servername"),
+    *("namespace", "hubnamespace", "pvc_name"),
+}
 
 
 class KubeTokenMixin(TokenSpawnerMixin):
@@ -57,7 +60,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
             c.KubeTokenMixin.token_secret_name_template = "tokens-{user_server}"
 
-        It has to be another one for each server, so ``{pod_name}``, ``{user_server}``, or one of this kind is in it.
+        It has to be another one for each server, so ``{pod_name}`` or ``{user_server}`` is in it.
         The fields are those of ``KubeSpawner.pod_name_template``, and ``pod_name``. A Secret of that name that is not
         this Hub's is not touched, and the server gets no tokens.
 
@@ -116,6 +119,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
     # The Secret of the server that starts or runs; its name is kept, since the template may change under it.
     _token_secret_name: str | None = None
     _token_secret: Secret | None = None
+    _token_making: asyncio.Task[Secret] | None = None
     _token_owning: asyncio.Task[None] | None = None
 
     @validate("token_secret_name_template")
@@ -126,10 +130,10 @@ class KubeTokenMixin(TokenSpawnerMixin):
         except ValueError:
             raise TraitError(f"{where}: {template!r} is no template; write '{{pod_name}}-tokens'") from None
         fields = {field for _, field, *_ in parts if field is not None}
-        if not (fields & _OF_SERVER or fields & _OF_USER and fields & _OF_NAME):
+        if not fields & _OF_SERVER:
             raise TraitError(f"{where}: {template!r} is one for several servers; write '{{pod_name}}-tokens'")
         is_name = all(re.fullmatch("[-a-z0-9.]*", text) for text, *_ in parts)
-        if not is_name or template == self.secret_name_template or fields - _OF_SERVER - _OF_USER - _OF_NAME - _OTHERS:
+        if not is_name or template == self.secret_name_template or fields - _OF_SERVER - _OTHERS:
             words = "makes no name for a Secret of its own; write '{pod_name}-tokens'"
             raise TraitError(f"{where}: {template!r} {words}")
         return template
@@ -172,8 +176,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
             self._token_env, self._token_git = {}, ()  # what they refer to is not there
             return await super().get_pod_manifest()
         pod = await super().get_pod_manifest()
-        if any(spec.file for spec in self._token_server.specs):
-            self._mount(pod)
+        self._mount(pod)
         return pod
 
     def make_variable(self, variable: str, text: str) -> Any:
@@ -183,11 +186,15 @@ class KubeTokenMixin(TokenSpawnerMixin):
         return escape(text)
 
     def _mount(self, pod: Any) -> None:
-        places = {name: {VOLUME: self.token_mount_path} for name in self.token_containers}
+        specs = self._token_server.specs
+        files = {VOLUME: self.token_mount_path} if any(spec.file for spec in specs) else {}
+        public = {PUBLIC_VOLUME: self._public_directory} if any(spec.git_identity for spec in specs) else {}
+        places = dict.fromkeys(self.token_containers, files)
         if self.token_notebook_mount:
-            places[_NOTEBOOK] = {VOLUME: self.token_mount_path}
-            if any(spec.git_identity for spec in self._token_server.specs):
-                places[_NOTEBOOK][PUBLIC_VOLUME] = self._public_directory
+            places[_NOTEBOOK] = {**files, **public}
+        places = {name: volumes for name, volumes in places.items() if volumes}
+        if not places:
+            return
         mode = find_mode(self.api.api_client.sanitize_for_serialization(pod.spec), places)
         if missing := mount_secret(pod, self._get_secret_name(), mode, places):
             words = "%s: its pod has no containers of these names, for the tokens: %s"
@@ -213,7 +220,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
         if sum(len(contents or b"") for contents in files.values()) > _MOST:
             raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
         if not self._token_server.runs:
-            self._token_secret_name = None  # whatever it was before
+            left, self._token_secret_name = self._token_secret_name, None
+            if left and left != self._get_secret_name():  # it could not be withdrawn, and the profile is another one now
+                await self._secrets.remove(self.namespace, left)
         name = self._token_secret_name = self._get_secret_name()
         content = make_secret(
             name,
@@ -226,18 +235,25 @@ class KubeTokenMixin(TokenSpawnerMixin):
         if self._token_server.runs:
             await self._secrets.renew(self.namespace, content, self.pod_name)
         else:
-            self._token_secret = await self._secrets.put(self.namespace, content)
+            # A start that is cancelled does not take back what the API server has been asked for.
+            self._token_making = asyncio.ensure_future(self._secrets.put(self.namespace, content))
+            self._token_secret = await asyncio.shield(self._token_making)
 
     async def withdraw_files(self) -> None:
         owning, self._token_owning, self._token_secret = self._token_owning, None, None
         if owning is not None:
             owning.cancel()
+        making, self._token_making = self._token_making, None
+        if making is not None:
+            await asyncio.gather(making, return_exceptions=True)
         await self._secrets.remove(self.namespace, self._get_secret_name())
         self._token_secret_name = None
 
     async def delete_forever(self) -> None:
-        await super().delete_forever()
-        await self._token_server.withdraw()
+        try:
+            await super().delete_forever()
+        finally:
+            await self._token_server.withdraw()
 
     async def sweep_files(self) -> None:
         spawners = inspect(self.orm_spawner).session.query(orm.Spawner)
@@ -261,7 +277,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     @property
     def _secrets(self) -> Secrets:
-        api = ApiServer(self.api.api_client, self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout)
+        patience = min(self.k8s_api_request_retry_timeout, _PATIENCE)
+        api = ApiServer(self.api.api_client, self.k8s_api_request_timeout, patience)
         refused = _refused.setdefault(self.hub, set())
         return Secrets(api, self.token_hub_name, refused, self.log, whole_cluster=self.enable_user_namespaces)
 

@@ -42,8 +42,9 @@ class TokenSpawnerMixin(TokenBackend):
     _token_git: Sequence[tuple[str, str]] = ()
     # Between the two: what was selected for the server that starts.
     _token_prepared: Sequence[Token] = ()
-    # What the running server was started with, as far as it is plain data: overrides are not made again.
-    _token_specs: Mapping[str, Any] = {}
+    # What the running server was started with, since overrides are not made again; what is no plain data is ``None``
+    # there, and looked up in the config. ``None`` in all if that is not known.
+    _token_specs: Mapping[str, Any] | None = None
     # Whether somebody waits for this start.
     _token_hub_waits: bool = False
     # Who looks after the server while it runs.
@@ -106,6 +107,7 @@ class TokenSpawnerMixin(TokenBackend):
             return await maybe_future(super().start(*args, **kwargs))
         finally:
             self._token_env, self._token_git, self._token_prepared = {}, (), ()
+            self._token_hub_waits = False
 
     def get_env(self) -> dict[str, Any]:
         env: dict[str, Any] = super().get_env()
@@ -122,19 +124,19 @@ class TokenSpawnerMixin(TokenBackend):
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self._find_renewal()  # called for each new Spawner: from the first one on, the Hub's own refreshes are ours
-        self._token_specs = state.get("token_specs", {})
+        self._token_specs = state.get("token_specs")
         if self.hub is not None:
             self._find_sweep()
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
-        if self._token_specs:
+        if self._token_specs is not None:
             state["token_specs"] = self._token_specs
         return state
 
     def clear_state(self) -> None:
         super().clear_state()
-        self._token_specs = {}
+        self._token_specs = None
 
     def start_polling(self) -> None:
         # The server runs: it was spawned, or has been found by a Hub that starts.
@@ -142,7 +144,7 @@ class TokenSpawnerMixin(TokenBackend):
         self._stop_renewing()
         try:
             renewal, server = self._find_renewal(), self._token_server
-            server.specs = self._parse_tokens({**self.tokens, **self._token_specs})
+            server.specs = self._parse_tokens(restore_tokens(self.tokens, self._token_specs))
             if renewal is not None and self.delivery_delay < math.inf and any(spec.file for spec in server.specs):
                 server.runs = True
                 self._token_renewal = renewal
@@ -176,9 +178,9 @@ class TokenSpawnerMixin(TokenBackend):
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             raise make_refusal(self, [Problem(error.name, Reason.MISCONFIGURED)]) from None
+        self._token_specs = {name: spec if _is_plain(spec) else None for name, spec in self.tokens.items()}
         if not server.specs:
             return
-        self._token_specs = {name: spec for name, spec in self.tokens.items() if _is_plain(spec)}
         if (renewal := self._find_renewal()) is not None:
             await renewal.ensure(self.user, server.find_short, self.token_renew_timeout)
         tokens = self._token_prepared = await server.select()
@@ -246,6 +248,14 @@ class TokenSpawnerMixin(TokenBackend):
 
 
 _sweeps: weakref.WeakKeyDictionary[Hub, dict[Any, asyncio.Task[None]]] = weakref.WeakKeyDictionary()
+
+
+def restore_tokens(tokens: Mapping[str, Any], started_with: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The ``tokens`` of a running server, from those of the config and those that its Spawner's state has."""
+    if started_with is None:
+        return tokens
+    restored = {name: tokens.get(name) if spec is None else spec for name, spec in started_with.items()}
+    return {name: spec for name, spec in restored.items() if spec is not None}
 
 
 def _is_plain(spec: Any) -> bool:

@@ -28,6 +28,12 @@ class Secret:
         return cls(metadata["namespace"], metadata["name"], metadata["uid"])
 
 
+class NotOurs(FileExistsError):
+    """A Secret of that name is another Hub's, or a user's."""
+
+    discreet = True  # see describe()
+
+
 class Secrets:
     """Those with the label of the Hub of this name.
 
@@ -83,10 +89,10 @@ class Secrets:
         await self._patch("secrets", secret.namespace, secret.name, {"uid": secret.uid, "ownerReferences": [owner]})
 
     async def remove(self, namespace: str, name: str, *, strictly: bool = False) -> None:
-        """Delete the Secret if it is the Hub's; with ``strictly``, raise :exc:`FileExistsError` if it is not."""
+        """Delete the Secret if it is the Hub's; with ``strictly``, raise :exc:`NotOurs` if it is not."""
         try:
             found = await self._find(namespace, name, kind=METADATA)
-        except FileExistsError:
+        except NotOurs:
             if strictly:
                 raise
             return
@@ -95,11 +101,14 @@ class Secrets:
 
     async def sweep(self, namespaces: Iterable[str] | None) -> None:
         """Delete those whose pod is not there; ``None`` for all namespaces. No server starts meanwhile."""
+        failure = None
         for namespace in [None] if namespaces is None else namespaces:
             try:
                 await self._sweep(namespace)
             except ApiFailure as error:
-                self._log.error("Could not look for Secrets that servers left behind: %s", error)
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def _sweep(self, namespace: str | None) -> None:
         secrets = await self._list("secrets", namespace, labelSelector=f"{HUB_LABEL}={self._hub}")
@@ -126,7 +135,7 @@ class Secrets:
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         if answer.body["metadata"].get("labels", {}).get(HUB_LABEL) != self._hub:
-            raise FileExistsError(
+            raise NotOurs(
                 f"there is a Secret {namespace}/{name} that is not this Hub's; delete it, "
                 "or set another token_secret_name_template"
             )

@@ -160,7 +160,9 @@ class TokenServer:
         except OSError as error:
             self._spawner.log.error("Could not deliver the token files of %s: %s", self._spawner._log_name, error)
             await self.withdraw()
-            self._refuse(tokens, lambda token: Reason.DELIVERY_FAILED if token.spec.file else None)
+            by_file = self._spawner.delivers_variables
+            is_lost = [token for token in tokens if token.spec.file or by_file and token.spec.env]
+            self._refuse(is_lost, lambda token: Reason.DELIVERY_FAILED)
             return False
         return True
 

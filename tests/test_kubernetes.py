@@ -436,7 +436,7 @@ def _bare():
     return TokenKubeSpawner.__new__(TokenKubeSpawner)
 
 
-def test_two_fields_make_a_name_for_each_server():
-    template = "{username}-{servername}-tokens"
+@pytest.mark.parametrize("template", ["tokens-{user_server}", "{username}-{pod_name}"])
+def test_what_is_a_servers_own_makes_a_name_for_each(template):
     trait = TokenKubeSpawner.class_traits()["token_secret_name_template"]
     assert trait._validate(_bare(), template) == template

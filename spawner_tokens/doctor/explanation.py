@@ -169,7 +169,7 @@ def _note(setup: Setup, row: orm.Spawner | None, directory: str | None) -> list[
         notes.append("This server was never started: the directory of its files (…) is made with its first start.")
     if row is not None and row.server_id is not None:
         notes.append("The server runs: its variables are as they were when it started.")
-        started = (row.state or {}).get("token_specs", {})
-        if any(json.loads(json.dumps(setup.tokens.get(name), default=str)) != started[name] for name in started):
+        plain = {name: spec for name, spec in ((row.state or {}).get("token_specs") or {}).items() if spec is not None}
+        if any(json.loads(json.dumps(setup.tokens.get(name), default=str)) != spec for name, spec in plain.items()):
             notes.append("It was started with other specs than this config has, and keeps those.")
     return notes
