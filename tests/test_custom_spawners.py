@@ -7,6 +7,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,18 +86,32 @@ def commands(monkeypatch):
 
 
 @pytest.fixture
-def write_command(need, commands, system_users):
+def everybodys_python(need, system_users):
+    """This Python and its packages, at paths where every user of the system can get to them."""
+    folder = Path("/var/tmp", f"tokens-python-{os.getpid()}")
+    mounts = {folder / "base": sys.base_prefix, folder / "packages": sysconfig.get_path("purelib")}
+    for place, source in mounts.items():
+        place.mkdir(parents=True)
+        need(subprocess.run(["mount", "--bind", source, place]).returncode == 0, "the right to mount")
+    python = folder / "base" / "bin" / "python{}.{}".format(*sys.version_info)
+    yield f"/usr/bin/env -S LD_LIBRARY_PATH={folder}/base/lib {python}", folder / "packages"
+    for place in mounts:
+        subprocess.run(["umount", "--lazy", place], check=True)
+        place.rmdir()
+    folder.rmdir()
+
+
+@pytest.fixture
+def write_command(commands, system_users, everybodys_python):
     """Write a Python program of an installed package, as pip would, that every user of the system can run."""
-    name, _, (python, _) = system_users
-    packages = sysconfig.get_path("purelib")
+    python, packages = everybodys_python
 
     def write(command, module):
-        program = f"#!{python}\nimport sys\nsys.path.append({packages!r})\nfrom {module} import main\n"
+        program = f"#!{python}\nimport sys\nsys.path.append({str(packages)!r})\nfrom {module} import main\n"
         (commands / command).write_text(program)
         (commands / command).chmod(0o755)
-        user = pwd.getpwnam(name)
-        ran = subprocess.run([commands / command], user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/")
-        need(ran.returncode == 0, f"a Python that every user can run, and that finds {module},")
+        user = pwd.getpwnam(system_users[0])
+        subprocess.run([commands / command], user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", check=True)
         (commands / command).write_text(f"{program}main()\n")
         return str(commands / command)
 
