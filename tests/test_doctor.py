@@ -1,6 +1,7 @@
 """The doctor: each finding by a broken configuration, and its printed fix makes it go away."""
 
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -656,6 +657,54 @@ def test_options_of_the_hubs_command_line_win(tmp_path, capsys):
         assert "config-fails" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "line, options",
+    [
+        param('c.JupyterHub.log_level = "DEBUG"', [], id="hub"),
+        param("c.Application.log_level = 10", [], id="application"),
+        param("", ["--debug"], id="option"),
+        param("", ["--JupyterHub.cookie_secret=the-cookie-secret", "--JupyterHub.port=the-port-secret"], id="bad-option"),
+        param("", ["--GitLabOAuthenticator.client_secret=the-cookie-secret", "rest-secret"], id="rest"),
+    ],
+)
+def test_what_traitlets_logs_of_a_config_is_not_heard(tmp_path, line, options):
+    (tmp_path / "hub_config.py").write_text(f'{SOUND}{line}\nc.CryptKeeper.keys = ["the-crypt-key"]\n')
+    command = [sys.executable, "-m", "spawner_tokens", "doctor", "-f", "hub_config.py", "--", *options]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    known = re.compile("the-[a-z]+-secret|rest-secret|the-crypt-key")
+    assert " ok\n" in text and not known.findall(text)
+    # what is looked for is what traitlets shows
+    (tmp_path / "shown.py").write_text(
+        "from jupyterhub.app import JupyterHub\nfrom traitlets.config import Config\nc = Config()\n"
+        + (tmp_path / "hub_config.py").read_text()
+        + "c.JupyterHub.log_level = 10\nJupyterHub(config=c)\n"
+    )
+    shown = subprocess.run([sys.executable, "shown.py"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert {"the-client-secret", "the-crypt-key"} <= {*known.findall(shown.stdout + shown.stderr)}
+
+
+def test_a_level_that_is_none_is_an_error(examine):
+    assert of(examine(SOUND + 'c.JupyterHub.log_level = "DEBG"\n')[1], "error") == ["hub-fails"]
+
+
+@pytest.mark.parametrize("base", ["SimpleLocalProcessSpawner", "GitLabOAuthenticator"])
+def test_what_classes_print_is_not_between_the_findings(examine, base):
+    config = dedent(
+        f"""
+        from oauthenticator.gitlab import GitLabOAuthenticator
+        from spawner_tokens import TokenSimpleLocalProcessSpawner as SimpleLocalProcessSpawner
+        class Mine({base}):
+            def __init__(self, *arguments, **given):
+                print("hello")
+                super().__init__(*arguments, **given)
+        c.JupyterHub.{"spawner" if "Spawner" in base else "authenticator"}_class = Mine
+        """
+    )
+    assert {finding["level"] for finding in examine(SOUND + config)[1]} == {"ok"}
+
+
 def test_tokens_of_several_files_add_up(examine):
     more = 'c.TokenSpawnerMixin.tokens.update({"other": {"key": "refresh_token"}})\n'
     assert of(examine(SOUND + more)[1], "error") == ["spec-wrong"]
@@ -913,7 +962,6 @@ def test_values_that_cannot_be_loaded_are_named(examine, text, words):
 
 def run(tmp_path, *arguments, terminal=False, **environment):
     """The command's output, in a pipe or on a terminal."""
-    import os
     import pty
 
     command = [sys.executable, "-m", "spawner_tokens", "doctor", "-f", "hub_config.py", *arguments]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import linecache
+import logging
 import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,19 @@ class LoadError(Exception):
     def __init__(self, words: str, error: BaseException | None = None) -> None:
         super().__init__(words)
         self.error = error
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What runs inside neither prints, warns nor logs: of what is told there, nobody knows what it shows."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def load_file(path: str, options: Sequence[str] = ()) -> Config:
@@ -60,11 +76,11 @@ def load_file(path: str, options: Sequence[str] = ()) -> Config:
 
 
 def _load_options(options: Sequence[str]) -> Config:
-    app = JupyterHub()
     try:
-        with redirect_stdout(sys.stderr):
+        with unheard():  # traitlets shows the values that it does not take
+            app = JupyterHub()
             app.parse_command_line(list(options))
-    except SystemExit:  # it has been said
+    except (Exception, SystemExit):
         raise LoadError("the options after -- are not as JupyterHub takes them") from None
     if app.extra_args:
         raise LoadError("the options after -- are not as JupyterHub takes them")

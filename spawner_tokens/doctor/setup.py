@@ -15,7 +15,7 @@ from ..fields import SpecError
 from ..mixin import TokenSpawnerMixin
 from ..spec import TokenSpec, parse_token
 from .finding import Setting
-from .loading import describe
+from .loading import describe, unheard
 
 _TOKENS = "tokens"
 
@@ -84,11 +84,18 @@ def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setu
     ``of_spawner`` are arguments of the Spawner in place of a stand-in user.
     """
     setup = Setup(config, is_chart)
+    with unheard():
+        _set_up(setup, of_spawner)
+    return setup
+
+
+def _set_up(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
+    config = setup.config
     try:
-        setup.app = JupyterHub(config=config)
+        setup.app = JupyterHub(config=_without_log_level(config))
     except (Exception, SystemExit) as error:
         setup.failures["hub"] = describe(error, config)
-        return setup
+        return
     try:
         setup.authenticator = setup.app.authenticator_class(parent=setup.app)
     except (Exception, SystemExit) as error:
@@ -98,7 +105,16 @@ def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setu
         _make_spawner(setup, of_spawner)
     except (Exception, SystemExit) as error:
         setup.failures["spawner"] = describe(error, config)
-    return setup
+
+
+def _without_log_level(config: Config) -> Config:
+    """A copy that does not make traitlets log the whole config, secrets and all: it does so at DEBUG."""
+    config, levels = Config(config), JupyterHub.class_traits()["log_level"].values
+    for name in ("Application", "JupyterHub"):
+        if name in config and config[name].get("log_level") in levels:  # others are no level, and an error to be found
+            config[name] = Config(config[name])
+            del config[name]["log_level"]
+    return config
 
 
 def _make_spawner(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
