@@ -1,6 +1,7 @@
 """The doctor: each finding by a broken configuration, and its printed fix makes it go away."""
 
 import json
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ from pytest import param
 
 import spawner_tokens.doctor
 from spawner_tokens.__main__ import main
+from spawner_tokens.doctor.finding import literal
+from spawner_tokens.doctor.loading import load_file
 
 from .reference import README
 from .test_readme import blocks, tljh, values_files  # noqa: F401
@@ -104,6 +107,13 @@ def append(config, fix):
     """The config with the printed lines at its end."""
     assert [part["kind"] for part in fix if part["kind"] == "config"], fix
     return config + "\n".join(part["text"] for part in fix if part["kind"] == "config") + "\n"
+
+
+def apply_all(config, findings):
+    """The config with all lines at its end that are printed, the errors' first, as for people."""
+    worst_first = sorted(findings, key=lambda finding: ["error", "warning", "ok"].index(finding["level"]))
+    lines = [part["text"] for finding in worst_first for part in finding["fix"] if part["kind"] == "config"]
+    return "\n".join([config, *lines, ""])
 
 
 def by_hand(old, new):
@@ -442,6 +452,50 @@ def test_the_lines_of_two_findings_go_together(examine):
                 mended = append(mended, finding["fix"])
             assert "scopes-not-asked" not in of(examine(mended)[1], "error")
         assert {finding["level"] for finding in examine(append(broken, found[1]["fix"]))[1]} == {"ok"}
+
+
+# -- what is printed can be run, and all of it together -----------------------------------------
+
+CALLABLE = '{"x": {"key": "acess_token", "variables": {"A": lambda state: "a", "ME": "oauth_user.username"}}}'
+
+
+def test_a_function_is_not_printed_and_not_lost(examine, tmp_path):
+    plain = 'tokens = {"gitlab": {"preset": "gitlab"}}'
+    added = SOUND.replace(plain, f"tokens.update({CALLABLE})")
+    _, findings = examine(added)
+    fixes = [part for finding in findings for part in finding["fix"]]
+    assert {part["kind"] for part in fixes} == {"words"} and not re.search("<function|0x", json.dumps(fixes))
+    assert 'set "key": "access_token"' in fixes[0]["text"] and '{"ME": "gitlab_user.username"}' in fixes[1]["text"]
+    assigned = SOUND.replace(plain, f"tokens = {CALLABLE}")
+    mended = apply_all(assigned, examine(assigned)[1])
+    assert {finding["level"] for finding in examine(mended)[1]} == {"ok"}
+    (tmp_path / "mended.py").write_text(mended)
+    assert callable(load_file(str(tmp_path / "mended.py")).TokenSpawnerMixin.tokens["x"]["variables"]["A"])
+
+
+def test_a_literal_is_read_as_the_same_value():
+    for value in ['a"\'\n\x00é', None, True, 1, 1.5, ["a", {"b": [None]}], {"a"}, set()]:
+        assert eval(literal(value)) == value
+    for value in [len, object(), {"a": [lambda: 0]}, math.inf, math.nan, b"bytes"]:
+        with pytest.raises(TypeError):
+            literal(value)
+
+
+@pytest.mark.parametrize(
+    "key, asked, mended",
+    [
+        param("token", ["read_user"], "access_token", id="token"),
+        param("gitlab_token", ["read_user"], "access_token", id="gitlab-token"),
+        param("gitlab_token", ["read_user", "openid"], "access_token", id="gitlab-token-openid"),
+        param("acces_token", ["read_user"], "access_token", id="misspelt"),
+        param("id_tokn", ["read_user"], "access_token", id="id-token-not-asked"),
+        param("id_tokn", ["read_user", "openid"], "id_token", id="id-token"),
+    ],
+)
+def test_an_id_token_is_proposed_only_for_its_own_name(examine, key, asked, mended):
+    config = SOUND.replace('"preset": "gitlab"', f'"key": "{key}"').replace('["read_user", "read_repository"]', repr(asked))
+    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "key-never-stored")
+    assert found["fix"][0]["text"].endswith(f' = "{mended}"')
 
 
 @pytest.mark.parametrize("config", [SOUND, GENERIC], ids=["gitlab", "generic"])

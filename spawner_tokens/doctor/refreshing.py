@@ -65,7 +65,7 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
                 "NBGallery issues no refresh tokens.",
                 "When a token has ended, a server starts with a dead one all the same. With the line below, the user "
                 "gets a link to log in again.",
-                *(setup.of_token(spec.name, "missing", "refuse") for spec in lenient),
+                *(line for spec in lenient for line in setup.of_token(spec.name, "missing", "refuse")),
             )
 
 

@@ -14,7 +14,7 @@ from traitlets.config.loader import LazyConfigValue
 from ..fields import SpecError
 from ..mixin import TokenSpawnerMixin
 from ..spec import TokenSpec, parse_token
-from .finding import Setting
+from .finding import Code, NotPlain, Setting, Words, literal
 from .loading import describe, unheard
 
 _TOKENS = "tokens"
@@ -35,6 +35,7 @@ class Setup:
     specs: tuple[TokenSpec, ...] = ()
     spec_errors: tuple[SpecError, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
+    mended: dict[str, dict[str, Any]] = field(default_factory=dict)  # the specs, with all lines of the findings so far
 
     @property
     def has_mixin(self) -> bool:
@@ -70,12 +71,29 @@ class Setup:
     def setting(self, instance: Any, trait: str, value: Any, default: str, note: str = "") -> Setting:
         return Setting((self.section(instance, trait, default), trait), value, note)
 
-    def of_token(self, name: str, field: str, value: Any) -> Setting:
-        """A line that changes one field of one spec."""
+    def of_token(self, name: str, field: str, value: Any) -> list[Setting | Code | Words]:
+        """What changes one field of one spec, and nothing else of it; in a field that is a dict, what differs."""
+        mended = self.mended.setdefault(name, dict(self.tokens[name]))
+        before, mended[field] = mended.get(field), value
         section = self.section(self.spawner, _TOKENS, "TokenSpawnerMixin")
         if isinstance(self.config[section].get(_TOKENS), LazyConfigValue):  # of tokens.update(…): it has no items yet
-            return Setting((section, _TOKENS), {**self.tokens, name: {**self.tokens[name], field: value}})
-        return Setting((section, _TOKENS, name, field), value)
+            return [_update(section, name, mended, field)]
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            changed = {key: each for key, each in value.items() if key not in before or before[key] is not each}
+            return [Setting((section, _TOKENS, name, field, key), each) for key, each in changed.items()]
+        return [Setting((section, _TOKENS, name, field), value)]
+
+
+def _update(section: str, name: str, spec: Mapping[str, Any], field: str) -> Code | Words:
+    """The whole spec: ``update`` replaces it. One with a function in it cannot be printed."""
+    place = f"c.{section}.{_TOKENS}.update"
+    try:
+        return Code(f"{place}({literal({name: spec})})")
+    except NotPlain:
+        wanted, keep = spec[field], ""
+        if isinstance(wanted, Mapping) and any(map(callable, wanted.values())):
+            wanted, keep = {key: each for key, each in wanted.items() if not callable(each)}, ", and keep its functions"
+        return Words(f"in {place}(…), in the spec {literal(name)}, set {literal(field)}: {literal(wanted)}{keep}")
 
 
 def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setup:
