@@ -759,6 +759,51 @@ def test_what_classes_print_is_not_between_the_findings(examine, base):
     assert {finding["level"] for finding in examine(SOUND + config)[1]} == {"ok"}
 
 
+SECRET = "s3cret-Value"
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        param(f"raise ValueError('{SECRET}')", "ValueError, line", id="value"),
+        param(f"raise AttributeError('{SECRET}')", "AttributeError, line", id="attribute"),
+        param(f"raise SyntaxError('{SECRET}')", "SyntaxError, line", id="syntax"),
+        param(f"open('{SECRET}')", "FileNotFoundError, line", id="file"),
+        param(f"{{}}['{SECRET}']", "KeyError, line", id="key"),
+        param("{}[os.environ['MINE'].replace('-', '_')]", "KeyError, line", id="key-of-the-environment"),
+        param("os.environ['GITHUB_CLIENT_ID']", "KeyError: 'GITHUB_CLIENT_ID', line", id="name"),
+        param("raise ImportError(os.environ['MINE'])", "ImportError: …, line", id="import"),
+        param("x = 1 +", "SyntaxError: invalid syntax", id="compiler"),
+    ],
+)
+def test_a_text_is_shown_only_where_it_is_made_of_names(examine, monkeypatch, line, words):
+    monkeypatch.setenv("MINE", SECRET)
+    monkeypatch.delenv("GITHUB_CLIENT_ID", raising=False)
+    _, findings = examine(f"{SOUND}import os\n{line}\n")
+    text = json.dumps(findings, ensure_ascii=False)
+    assert words in text and SECRET not in text and SECRET.replace("-", "_") not in text
+
+
+@pytest.mark.parametrize("secret", [SECRET, SECRET.encode()], ids=["text", "bytes"])
+def test_what_a_class_raises_shows_no_secret(examine, secret):
+    raised = dedent(
+        f"""
+        from oauthenticator.gitlab import GitLabOAuthenticator
+        class Mine(GitLabOAuthenticator):
+            def __init__(self, **given):
+                super().__init__(**given)
+                raise TraitError("not as it is: %s %s" % (self.client_id, {secret!r}))
+        from traitlets import TraitError
+        c.JupyterHub.authenticator_class = Mine
+        c.Mine.api_tokens = [{secret!r}]
+        """
+    )
+    (found,) = (finding for finding in examine(SOUND + raised)[1] if finding["id"] == "authenticator-fails")
+    assert "not as it is: id" in found["what"] and SECRET not in found["what"]
+    (found,) = (finding for finding in examine(SOUND + raised.replace("TraitError(", "ValueError("))[1] if finding["fix"])
+    assert "ValueError, line" in found["what"] and "not as it is" not in found["what"]
+
+
 def test_tokens_of_several_files_add_up(examine):
     more = 'c.TokenSpawnerMixin.tokens.update({"other": {"key": "refresh_token"}})\n'
     assert of(examine(SOUND + more)[1], "error") == ["spec-wrong"]

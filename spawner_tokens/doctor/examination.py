@@ -135,7 +135,7 @@ async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
             try:
                 found = [finding async for finding in _run(check, setup)]
             except Exception as failure:  # of a stranger's class, most likely
-                what = f"This check could not be made: {describe(failure)}."
+                what = f"This check could not be made: {describe(failure, config)}."
                 found = [warning(check.id, what, "What it looks for is not known.", Words("please report it"))]
             findings += found or [Finding(check.id, Level.OK, (check.run.__doc__ or "").strip())]
     return findings

@@ -27,7 +27,10 @@ from traitlets.config.loader import ConfigFileNotFound
 _CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
 
 # Errors whose texts are made of names, and so can be shown.
-_NAMES_ONLY = (KeyError, NameError, ImportError, AttributeError, SyntaxError, FileNotFoundError, TraitError)
+_NAMES_ONLY = (NameError, ImportError, TraitError)
+
+# What is a setting's name and no value: GITHUB_CLIENT_ID, client_id, GitLabOAuthenticator.
+_NAME = re.compile(r"[A-Z]+(_[A-Z0-9]+)*|[a-z]+(_[a-z]+)*|([A-Z]+[a-z]+)+")
 
 
 class LoadError(Exception):
@@ -147,20 +150,35 @@ def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any]) -
 def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> str:
     """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``.
 
-    With the ``config`` that an error is about, its text is shown, without the secrets that are in the config.
+    A text is shown where it is made of names, by what kind of error it is or who raised it, and without the secrets
+    in ``config`` and the environment.
     """
     words = type(error).__name__
-    if config is not None or isinstance(error, _NAMES_ONLY):
+    calls = traceback.extract_tb(error.__traceback__)
+    frames = [at for at in calls if not _is_library(at.filename)]
+    is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
+    is_of_hub = bool(calls) and calls[-1].filename.startswith(_TALKERS)
+    if isinstance(error, KeyError):
+        key = error.args[0] if error.args else None
+        if isinstance(key, str) and len(key) <= 40 and _NAME.fullmatch(key) and _mask(key, config) == key:
+            words += f": {key!r}"
+    elif isinstance(error, _NAMES_ONLY) or is_compilers or is_of_hub:
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
         text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
-        for secret in _find_secrets(config or {}):
-            text = text.replace(secret, "…")
-        words += f": {text}"
-    frames = [at for at in traceback.extract_tb(error.__traceback__) if not _is_library(at.filename)]
-    if frames and not isinstance(error, SyntaxError):
+        words += f": {_mask(text, config)}"
+    if frames:
         words += f", line {frames[-1].lineno} of {frames[-1].filename}"
     return words
+
+
+def _mask(text: str, config: Mapping[str, Any] | None) -> str:
+    """The text without the secrets in a config, and without all values of the environment."""
+    values = [value for value in os.environ.values() if len(value) >= _SHORTEST]
+    secrets = {*_find_secrets(config or {}), *values}
+    for secret in sorted({*secrets, *(repr(secret)[1:-1] for secret in secrets)}, key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return text
 
 
 def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
@@ -168,14 +186,21 @@ def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _find_secrets(value, is_secret or bool(re.search("secret|token|key|password", str(name))))
-    elif isinstance(node, (list, tuple)):
+    elif isinstance(node, (list, tuple, set)):
         for value in node:
             yield from _find_secrets(value, is_secret)
-    elif is_secret and isinstance(node, str) and len(node) >= 6:
+    elif is_secret and isinstance(node, (str, bytes)) and len(node) >= _SHORTEST:
+        if isinstance(node, bytes):
+            yield repr(node)[2:-1]
+            yield node.hex()
+            node = node.decode(errors="replace")
         yield node
 
 
+_SHORTEST = 6  # characters of a secret: less is a part of other words
+
 _PACKAGES = tuple(os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (os, traitlets, jupyterhub))
+_TALKERS = (*_PACKAGES[1:], os.path.join(os.path.dirname(os.path.dirname(_PACKAGES[2])), "oauthenticator", ""))
 _LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
