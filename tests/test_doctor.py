@@ -498,6 +498,72 @@ def test_an_id_token_is_proposed_only_for_its_own_name(examine, key, asked, mend
     assert found["fix"][0]["text"].endswith(f' = "{mended}"')
 
 
+PLAIN = 'tokens = {"gitlab": {"preset": "gitlab"}}'
+ASKED = '["read_user", "read_repository"]'
+NEEDY = '{"x": {"key": "id_token", "required_scopes": ["write_repository"], "forbidden_scopes": ["sudo"]}}'
+TWO_BAD = """{
+    "x": {"key": "acess_token", "variables": {"ME": "oauth_user.username"}, "required_scopes": ["write_repository"]},
+    "y": {"key": "nowhere", "variables": {"MYSELF": "oauth_user.name"}, "file_env": None},
+}"""
+ROLES = """
+c.JupyterHub.load_roles = [
+    {"name": "server", "scopes": ["inherit", "admin:auth_state!user"]},
+    {"name": "user", "scopes": ["self", "admin:auth_state!user"]},
+]
+"""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        param(SOUND + ROLES, id="two-roles"),
+        param(SOUND.replace(PLAIN, f"tokens = {NEEDY}").replace(ASKED, '["api", "sudo"]'), id="scopes"),
+        param(SOUND.replace(PLAIN, f"tokens = {NEEDY}").replace(ASKED, "[]"), id="no-scope"),
+        param(
+            GENERIC.replace('"openid", "email", "offline_access"', '"admin:all"').replace(
+                '{"preset": "oidc"}', '{"key": "id_token", "required_scopes": ["email"]}'
+            ),
+            id="scopes-of-openid",
+        ),
+        param(
+            login("azuread", "azuread", ["admin:all"], 'c.TokenSpawnerMixin.tokens["t"]["required_scopes"] = ["files"]'),
+            id="scopes-of-azure",
+        ),
+        param(SOUND.replace(PLAIN, f"tokens = {TWO_BAD}"), id="two-specs"),
+        param(SOUND.replace(PLAIN, f"tokens.update({TWO_BAD})"), id="two-specs-that-are-added"),
+        param(SOUND.replace(PLAIN, f"tokens = {TWO_BAD}").replace(ASKED, '["api"]') + ROLES, id="all"),
+        param(SOUND.replace(PLAIN, f"tokns = {NEEDY}"), id="misplaced"),
+        param(SOUND.replace("TokenSpawnerMixin.", "TokensSpawnerMixin."), id="section-misplaced"),
+    ],
+)
+def test_all_lines_together_leave_nothing_to_print(examine, config):
+    _, findings = examine(config)
+    assert [part for finding in findings for part in finding["fix"]]
+    mended = apply_all(config, findings)
+    if "tokns" in config:  # what was not read is examined when it is
+        mended = apply_all(mended, examine(mended)[1])
+    _, left = examine(mended)
+    assert [finding for finding in left if "config" in [part["kind"] for part in finding["fix"]]] == []
+    assert "spec-wrong" not in of(left, "error")
+
+
+@pytest.mark.parametrize(
+    "more, level",
+    [
+        param("", "warning", id="alone"),
+        param('c.Spawner.server_token_scopes = ["inherit"]\n', "error", id="server-token-scopes"),
+        param('c.JupyterHub.load_roles += [{"name": "server", "scopes": ["inherit"]}]\n', "error", id="role-server"),
+        param('c.JupyterHub.load_roles += [{"name": "server", "scopes": ["self"]}]\n', "warning", id="other-role-server"),
+    ],
+)
+def test_what_a_user_may_read_is_an_error_where_servers_may_too(examine, more, level):
+    roles = 'c.JupyterHub.load_roles = [{"name": "user", "scopes": ["self", "admin:auth_state!user"]}]\n'
+    config = SOUND + roles + more
+    _, findings = examine(config)
+    assert of(findings, level) == ["servers-read-auth-state"]
+    assert {finding["level"] for finding in examine(apply_all(config, findings))[1]} == {"ok"}
+
+
 @pytest.mark.parametrize("config", [SOUND, GENERIC], ids=["gitlab", "generic"])
 def test_nothing_is_said_of_a_sound_config(examine, config):
     status, findings = examine(config)

@@ -12,6 +12,7 @@ from ..presets import PRESETS, PROVIDERS
 from ..spec import TokenSpec
 from .finding import Code, Finding, Setting, Shell, Words, error, warning
 from .provider import list_paths, make_auth_state, name_provider, own_class, stores, stores_more
+from .scopes import mend_scope
 from .setup import Setup
 
 _KEY = Shell(f"export {KEY_ENV}=$(openssl rand -hex 32)  # once: keep it in the environment of the Hub's service")
@@ -94,7 +95,7 @@ async def check_keys(setup: Setup) -> AsyncIterator[Finding]:
                 "id-token-not-asked",
                 f"tokens[{spec.name!r}] wants the id_token, and the login does not ask for the scope openid.",
                 "A provider of OpenID Connect gives an id_token only with it.",
-                setup.setting(authenticator, "scope", [*authenticator.scope, "openid"], cls),
+                mend_scope(setup),
             )
         lost = [
             variable

@@ -43,8 +43,9 @@ class Setup:
 
     @property
     def of_login(self) -> list[TokenSpec]:
-        """The specs of tokens that come with the login itself."""
-        return [spec for spec in self.specs if spec.key in ("access_token", "id_token")]
+        """The specs of tokens that come with the login itself, with the keys that findings so far give them."""
+        keys = {spec.name: self.mended.get(spec.name, {}).get("key", spec.key) for spec in self.specs}
+        return [spec for spec in self.specs if keys[spec.name] in ("access_token", "id_token")]
 
     @property
     def is_oauth(self) -> bool:
