@@ -272,7 +272,7 @@ def test_a_database_of_another_version_is_named(tmp_path):
             session.query(orm.User).count()
 
 
-@pytest.mark.parametrize("url", ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d"])
+@pytest.mark.parametrize("url", ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d", "mysql://u:p@h:the-password/d"])
 def test_a_database_that_cannot_be_opened_is_named_without_its_password(url):
     with pytest.raises(DatabaseError) as raised:
         with read_database(url, {}) as session:
