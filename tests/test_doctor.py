@@ -1107,12 +1107,47 @@ def test_a_fix_for_values_is_a_path_in_them(examine, cluster):
     assert status == 0 and of(findings, "warning") == []
 
 
+def test_values_in_another_encoding_are_named(tmp_path, capsys):
+    (tmp_path / "values.yaml").write_bytes("hub: {config: {A: {b: é}}}".encode("latin-1"))
+    assert main(["doctor", "--values", "values.yaml"]) == 1
+    assert "is not in UTF-8" in capsys.readouterr().out
+
+
+def test_blocks_have_what_the_chart_gives_them(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["extraConfig"] = {
+        "a": "from z2jh import get_config\nif get_config('custom.on'):\n    c.JupyterHub.port = len(sys.argv[:0]) + 8001",
+        "b": "assert re.match('.', os.sep) and get_name('hub') == 'hub'",
+    }
+    values["custom"] = {"on": True}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == [] and "z2jh" not in sys.modules
+    status, findings = examine(yaml.safe_dump({"jupyterhub": values}), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == []
+
+
+def test_the_values_beside_hub_config_are_read(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["loadRoles"] = {"server": {"scopes": ["admin:auth_state!user"]}}
+    (variable,) = {"GITLAB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"} & {*re.findall("G[A-Z]+_TOKEN", text), "GITLAB_TOKEN"}
+    values.setdefault("singleuser", {})["extraEnv"] = {variable: "x"}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 1 and of(findings, "error") == ["servers-read-auth-state"]
+    assert of(findings, "warning") == ["environment-wins"]
+    assert "singleuser.extraEnv" in json.dumps(findings)
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
         param("hub: [", "is no YAML, line 1", id="no-yaml"),
         param("text", "'hub' is no mapping", id="no-values"),
         param("hub: {config: {JupyterHub: 5}}", "hub.config: 'JupyterHub' is no mapping", id="no-section"),
+        param("hub: {config: {5: {a: b}}}", "a section's name is no text", id="no-name"),
         param("hub: {extraConfig: [1]}", "hub: 'extraConfig' is no mapping", id="no-blocks"),
         param("hub: {extraConfig: {a: 'c.x = undefined'}}", "undefined", id="code"),
     ],
@@ -1155,6 +1190,20 @@ def test_it_is_coloured_on_a_terminal_and_plain_in_a_pipe(tmp_path):
     coloured = run(tmp_path, terminal=True)
     assert "\033[31merror" in coloured and re.sub(r"\033\[\d+m", "", coloured) == plain
     assert run(tmp_path, terminal=True, NO_COLOR="1") == plain
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    (tmp_path / "hub_config.py").write_text(CASES[0].values[0])
+    command = f"{sys.executable} -m spawner_tokens doctor -f hub_config.py | true"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_an_output_in_ascii_has_other_arrows(tmp_path):
+    (tmp_path / "hub_config.py").write_text(CASES[0].values[0])
+    plain = run(tmp_path, PYTHONIOENCODING="ascii")
+    assert "\n         -> c.Authenticator.enable_auth_state = True\n" in plain
 
 
 # -- what the README says of it ------------------------------------------------------------------

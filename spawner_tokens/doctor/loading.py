@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jupyterhub
@@ -94,16 +95,26 @@ def _load_options(options: Sequence[str]) -> Config:
 def load_values(path: str) -> Config:
     """``hub.config`` and ``hub.extraConfig`` of zero-to-jupyterhub's values. Raises :exc:`LoadError`."""
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise LoadError(f"{path} is not in UTF-8") from None
     except OSError as error:
         raise LoadError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise LoadError(f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")) from None
+    if isinstance(values, Mapping) and "hub" not in values and isinstance(values.get("jupyterhub"), Mapping):
+        values = values["jupyterhub"]  # of a chart that has this one for a part
     hub = _mapping(values, "hub", path)
     config = Config()
+    if roles := _mapping(hub, "loadRoles", "hub"):
+        config.JupyterHub.load_roles = [{"name": key, **_mapping(roles, key, "hub.loadRoles")} for key in roles]
+    if variables := _mapping(values.get("singleuser") or {}, "extraEnv", "singleuser"):
+        config.KubeSpawner.environment = dict(variables)
     for part in (_CHART, _mapping(hub, "config", "hub")):
         for section in part:
+            if not isinstance(section, str):
+                raise LoadError(f"hub.config: a section's name is no text but {type(section).__name__}")
             config[section].update(_mapping(part, section, "hub.config"))
     blocks = hub.get("extraConfig") or {}
     if isinstance(blocks, str):
@@ -135,7 +146,28 @@ def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any]) -
         if (value := get_config(key)) is not None:
             setattr(section, trait, value)
 
-    namespace = {"c": config, "get_config": get_config, "set_config_if_not_none": set_config_if_not_none}
+    # Those of the chart's module z2jh, which is only in its image. Names there have the release's name before them.
+    chart = {
+        "get_config": get_config,
+        "set_config_if_not_none": set_config_if_not_none,
+        "get_secret_value": get_config,
+        "get_name": lambda name: name,
+        "get_name_env": lambda name, suffix="": os.environ.get(name.upper().replace("-", "_") + suffix, ""),
+    }
+    z2jh = ModuleType("z2jh")
+    vars(z2jh).update(chart)
+    namespace = {"c": config, "os": os, "re": re, "sys": sys, **chart}
+    before = sys.modules.get("z2jh")
+    sys.modules["z2jh"] = z2jh
+    try:
+        _run_blocks(blocks, namespace)
+    finally:
+        del sys.modules["z2jh"]
+        if before is not None:
+            sys.modules["z2jh"] = before
+
+
+def _run_blocks(blocks: Mapping[str, Any], namespace: dict[str, Any]) -> None:
     for name, code in sorted(blocks.items()):
         filename = f"<hub.extraConfig.{name}>"
         code = str(code)

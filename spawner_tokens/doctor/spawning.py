@@ -148,7 +148,8 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
     spawner = setup.spawner
     section = setup.section(spawner, "environment", "Spawner")
     is_plain = isinstance(setup.config[section].get("environment"), dict)  # not that of environment.update(…)
-    told = set()  # two specs may want the same one
+    or_values = ", or from singleuser.extraEnv" if setup.is_chart else ""
+    told: set[str] = set()  # two specs may want the same one
     for spec in setup.specs:
         for variable in (claim for claim in spec.claims if claim in spawner.environment and claim not in told):
             told.add(variable)
@@ -158,7 +159,7 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
                 "What the admin sets wins: servers find that in the variable, and not what the token sets.",
                 Code(f"del c.{section}.environment[{literal(variable)}]")
                 if is_plain and not setup.is_chart
-                else Words(f"remove {variable} from {section}.environment"),
+                else Words(f"remove {variable} from {section}.environment{or_values}"),
             )
 
 
