@@ -34,13 +34,13 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
     return "".join(_IN_ASCII.get(sign, "?") for sign in signs), error.end
 
 
-codecs.register_error("spawner-tokens", _replace)
+codecs.register_error("spawner_tokens.signs", _replace)
 
 
 def allow_any_text(out: TextIO) -> None:
     """Where the locale's encoding lacks a sign, write another one for it."""
     if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
-        out.reconfigure(errors="spawner-tokens")
+        out.reconfigure(errors="spawner_tokens.signs")
 
 
 def paint(text: str, colour: str, coloured: bool) -> str:
