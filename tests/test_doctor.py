@@ -932,7 +932,7 @@ def test_a_check_that_fails_is_no_traceback(examine):
         """
         from spawner_tokens import TokenSimpleLocalProcessSpawner
         class Mine(TokenSimpleLocalProcessSpawner):
-            delivery_delay = property(lambda self: 1 / 0)
+            delivery_delay = property(lambda self: print("hello") or 1 / 0)
         c.JupyterHub.spawner_class = Mine
         """
     )

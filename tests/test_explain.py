@@ -208,7 +208,10 @@ c.TokenSpawnerMixin.tokens = {{"x": {{"key": {key}, "variables": {{"X": tell}}}}
 
 
 @pytest.mark.parametrize("key", ["tell", '"access_token"'], ids=["key", "variable"])
-@pytest.mark.parametrize("end", ['return state["access_token"][:5]', 'sys.exit(state["access_token"])'], ids=["value", "exit"])
+@pytest.mark.parametrize(
+    "end",
+    [param('return state["access_token"][:5]', id="value"), param('sys.exit(state["access_token"])', id="exit")],
+)
 async def test_what_a_function_tells_is_not_heard(hub, explain, end, key):
     running = await hub()
     auth_state = make_auth_state()
@@ -272,7 +275,10 @@ def test_a_database_of_another_version_is_named(tmp_path):
             session.query(orm.User).count()
 
 
-@pytest.mark.parametrize("url", ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d", "mysql://u:p@h:the-password/d"])
+@pytest.mark.parametrize(
+    "url",
+    ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d", "mysql://u:p@h:the-password/d"],
+)
 def test_a_database_that_cannot_be_opened_is_named_without_its_password(url):
     with pytest.raises(DatabaseError) as raised:
         with read_database(url, {}) as session:

@@ -146,15 +146,15 @@ def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
     for role, better in zip(roles, mended):
         if role == better:
             continue
-        found = ", ".join(_reading(role["scopes"]))
+        granted = ", ".join(_reading(role["scopes"]))
         fix = Setting(("JupyterHub", "load_roles"), mended)
         if role["name"] == "server" or inherits:
-            what = f"The role {role['name']!r} in load_roles grants {found}, which servers get."
+            what = f"The role {role['name']!r} in load_roles grants {granted}, which servers get."
             yield error("servers-read-auth-state", what, why, fix)
         else:
             yield warning(
                 "servers-read-auth-state",
-                f"The role {role['name']!r} in load_roles grants {found}: to users, and to their own tokens.",
+                f"The role {role['name']!r} in load_roles grants {granted}: to users, and to their own tokens.",
                 "A user who makes an API token and takes it into a server has the refresh token there; servers themselves "
                 "have not, unless their scopes inherit the user's.",
                 fix,
