@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -30,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(own, argparse.Namespace(hubs=hubs))
     if hubs and options.run not in (run_doctor, run_explain):
         parser.error("-- is for doctor and explain")
-    status: int = options.run(options)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of a reader such as head, that has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
+        return 1
     return status
 
 

@@ -1,6 +1,8 @@
 """The doctor: each finding by a broken configuration, and its printed fix makes it go away."""
 
 import json
+import math
+import os
 import re
 import secrets
 import subprocess
@@ -17,6 +19,8 @@ from pytest import param
 
 import spawner_tokens.doctor
 from spawner_tokens.__main__ import main
+from spawner_tokens.doctor.finding import literal
+from spawner_tokens.doctor.loading import load_file
 
 from .reference import README
 from .test_readme import blocks, tljh, values_files  # noqa: F401
@@ -103,6 +107,13 @@ def append(config, fix):
     """The config with the printed lines at its end."""
     assert [part["kind"] for part in fix if part["kind"] == "config"], fix
     return config + "\n".join(part["text"] for part in fix if part["kind"] == "config") + "\n"
+
+
+def apply_all(config, findings):
+    """The config with all lines at its end that are printed, the errors' first, as for people."""
+    worst_first = sorted(findings, key=lambda finding: ["error", "warning", "ok"].index(finding["level"]))
+    lines = [part["text"] for finding in worst_first for part in finding["fix"] if part["kind"] == "config"]
+    return "\n".join([config, *lines, ""])
 
 
 def by_hand(old, new):
@@ -443,6 +454,116 @@ def test_the_lines_of_two_findings_go_together(examine):
         assert {finding["level"] for finding in examine(append(broken, found[1]["fix"]))[1]} == {"ok"}
 
 
+# -- what is printed can be run, and all of it together -----------------------------------------
+
+CALLABLE = '{"x": {"key": "acess_token", "variables": {"A": lambda state: "a", "ME": "oauth_user.username"}}}'
+
+
+def test_a_function_is_not_printed_and_not_lost(examine, tmp_path):
+    plain = 'tokens = {"gitlab": {"preset": "gitlab"}}'
+    added = SOUND.replace(plain, f"tokens.update({CALLABLE})")
+    _, findings = examine(added)
+    fixes = [part for finding in findings for part in finding["fix"]]
+    assert {part["kind"] for part in fixes} == {"words"} and not re.search("<function|0x", json.dumps(fixes))
+    assert 'set "key": "access_token"' in fixes[0]["text"] and '{"ME": "gitlab_user.username"}' in fixes[1]["text"]
+    assigned = SOUND.replace(plain, f"tokens = {CALLABLE}")
+    mended = apply_all(assigned, examine(assigned)[1])
+    assert {finding["level"] for finding in examine(mended)[1]} == {"ok"}
+    (tmp_path / "mended.py").write_text(mended)
+    assert callable(load_file(str(tmp_path / "mended.py")).TokenSpawnerMixin.tokens["x"]["variables"]["A"])
+
+
+def test_a_literal_is_read_as_the_same_value():
+    for value in ['a"\'\n\x00é', None, True, 1, 1.5, ["a", {"b": [None]}], {"a"}, set()]:
+        assert eval(literal(value)) == value
+    for value in [len, object(), {"a": [lambda: 0]}, math.inf, math.nan, b"bytes"]:
+        with pytest.raises(TypeError):
+            literal(value)
+
+
+@pytest.mark.parametrize(
+    "key, asked, mended",
+    [
+        param("token", ["read_user"], "access_token", id="token"),
+        param("gitlab_token", ["read_user"], "access_token", id="gitlab-token"),
+        param("gitlab_token", ["read_user", "openid"], "access_token", id="gitlab-token-openid"),
+        param("acces_token", ["read_user"], "access_token", id="misspelt"),
+        param("id_tokn", ["read_user"], "access_token", id="id-token-not-asked"),
+        param("id_tokn", ["read_user", "openid"], "id_token", id="id-token"),
+    ],
+)
+def test_an_id_token_is_proposed_only_for_its_own_name(examine, key, asked, mended):
+    config = SOUND.replace('"preset": "gitlab"', f'"key": "{key}"').replace('["read_user", "read_repository"]', repr(asked))
+    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "key-never-stored")
+    assert found["fix"][0]["text"].endswith(f' = "{mended}"')
+
+
+PLAIN = 'tokens = {"gitlab": {"preset": "gitlab"}}'
+ASKED = '["read_user", "read_repository"]'
+NEEDY = '{"x": {"key": "id_token", "required_scopes": ["write_repository"], "forbidden_scopes": ["sudo"]}}'
+TWO_BAD = """{
+    "x": {"key": "acess_token", "variables": {"ME": "oauth_user.username"}, "required_scopes": ["write_repository"]},
+    "y": {"key": "nowhere", "variables": {"MYSELF": "oauth_user.name"}, "file_env": None},
+}"""
+ROLES = """
+c.JupyterHub.load_roles = [
+    {"name": "server", "scopes": ["inherit", "admin:auth_state!user"]},
+    {"name": "user", "scopes": ["self", "admin:auth_state!user"]},
+]
+"""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        param(SOUND + ROLES, id="two-roles"),
+        param(SOUND.replace(PLAIN, f"tokens = {NEEDY}").replace(ASKED, '["api", "sudo"]'), id="scopes"),
+        param(SOUND.replace(PLAIN, f"tokens = {NEEDY}").replace(ASKED, "[]"), id="no-scope"),
+        param(
+            GENERIC.replace('"openid", "email", "offline_access"', '"admin:all"').replace(
+                '{"preset": "oidc"}', '{"key": "id_token", "required_scopes": ["email"]}'
+            ),
+            id="scopes-of-openid",
+        ),
+        param(
+            login("azuread", "azuread", ["admin:all"], 'c.TokenSpawnerMixin.tokens["t"]["required_scopes"] = ["files"]'),
+            id="scopes-of-azure",
+        ),
+        param(SOUND.replace(PLAIN, f"tokens = {TWO_BAD}"), id="two-specs"),
+        param(SOUND.replace(PLAIN, f"tokens.update({TWO_BAD})"), id="two-specs-that-are-added"),
+        param(SOUND.replace(PLAIN, f"tokens = {TWO_BAD}").replace(ASKED, '["api"]') + ROLES, id="all"),
+        param(SOUND.replace(PLAIN, f"tokns = {NEEDY}"), id="misplaced"),
+        param(SOUND.replace("TokenSpawnerMixin.", "TokensSpawnerMixin."), id="section-misplaced"),
+    ],
+)
+def test_all_lines_together_leave_nothing_to_print(examine, config):
+    _, findings = examine(config)
+    assert [part for finding in findings for part in finding["fix"]]
+    mended = apply_all(config, findings)
+    if "tokns" in config:  # what was not read is examined when it is
+        mended = apply_all(mended, examine(mended)[1])
+    _, left = examine(mended)
+    assert [finding for finding in left if "config" in [part["kind"] for part in finding["fix"]]] == []
+    assert "spec-wrong" not in of(left, "error")
+
+
+@pytest.mark.parametrize(
+    "more, level",
+    [
+        param("", "warning", id="alone"),
+        param('c.Spawner.server_token_scopes = ["inherit"]\n', "error", id="server-token-scopes"),
+        param('c.JupyterHub.load_roles += [{"name": "server", "scopes": ["inherit"]}]\n', "error", id="role-server"),
+        param('c.JupyterHub.load_roles += [{"name": "server", "scopes": ["self"]}]\n', "warning", id="other-role-server"),
+    ],
+)
+def test_what_a_user_may_read_is_an_error_where_servers_may_too(examine, more, level):
+    roles = 'c.JupyterHub.load_roles = [{"name": "user", "scopes": ["self", "admin:auth_state!user"]}]\n'
+    config = SOUND + roles + more
+    _, findings = examine(config)
+    assert of(findings, level) == ["servers-read-auth-state"]
+    assert {finding["level"] for finding in examine(apply_all(config, findings))[1]} == {"ok"}
+
+
 @pytest.mark.parametrize("config", [SOUND, GENERIC], ids=["gitlab", "generic"])
 def test_nothing_is_said_of_a_sound_config(examine, config):
     status, findings = examine(config)
@@ -656,6 +777,99 @@ def test_options_of_the_hubs_command_line_win(tmp_path, capsys):
         assert "config-fails" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "line, options",
+    [
+        param('c.JupyterHub.log_level = "DEBUG"', [], id="hub"),
+        param("c.Application.log_level = 10", [], id="application"),
+        param("", ["--debug"], id="option"),
+        param("", ["--JupyterHub.cookie_secret=the-cookie-secret", "--JupyterHub.port=the-port-secret"], id="bad-option"),
+        param("", ["--GitLabOAuthenticator.client_secret=the-cookie-secret", "rest-secret"], id="rest"),
+    ],
+)
+def test_what_traitlets_logs_of_a_config_is_not_heard(tmp_path, line, options):
+    (tmp_path / "hub_config.py").write_text(f'{SOUND}{line}\nc.CryptKeeper.keys = ["the-crypt-key"]\n')
+    command = [sys.executable, "-m", "spawner_tokens", "doctor", "-f", "hub_config.py", "--", *options]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    known = re.compile("the-[a-z]+-secret|rest-secret|the-crypt-key")
+    assert " ok\n" in text and not known.findall(text)
+    # what is looked for is what traitlets shows
+    (tmp_path / "shown.py").write_text(
+        "from jupyterhub.app import JupyterHub\nfrom traitlets.config import Config\nc = Config()\n"
+        + (tmp_path / "hub_config.py").read_text()
+        + "c.JupyterHub.log_level = 10\nJupyterHub(config=c)\n"
+    )
+    shown = subprocess.run([sys.executable, "shown.py"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert {"the-client-secret", "the-crypt-key"} <= {*known.findall(shown.stdout + shown.stderr)}
+
+
+def test_a_level_that_is_none_is_an_error(examine):
+    assert of(examine(SOUND + 'c.JupyterHub.log_level = "DEBG"\n')[1], "error") == ["hub-fails"]
+
+
+@pytest.mark.parametrize("base", ["SimpleLocalProcessSpawner", "GitLabOAuthenticator"])
+def test_what_classes_print_is_not_between_the_findings(examine, base):
+    config = dedent(
+        f"""
+        from oauthenticator.gitlab import GitLabOAuthenticator
+        from spawner_tokens import TokenSimpleLocalProcessSpawner as SimpleLocalProcessSpawner
+        class Mine({base}):
+            def __init__(self, *arguments, **given):
+                print("hello")
+                super().__init__(*arguments, **given)
+        c.JupyterHub.{"spawner" if "Spawner" in base else "authenticator"}_class = Mine
+        """
+    )
+    assert {finding["level"] for finding in examine(SOUND + config)[1]} == {"ok"}
+
+
+SECRET = "s3cret-Value"
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        param(f"raise ValueError('{SECRET}')", "ValueError, line", id="value"),
+        param(f"raise AttributeError('{SECRET}')", "AttributeError, line", id="attribute"),
+        param(f"raise SyntaxError('{SECRET}')", "SyntaxError, line", id="syntax"),
+        param(f"open('{SECRET}')", "FileNotFoundError, line", id="file"),
+        param(f"{{}}['{SECRET}']", "KeyError, line", id="key"),
+        param("{}[os.environ['MINE'].replace('-', '_')]", "KeyError, line", id="key-of-the-environment"),
+        param("os.environ['GITHUB_CLIENT_ID']", "KeyError: 'GITHUB_CLIENT_ID', line", id="name"),
+        param("raise ImportError(os.environ['MINE'])", "ImportError: …, line", id="import"),
+        param("x = 1 +", "SyntaxError: invalid syntax", id="compiler"),
+    ],
+)
+def test_a_text_is_shown_only_where_it_is_made_of_names(examine, monkeypatch, line, words):
+    monkeypatch.setenv("MINE", SECRET)
+    monkeypatch.delenv("GITHUB_CLIENT_ID", raising=False)
+    _, findings = examine(f"{SOUND}import os\n{line}\n")
+    text = json.dumps(findings, ensure_ascii=False)
+    assert words in text and SECRET not in text and SECRET.replace("-", "_") not in text
+
+
+@pytest.mark.parametrize("secret", [SECRET, SECRET.encode()], ids=["text", "bytes"])
+def test_what_a_class_raises_shows_no_secret(examine, secret):
+    raised = dedent(
+        f"""
+        from oauthenticator.gitlab import GitLabOAuthenticator
+        class Mine(GitLabOAuthenticator):
+            def __init__(self, **given):
+                super().__init__(**given)
+                raise TraitError("not as it is: %s %s" % (self.client_id, {secret!r}))
+        from traitlets import TraitError
+        c.JupyterHub.authenticator_class = Mine
+        c.Mine.api_tokens = [{secret!r}]
+        """
+    )
+    (found,) = (finding for finding in examine(SOUND + raised)[1] if finding["id"] == "authenticator-fails")
+    assert "not as it is: id" in found["what"] and SECRET not in found["what"]
+    (found,) = (finding for finding in examine(SOUND + raised.replace("TraitError(", "ValueError("))[1] if finding["fix"])
+    assert "ValueError, line" in found["what"] and "not as it is" not in found["what"]
+
+
 def test_tokens_of_several_files_add_up(examine):
     more = 'c.TokenSpawnerMixin.tokens.update({"other": {"key": "refresh_token"}})\n'
     assert of(examine(SOUND + more)[1], "error") == ["spec-wrong"]
@@ -718,7 +932,7 @@ def test_a_check_that_fails_is_no_traceback(examine):
         """
         from spawner_tokens import TokenSimpleLocalProcessSpawner
         class Mine(TokenSimpleLocalProcessSpawner):
-            delivery_delay = property(lambda self: 1 / 0)
+            delivery_delay = property(lambda self: print("hello") or 1 / 0)
         c.JupyterHub.spawner_class = Mine
         """
     )
@@ -893,12 +1107,47 @@ def test_a_fix_for_values_is_a_path_in_them(examine, cluster):
     assert status == 0 and of(findings, "warning") == []
 
 
+def test_values_in_another_encoding_are_named(tmp_path, capsys):
+    (tmp_path / "values.yaml").write_bytes("hub: {config: {A: {b: é}}}".encode("latin-1"))
+    assert main(["doctor", "--values", "values.yaml"]) == 1
+    assert "is not in UTF-8" in capsys.readouterr().out
+
+
+def test_blocks_have_what_the_chart_gives_them(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["extraConfig"] = {
+        "a": "from z2jh import get_config\nif get_config('custom.on'):\n    c.JupyterHub.port = len(sys.argv[:0]) + 8001",
+        "b": "assert re.match('.', os.sep) and get_name('hub') == 'hub'",
+    }
+    values["custom"] = {"on": True}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == [] and "z2jh" not in sys.modules
+    status, findings = examine(yaml.safe_dump({"jupyterhub": values}), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == []
+
+
+def test_the_values_beside_hub_config_are_read(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["loadRoles"] = {"server": {"scopes": ["admin:auth_state!user"]}}
+    (variable,) = {"GITLAB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"} & {*re.findall("G[A-Z]+_TOKEN", text), "GITLAB_TOKEN"}
+    values.setdefault("singleuser", {})["extraEnv"] = {variable: "x"}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 1 and of(findings, "error") == ["servers-read-auth-state"]
+    assert of(findings, "warning") == ["environment-wins"]
+    assert "singleuser.extraEnv" in json.dumps(findings)
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
         param("hub: [", "is no YAML, line 1", id="no-yaml"),
         param("text", "'hub' is no mapping", id="no-values"),
         param("hub: {config: {JupyterHub: 5}}", "hub.config: 'JupyterHub' is no mapping", id="no-section"),
+        param("hub: {config: {5: {a: b}}}", "a section's name is no text", id="no-name"),
         param("hub: {extraConfig: [1]}", "hub: 'extraConfig' is no mapping", id="no-blocks"),
         param("hub: {extraConfig: {a: 'c.x = undefined'}}", "undefined", id="code"),
     ],
@@ -913,7 +1162,6 @@ def test_values_that_cannot_be_loaded_are_named(examine, text, words):
 
 def run(tmp_path, *arguments, terminal=False, **environment):
     """The command's output, in a pipe or on a terminal."""
-    import os
     import pty
 
     command = [sys.executable, "-m", "spawner_tokens", "doctor", "-f", "hub_config.py", *arguments]
@@ -942,6 +1190,20 @@ def test_it_is_coloured_on_a_terminal_and_plain_in_a_pipe(tmp_path):
     coloured = run(tmp_path, terminal=True)
     assert "\033[31merror" in coloured and re.sub(r"\033\[\d+m", "", coloured) == plain
     assert run(tmp_path, terminal=True, NO_COLOR="1") == plain
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    (tmp_path / "hub_config.py").write_text(CASES[0].values[0])
+    command = f"{sys.executable} -m spawner_tokens doctor -f hub_config.py | true"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_an_output_in_ascii_has_other_arrows(tmp_path):
+    (tmp_path / "hub_config.py").write_text(CASES[0].values[0])
+    plain = run(tmp_path, PYTHONIOENCODING="ascii")
+    assert "\n         -> c.Authenticator.enable_auth_state = True\n" in plain
 
 
 # -- what the README says of it ------------------------------------------------------------------

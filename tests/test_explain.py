@@ -195,6 +195,46 @@ async def test_the_hook_is_not_run(hub, explain, tmp_path):
     assert "token_hook is not run here" in text and not (tmp_path / "ran").exists()
 
 
+TALKS = """
+import logging, sys, warnings
+def tell(state):
+    print(state["access_token"])
+    print(state["access_token"], file=sys.stderr)
+    logging.getLogger().critical(state["access_token"])
+    warnings.warn(state["access_token"])
+    {end}
+c.TokenSpawnerMixin.tokens = {{"x": {{"key": {key}, "variables": {{"X": tell}}}}}}
+"""
+
+
+@pytest.mark.parametrize("key", ["tell", '"access_token"'], ids=["key", "variable"])
+@pytest.mark.parametrize(
+    "end",
+    [param('return state["access_token"][:5]', id="value"), param('sys.exit(state["access_token"])', id="exit")],
+)
+async def test_what_a_function_tells_is_not_heard(hub, explain, end, key):
+    running = await hub()
+    auth_state = make_auth_state()
+    await running.user("alice", auth_state)
+    status, text, told, as_json = await explain("alice", more=TALKS.format(end=end, key=key))
+    assert status == 0 and not holds(text + as_json, tokens_of(auth_state))
+    assert told["tokens"][0]["status"] == ("key_failed" if "exit" in end else "ok")
+
+
+async def test_a_directory_that_cannot_be_told_is_a_note(hub, explain):
+    running = await hub()
+    await running.spawn(await running.user("alice", make_auth_state(id_token="an-id-token")))
+    own = """
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+class Mine(TokenSimpleLocalProcessSpawner):
+    token_directory = property(lambda self: {}["the place"])
+c.JupyterHub.spawner_class = Mine
+"""
+    status, text, told, _ = await explain("alice", more=own)
+    assert status == 0 and told["tokens"][0]["path"] == "…/login"
+    assert "cannot be told: KeyError, line" in " ".join(text.split())
+
+
 async def test_what_cannot_be_explained_is_said(hub, explain):
     await hub()
     for more, words in [
@@ -235,7 +275,10 @@ def test_a_database_of_another_version_is_named(tmp_path):
             session.query(orm.User).count()
 
 
-@pytest.mark.parametrize("url", ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d"])
+@pytest.mark.parametrize(
+    "url",
+    ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d", "mysql://u:p@h:the-password/d"],
+)
 def test_a_database_that_cannot_be_opened_is_named_without_its_password(url):
     with pytest.raises(DatabaseError) as raised:
         with read_database(url, {}) as session:

@@ -32,7 +32,7 @@ def check_classes(config: Config) -> Iterator[Finding]:
         except Exception as failure:
             yield error(
                 "class-unknown",
-                f"c.JupyterHub.{trait}: {name} cannot be imported: {describe(failure)}.",
+                f"c.JupyterHub.{trait}: {name} cannot be imported: {describe(failure, config)}.",
                 "The Hub does not start.",
                 Words(_advise(failure)),
             )

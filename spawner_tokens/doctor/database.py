@@ -31,7 +31,7 @@ def read_database(url: str, options: Mapping[str, Any]) -> Iterator[Session]:
     """A session that can only read. ``url`` and ``options`` are JupyterHub's ``db_url`` and ``db_kwargs``."""
     try:
         engine = _open(make_url(url), options)
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:  # the last one has a part of the URL in it
         raise DatabaseError(f"the database cannot be opened: {type(error).__name__}") from None
     try:
         with Session(engine, autoflush=False) as session:

@@ -12,7 +12,7 @@ from .classes import check_classes
 from .engines import check_docker, check_kubernetes
 from .finding import Finding, Level, Words, error, warning
 from .hooks import check_hooks
-from .loading import LoadError, describe, load_file, load_values
+from .loading import LoadError, describe, load_file, load_values, unheard
 from .login import check_auth_state, check_authenticator, check_keys
 from .refreshing import check_lifetime, check_refresh_settings, check_refresh_token
 from .scopes import check_scopes, check_servers_scopes
@@ -133,9 +133,10 @@ async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
     for check in CHECKS:
         if check.applies(setup):
             try:
-                found = [finding async for finding in _run(check, setup)]
+                with unheard():
+                    found = [finding async for finding in _run(check, setup)]
             except Exception as failure:  # of a stranger's class, most likely
-                what = f"This check could not be made: {describe(failure)}."
+                what = f"This check could not be made: {describe(failure, config)}."
                 found = [warning(check.id, what, "What it looks for is not known.", Words("please report it"))]
             findings += found or [Finding(check.id, Level.OK, (check.run.__doc__ or "").strip())]
     return findings

@@ -20,6 +20,7 @@ from ..delivery import make_env
 from ..refusal import explain
 from ..selection import Reason, Token, judge, pick
 from .database import read_database
+from .loading import describe, unheard
 from .setup import Setup, set_up
 
 
@@ -76,9 +77,9 @@ async def explain_user(config: Config, username: str, server: str = "", now: flo
         _expect_sound(setup)
         state = _read_auth_state(setup, user.encrypted_auth_state)
         moment = time.time() if now is None else now
-        directory = _find_directory(setup.spawner, row)
+        directory, no_directory = _find_directory(setup, row)
         tokens = tuple(_tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs)
-        return Explanation(username, server, moment, tokens, tuple(_note(setup, row, directory)))
+        return Explanation(username, server, moment, tokens, tuple(_note(setup, row, no_directory)))
 
 
 def _expect_sound(setup: Setup) -> None:
@@ -122,18 +123,23 @@ def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
         return Token(spec, reason=state.reason)
     scope = getattr(setup.authenticator, "scope", None)
     requested = scope if isinstance(scope, (list, tuple, set)) else None
-    return judge(pick(spec, state.auth_state, requested), now, setup.spawner.token_min_lifetime)
-
-
-def _find_directory(spawner: Any, row: orm.Spawner | None) -> str | None:
-    """Where the server sees its files; ``None`` for one that gets its place with its first start."""
     try:
-        directory: str = spawner.token_directory
-    except Exception:
+        with unheard():  # a key that is a function may tell what it was given
+            picked = pick(spec, state.auth_state, requested)
+    except SystemExit:
+        return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
+    return judge(picked, now, setup.spawner.token_min_lifetime)
+
+
+def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, str]:
+    """Where the server sees its files, or ``None`` and why: it gets its place with its first start."""
+    try:
+        with unheard():
+            return setup.spawner.token_directory, ""
+    except (Exception, SystemExit) as error:
         if row is None:
-            return None
-        raise
-    return directory
+            return None, "This server was never started: the directory of its files (…) is made with its first start."
+        return None, f"The directory of its files (…) cannot be told: {describe(error, setup.config)}."
 
 
 def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
@@ -154,7 +160,7 @@ def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
     )
 
 
-def _note(setup: Setup, row: orm.Spawner | None, directory: str | None) -> list[str]:
+def _note(setup: Setup, row: orm.Spawner | None, no_directory: str) -> list[str]:
     notes = [] if setup.specs else ["This config declares no tokens."]
     won = {variable for spec in setup.specs for variable in spec.claims if variable in setup.spawner.environment}
     if won:
@@ -165,8 +171,8 @@ def _note(setup: Setup, row: orm.Spawner | None, directory: str | None) -> list[
         notes.append("At a spawn, a token that is short-lived is renewed first; here nothing is.")
     if getattr(setup.spawner, "group_overrides", None):
         notes.append("group_overrides are not looked at: they may change the specs.")
-    if directory is None:
-        notes.append("This server was never started: the directory of its files (…) is made with its first start.")
+    if no_directory:
+        notes.append(no_directory)
     if row is not None and row.server_id is not None:
         notes.append("The server runs: its variables are as they were when it started.")
         plain = {name: spec for name, spec in ((row.state or {}).get("token_specs") or {}).items() if spec is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -32,7 +33,8 @@ class Setting:
 
     def as_yaml(self) -> str:
         """For zero-to-jupyterhub's values, as one dotted path."""
-        value = json.dumps(self.value, ensure_ascii=False)
+        literal(self.value)  # what Python has no literal for, YAML has none for, either
+        value = json.dumps(self.value, ensure_ascii=False, default=list)
         return f"hub.config.{'.'.join(self.path)}: {value}" + (f"  # {self.note}" if self.note else "")
 
 
@@ -84,7 +86,7 @@ class Finding:
 
     def write_fix(self, *, for_chart: bool) -> list[tuple[str, str]]:
         """Kind and text of each part: ``config``, ``shell`` or ``words``."""
-        return [(part.kind, _write(part, for_chart)) for part in self.fix]
+        return [_write(part, for_chart) for part in self.fix]
 
 
 def error(id: str, what: str, why: str, *fix: Fix) -> Finding:
@@ -95,18 +97,30 @@ def warning(id: str, what: str, why: str, *fix: Fix) -> Finding:
     return Finding(id, Level.WARNING, what, why, fix)
 
 
-def _write(part: Fix, for_chart: bool) -> str:
-    if isinstance(part, (Setting, Code)):
-        return part.as_yaml() if for_chart else part.as_python()
-    return part.text
+def _write(part: Fix, for_chart: bool) -> tuple[str, str]:
+    if not isinstance(part, (Setting, Code)):
+        return part.kind, part.text
+    try:
+        return part.kind, part.as_yaml() if for_chart else part.as_python()
+    except NotPlain:
+        assert isinstance(part, Setting)
+        return Words.kind, f"change c.{'.'.join(part.path)} by hand: it has a value that cannot be printed"
+
+
+class NotPlain(TypeError):
+    """A value cannot be written as a literal: a function, say."""
 
 
 def literal(value: Any) -> str:
-    """A value as one writes it in Python, with double quotes."""
+    """A value as one writes it in Python, with double quotes. Raises :exc:`NotPlain`."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(literal, value)) + "]"
-    return repr(value)
+    if isinstance(value, (set, frozenset)):
+        return "{" + ", ".join(sorted(map(literal, value))) + "}" if value else "set()"
+    if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+        return repr(value)
+    raise NotPlain(type(value).__name__)

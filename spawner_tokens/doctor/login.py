@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from jupyterhub.crypto import KEY_ENV, CryptKeeper
 
@@ -12,6 +12,7 @@ from ..presets import PRESETS, PROVIDERS
 from ..spec import TokenSpec
 from .finding import Code, Finding, Setting, Shell, Words, error, warning
 from .provider import list_paths, make_auth_state, name_provider, own_class, stores, stores_more
+from .scopes import mend_scope
 from .setup import Setup
 
 _KEY = Shell(f"export {KEY_ENV}=$(openssl rand -hex 32)  # once: keep it in the environment of the Hub's service")
@@ -94,7 +95,7 @@ async def check_keys(setup: Setup) -> AsyncIterator[Finding]:
                 "id-token-not-asked",
                 f"tokens[{spec.name!r}] wants the id_token, and the login does not ask for the scope openid.",
                 "A provider of OpenID Connect gives an id_token only with it.",
-                setup.setting(authenticator, "scope", [*authenticator.scope, "openid"], cls),
+                mend_scope(setup),
             )
         lost = [
             variable
@@ -107,34 +108,40 @@ async def check_keys(setup: Setup) -> AsyncIterator[Finding]:
                 "variable-never-stored",
                 f"tokens[{spec.name!r}]: {cls} never stores what these variables are to hold: {keys}.",
                 "They are left out, silently.",
-                _mend_variables(setup, spec, fields, lost, known),
+                *_mend_variables(setup, spec, fields, lost, known),
             )
 
 
-def _nearest_key(setup: Setup, spec: TokenSpec, known: Iterable[str]) -> list[Setting | Words]:
+def _nearest_key(setup: Setup, spec: TokenSpec, known: Iterable[str]) -> list[Setting | Code | Words]:
     tokens = [path for path in known if is_token_key(path) or path == "ACCESS_TOKEN_SECRET"]
     if spec.key == "id_token":  # another token would be none
         return [Words(f"this login has no id_token; remove tokens[{spec.name!r}], or log in at a provider that gives one")]
-    near = difflib.get_close_matches(str(spec.key), tokens, n=1, cutoff=0) if tokens else []
-    return [setup.of_token(spec.name, "key", near[0])] if near else [Words("look at what the login stores")]
+    others = [path for path in tokens if path != "id_token"]
+    # An id_token is never what "token" means: only its own name, misspelt, where there is one.
+    has_id_token = "openid" in setup.authenticator.scope and "id_token" in tokens
+    near = difflib.get_close_matches(str(spec.key), ["id_token"] if has_id_token else [], cutoff=0.8)
+    near = near or difflib.get_close_matches(str(spec.key), others, n=1, cutoff=0.6)
+    near = near or [path for path in others if path == "access_token"]
+    near = near or difflib.get_close_matches(str(spec.key), others, n=1, cutoff=0)
+    return setup.of_token(spec.name, "key", near[0]) if near else [Words("look at what the login stores")]
 
 
-def _mend_variables(setup: Setup, spec: TokenSpec, fields: object, lost: list[str], known: list[str]) -> Setting:
-    assert isinstance(fields, dict)
+def _mend_variables(
+    setup: Setup, spec: TokenSpec, fields: object, lost: list[str], known: list[str]
+) -> list[Setting | Code | Words]:
+    assert isinstance(fields, Mapping)
     if "variables" not in fields and (preset := _fitting_preset(setup)) not in (None, fields.get("preset")):
         return setup.of_token(spec.name, "preset", preset)
     user_key = setup.authenticator.user_auth_state_key
-    mended = {}
+    mended: dict[str, object] = dict(fields.get("variables") or spec.variables)
     for variable, key in spec.variables.items():
-        if callable(key):
-            continue
-        if variable in lost:
+        if variable in lost and isinstance(key, str):
             near = difflib.get_close_matches(key, known, n=1)
             claim = key.rpartition(".")[2]
             key = f"{user_key}.{claim}" if key.count(".") else (near[0] if near else f"{user_key}.{claim}")
             if is_token_key(key):
                 key = f"{user_key}.{claim}"
-        mended[variable] = key
+            mended[variable] = key
     return setup.of_token(spec.name, "variables", mended)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ..lifetime import Lifetime
 from .finding import Finding, Words, error, warning
 from .provider import name_provider, own_class
+from .scopes import mend_scope, needs_offline_access, want_scopes
 from .setup import Setup
 
 # Seconds that a token lives at providers that have one answer to that, or a default that few change.
@@ -37,15 +38,12 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
                 why,
                 setup.setting(authenticator, "extra_authorize_params", params, cls),
             )
-    elif provider in ("azuread", "auth0", "cilogon", "oidc") and "offline_access" not in authenticator.scope:
-        if provider == "oidc" and "openid" not in authenticator.scope:
-            return  # plain OAuth 2: providers give one unasked, or not at all
-        scopes = list(authenticator.scope) or ["openid", "profile", "email"]
+    elif needs_offline_access(setup, want_scopes(setup)) and "offline_access" not in authenticator.scope:
         yield warning(
             "refresh-token-not-asked",
             "The login does not ask for the scope offline_access, and so gets no refresh token.",
             why,
-            setup.setting(authenticator, "scope", [*scopes, "offline_access"], cls),
+            mend_scope(setup),
         )
     elif provider == "github" and not authenticator.client_id.startswith("Iv"):
         yield warning(
@@ -65,7 +63,7 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
                 "NBGallery issues no refresh tokens.",
                 "When a token has ended, a server starts with a dead one all the same. With the line below, the user "
                 "gets a link to log in again.",
-                *(setup.of_token(spec.name, "missing", "refuse") for spec in lenient),
+                *(line for spec in lenient for line in setup.of_token(spec.name, "missing", "refuse")),
             )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import textwrap
@@ -21,6 +23,24 @@ _INDENT = " " * 9
 def is_coloured(out: TextIO) -> bool:
     """On a terminal, unless ``NO_COLOR`` says otherwise (no-color.org)."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+_IN_ASCII = {"→": "->", "…": "..."}
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    signs = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(sign, "?") for sign in signs), error.end
+
+
+codecs.register_error("spawner_tokens.signs", _replace)
+
+
+def allow_any_text(out: TextIO) -> None:
+    """Where the locale's encoding lacks a sign, write another one for it."""
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        out.reconfigure(errors="spawner_tokens.signs")
 
 
 def paint(text: str, colour: str, coloured: bool) -> str:

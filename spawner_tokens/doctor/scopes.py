@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .finding import Finding, Setting, Words, error, warning
-from .provider import name_provider, own_class
+from .provider import NO_ID_TOKEN, name_provider, own_class
 from .setup import Setup
 
 _POWERFUL = re.compile(r"api|sudo|repo|admin_mode|admin(:.*)?|.*:admin|delete_repo|repository:delete|account:write")
@@ -35,60 +35,93 @@ _LEAST = {
 
 def check_scopes(setup: Setup) -> Iterator[Finding]:
     """The login asks for the scopes that the tokens need, and for not much more."""
-    authenticator = setup.authenticator
-    cls, asked = own_class(authenticator).__name__, list(authenticator.scope)
+    asked = list(setup.authenticator.scope)
     if name_provider(setup) == "bitbucket" and not asked:
         return  # then it grants what the consumer is registered for
     is_gitlabs_default = name_provider(setup) == "gitlab" and not asked
-    granted = ["api"] if is_gitlabs_default else asked
+    granted = _granted(setup)
     for spec in setup.of_login:
         if missing := [scope for scope in spec.required_scopes if scope not in granted]:
             yield error(
                 "scopes-not-asked",
                 f"tokens[{spec.name!r}] requires {', '.join(missing)}, which the login does not ask the provider for.",
                 "Without being asked, a provider does not grant it: each token has the status scope_missing.",
-                setup.setting(authenticator, "scope", _least(setup, asked, []), cls),
+                mend_scope(setup),
             )
         if forbidden := [scope for scope in spec.forbidden_scopes if scope in granted]:
-            least = _least(setup, asked, forbidden)
             yield error(
                 "scopes-forbidden-asked",
                 f"tokens[{spec.name!r}] forbids {', '.join(forbidden)}, which the login asks the provider for.",
                 "Each token has the status scope_forbidden, and is withheld.",
-                setup.setting(authenticator, "scope", least, cls),
+                mend_scope(setup),
             )
-    known = {scope for spec in setup.specs for scope in (*spec.required_scopes, *spec.forbidden_scopes)}
-    powerful = [scope for scope in granted if _POWERFUL.fullmatch(scope) and scope not in known]
-    if powerful and setup.specs:
+    if powerful := _powerful(setup):
         words = f"The login asks for more than most servers need: {', '.join(powerful)}."
         yield warning(
             "scopes-too-powerful",
             "The login asks for no scope, which at GitLab means api." if is_gitlabs_default else words,
             "Each notebook, and each library in it, may do all of that. The line below is the least for reading; "
             "required_scopes in a spec says that more is meant.",
-            *_fix_powerful(setup, asked, powerful, cls),
+            *_fix_powerful(setup),
         )
 
 
-def _fix_powerful(setup: Setup, asked: list[str], powerful: list[str], cls: str) -> Iterator[Setting | Words]:
+def _fix_powerful(setup: Setup) -> Iterator[Setting | Words]:
     least = _LEAST.get(name_provider(setup))
-    note = f"to push as well, add {least.push!r}".replace("'", '"') if least else ""
-    yield setup.setting(setup.authenticator, "scope", _least(setup, asked, powerful), cls, note)
+    yield mend_scope(setup, f"to push as well, add {least.push!r}".replace("'", '"') if least else "")
     if least and least.note:
         yield Words(least.note)
 
 
-def _least(setup: Setup, asked: list[str], without: list[str]) -> list[str]:
-    """The scopes that are asked for and required, with the least that will do in place of some."""
-    kept = [scope for scope in asked if scope not in without]
-    least = _LEAST.get(name_provider(setup))
-    if least and (without or not asked):
-        kept += [scope for scope in least.read if scope not in (*kept, *without)]
-        if any(getattr(setup.authenticator, name, None) for name in ("allowed_gitlab_groups", "allowed_project_ids")):
-            kept.append("read_api")  # by which the Hub asks for members
-    required = [scope for spec in setup.of_login for scope in spec.required_scopes]
-    kept += [scope for scope in required if scope not in without]
-    return list(dict.fromkeys(kept)) or ["openid"]
+def mend_scope(setup: Setup, note: str = "") -> Setting:
+    """The line for all findings about scopes: of several ones the last one wins, and undoes none."""
+    authenticator = setup.authenticator
+    return setup.setting(authenticator, "scope", want_scopes(setup), own_class(authenticator).__name__, note)
+
+
+def want_scopes(setup: Setup) -> list[str]:
+    """What the login should ask for: what it does, with the least that will do in place of what it should not."""
+    authenticator, provider, asked = setup.authenticator, name_provider(setup), list(setup.authenticator.scope)
+    forbidden = {scope for spec in setup.of_login for scope in spec.forbidden_scopes}
+    without = {*forbidden, *_powerful(setup)}
+    wanted = [scope for scope in asked if scope not in without]
+    least = _LEAST.get(provider)
+    if least and (not asked or not without.isdisjoint(asked)):
+        wanted += least.read
+        if any(getattr(authenticator, name, None) for name in ("allowed_gitlab_groups", "allowed_project_ids")):
+            wanted.append("read_api")  # by which the Hub asks for members
+    elif not asked and provider in _OPENID:
+        wanted += ["openid", "profile", "email"]
+    wanted += [scope for spec in setup.of_login for scope in spec.required_scopes]
+    if provider not in NO_ID_TOKEN and any(spec.key == "id_token" for spec in setup.specs):
+        wanted.append("openid")
+    if needs_offline_access(setup, wanted):
+        wanted.append("offline_access")
+    return [scope for scope in dict.fromkeys(wanted) if scope not in forbidden] or ["openid"]
+
+
+_OPENID = ("azuread", "auth0", "cilogon", "oidc")
+
+
+def needs_offline_access(setup: Setup, scopes: Sequence[str]) -> bool:
+    """Whether the provider gives a refresh token only for this scope, to a login that asks for these ones."""
+    if not setup.of_login or not setup.spawner.token_renew:
+        return False
+    provider = name_provider(setup)
+    # Plain OAuth 2: providers give one unasked, or not at all.
+    return provider in _OPENID and (provider != "oidc" or "openid" in scopes)
+
+
+def _granted(setup: Setup) -> list[str]:
+    asked = list(setup.authenticator.scope)
+    return asked or (["api"] if name_provider(setup) == "gitlab" else [])
+
+
+def _powerful(setup: Setup) -> list[str]:
+    """The scopes that are too much, and that no spec speaks of."""
+    known = {scope for spec in setup.specs for scope in (*spec.required_scopes, *spec.forbidden_scopes)}
+    powerful = [scope for scope in _granted(setup) if _POWERFUL.fullmatch(scope) and scope not in known]
+    return powerful if setup.specs else []
 
 
 _OF_AUTH_STATE = re.compile(r"admin:(auth_state|users)(!.*)?")  # the second one has the first one in it
@@ -108,16 +141,38 @@ def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
                 setup.setting(setup.spawner, trait, kept, "Spawner"),
             )
     roles: list[Mapping[str, Any]] = list(setup.app.load_roles)
-    for role in roles:
-        if role.get("name") in ("server", "user") and (found := _reading(role.get("scopes") or ())):
-            kept = [scope for scope in role["scopes"] if scope not in found]
-            mended = [{**each, "scopes": kept} if each is role else each for each in roles]
-            yield error(
+    inherits = any("inherit" in scopes for scopes in _of_servers(setup, roles))
+    mended = [_without_auth_state(role) for role in roles]
+    for role, better in zip(roles, mended):
+        if role == better:
+            continue
+        granted = ", ".join(_reading(role["scopes"]))
+        fix = Setting(("JupyterHub", "load_roles"), mended)
+        if role["name"] == "server" or inherits:
+            what = f"The role {role['name']!r} in load_roles grants {granted}, which servers get."
+            yield error("servers-read-auth-state", what, why, fix)
+        else:
+            yield warning(
                 "servers-read-auth-state",
-                f"The role {role['name']!r} in load_roles grants {', '.join(found)}, which servers get.",
-                why,
-                Setting(("JupyterHub", "load_roles"), mended),
+                f"The role {role['name']!r} in load_roles grants {granted}: to users, and to their own tokens.",
+                "A user who makes an API token and takes it into a server has the refresh token there; servers themselves "
+                "have not, unless their scopes inherit the user's.",
+                fix,
             )
+
+
+def _of_servers(setup: Setup, roles: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """The lists of scopes that servers get."""
+    for trait in ("server_token_scopes", "oauth_client_allowed_scopes"):
+        scopes = getattr(setup.spawner, trait, None)
+        if isinstance(scopes, (list, tuple)):
+            yield scopes
+    yield from (role.get("scopes") or () for role in roles if role.get("name") == "server")
+
+
+def _without_auth_state(role: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = _reading(role.get("scopes") or ()) if role.get("name") in ("server", "user") else []
+    return {**role, "scopes": [scope for scope in role["scopes"] if scope not in found]} if found else role
 
 
 def _reading(scopes: Any) -> list[str]:

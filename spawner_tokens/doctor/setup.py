@@ -14,8 +14,8 @@ from traitlets.config.loader import LazyConfigValue
 from ..fields import SpecError
 from ..mixin import TokenSpawnerMixin
 from ..spec import TokenSpec, parse_token
-from .finding import Setting
-from .loading import describe
+from .finding import Code, NotPlain, Setting, Words, literal
+from .loading import describe, unheard
 
 _TOKENS = "tokens"
 
@@ -35,6 +35,7 @@ class Setup:
     specs: tuple[TokenSpec, ...] = ()
     spec_errors: tuple[SpecError, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
+    mended: dict[str, dict[str, Any]] = field(default_factory=dict)  # the specs, with all lines of the findings so far
 
     @property
     def has_mixin(self) -> bool:
@@ -42,8 +43,9 @@ class Setup:
 
     @property
     def of_login(self) -> list[TokenSpec]:
-        """The specs of tokens that come with the login itself."""
-        return [spec for spec in self.specs if spec.key in ("access_token", "id_token")]
+        """The specs of tokens that come with the login itself, with the keys that findings so far give them."""
+        keys = {spec.name: self.mended.get(spec.name, {}).get("key", spec.key) for spec in self.specs}
+        return [spec for spec in self.specs if keys[spec.name] in ("access_token", "id_token")]
 
     @property
     def is_oauth(self) -> bool:
@@ -70,12 +72,29 @@ class Setup:
     def setting(self, instance: Any, trait: str, value: Any, default: str, note: str = "") -> Setting:
         return Setting((self.section(instance, trait, default), trait), value, note)
 
-    def of_token(self, name: str, field: str, value: Any) -> Setting:
-        """A line that changes one field of one spec."""
+    def of_token(self, name: str, field: str, value: Any) -> list[Setting | Code | Words]:
+        """What changes one field of one spec, and nothing else of it; in a field that is a dict, what differs."""
+        mended = self.mended.setdefault(name, dict(self.tokens[name]))
+        before, mended[field] = mended.get(field), value
         section = self.section(self.spawner, _TOKENS, "TokenSpawnerMixin")
         if isinstance(self.config[section].get(_TOKENS), LazyConfigValue):  # of tokens.update(…): it has no items yet
-            return Setting((section, _TOKENS), {**self.tokens, name: {**self.tokens[name], field: value}})
-        return Setting((section, _TOKENS, name, field), value)
+            return [_update(section, name, mended, field)]
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            changed = {key: each for key, each in value.items() if key not in before or before[key] is not each}
+            return [Setting((section, _TOKENS, name, field, key), each) for key, each in changed.items()]
+        return [Setting((section, _TOKENS, name, field), value)]
+
+
+def _update(section: str, name: str, spec: Mapping[str, Any], field: str) -> Code | Words:
+    """The whole spec: ``update`` replaces it. One with a function in it cannot be printed."""
+    place = f"c.{section}.{_TOKENS}.update"
+    try:
+        return Code(f"{place}({literal({name: spec})})")
+    except NotPlain:
+        wanted, keep = spec[field], ""
+        if isinstance(wanted, Mapping) and any(map(callable, wanted.values())):
+            wanted, keep = {key: each for key, each in wanted.items() if not callable(each)}, ", and keep its functions"
+        return Words(f"in {place}(…), in the spec {literal(name)}, set {literal(field)}: {literal(wanted)}{keep}")
 
 
 def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setup:
@@ -84,11 +103,18 @@ def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setu
     ``of_spawner`` are arguments of the Spawner in place of a stand-in user.
     """
     setup = Setup(config, is_chart)
+    with unheard():
+        _set_up(setup, of_spawner)
+    return setup
+
+
+def _set_up(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
+    config = setup.config
     try:
-        setup.app = JupyterHub(config=config)
+        setup.app = JupyterHub(config=_without_log_level(config))
     except (Exception, SystemExit) as error:
         setup.failures["hub"] = describe(error, config)
-        return setup
+        return
     try:
         setup.authenticator = setup.app.authenticator_class(parent=setup.app)
     except (Exception, SystemExit) as error:
@@ -98,7 +124,16 @@ def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setu
         _make_spawner(setup, of_spawner)
     except (Exception, SystemExit) as error:
         setup.failures["spawner"] = describe(error, config)
-    return setup
+
+
+def _without_log_level(config: Config) -> Config:
+    """A copy that does not make traitlets log the whole config, secrets and all: it does so at DEBUG."""
+    config, levels = Config(config), JupyterHub.class_traits()["log_level"].values
+    for name in ("Application", "JupyterHub"):
+        if name in config and config[name].get("log_level") in levels:  # others are no level, and an error to be found
+            config[name] = Config(config[name])
+            del config[name]["log_level"]
+    return config
 
 
 def _make_spawner(setup: Setup, of_spawner: Mapping[str, Any]) -> None:

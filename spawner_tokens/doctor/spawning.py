@@ -71,7 +71,7 @@ def check_specs(setup: Setup) -> Iterator[Finding]:
             parse_tokens(setup.tokens, files=setup.spawner._delivers_files())
         except SpecError as clash:
             yield _of_spec(clash)
-    if not setup.tokens and not setup.spec_errors:
+    if not setup.tokens and not setup.spec_errors and not _misplaced(setup):
         preset = _likely_preset(setup)
         yield warning(
             "tokens-none",
@@ -79,6 +79,12 @@ def check_specs(setup: Setup) -> Iterator[Finding]:
             "Nothing is delivered.",
             Setting(("TokenSpawnerMixin", "tokens"), {preset: {"preset": preset}}),
         )
+
+
+def _misplaced(setup: Setup) -> bool:
+    """Whether a line of another finding moves some specs to where they are read."""
+    code = [part.text for finding in check_names(setup) for part in finding.fix if isinstance(part, (Code, Words))]
+    return any(".tokens = " in text or ".update(c.pop(" in text or text.endswith(".tokens") for text in code)
 
 
 def _of_spec(spec_error: SpecError) -> Finding:
@@ -142,15 +148,18 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
     spawner = setup.spawner
     section = setup.section(spawner, "environment", "Spawner")
     is_plain = isinstance(setup.config[section].get("environment"), dict)  # not that of environment.update(…)
+    or_values = ", or from singleuser.extraEnv" if setup.is_chart else ""
+    told: set[str] = set()  # two specs may want the same one
     for spec in setup.specs:
-        for variable in (claim for claim in spec.claims if claim in spawner.environment):
+        for variable in (claim for claim in spec.claims if claim in spawner.environment and claim not in told):
+            told.add(variable)
             yield warning(
                 "environment-wins",
                 f"c.{section}.environment sets {variable}, which tokens[{spec.name!r}] wants to set, too.",
                 "What the admin sets wins: servers find that in the variable, and not what the token sets.",
                 Code(f"del c.{section}.environment[{literal(variable)}]")
                 if is_plain and not setup.is_chart
-                else Words(f"remove {variable} from {section}.environment"),
+                else Words(f"remove {variable} from {section}.environment{or_values}"),
             )
 
 
