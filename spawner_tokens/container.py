@@ -21,6 +21,7 @@ class Place:
     """
 
     container: str
+    is_running: bool
     started_at: str
     name: str | None
     source: str | None
@@ -38,6 +39,7 @@ class Place:
         mount: Mapping[str, Any] = next((mount for mount in mounts if mount["Destination"] == path), {})
         return cls(
             container=container["Id"],
+            is_running=container["State"]["Running"],
             started_at=container["State"]["StartedAt"],
             name=mount.get("Name"),
             source=mount.get("Source"),

@@ -120,8 +120,9 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def get_object(self) -> Any:
         container = await super().get_object()
-        before, self._token_place = self._token_place, Place.of(container, self.token_mount_path)
-        if before and self._token_place and before.started_at != self._token_place.started_at:
+        before, now = self._token_place, Place.of(container, self.token_mount_path)
+        self._token_place = now
+        if before and now and before.is_running and now.is_running and before.started_at != now.started_at:
             self.redeliver_tokens()  # the engine has started it again
         return container
 

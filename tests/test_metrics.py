@@ -204,7 +204,7 @@ async def test_a_renewal_is_counted_by_its_result(start_counting, answer, status
 async def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_there_are(start_hub):
     hub = await start_hub(SIMPLE, TOKENS)
     found = await scrape(hub, make_admin_token(hub))
-    section = README.read_text().split("Metrics\n=======\n")[1].split("Security considerations\n====")[0]
+    section = README.read_text().split("Metrics\n=======\n")[1].split("When something is wrong\n====")[0]
     table, rules = section.split(".. code-block:: yaml")
     named = set(re.findall(r"``(jupyterhub_token_\w+)``", table))
     assert named == {re.sub("_(bucket|sum|count)$", "", sample.split()[0]) for sample in found}
