@@ -231,6 +231,17 @@ class ForgetsToWithdraw(Right):
     async def withdraw_files(self):
         pass
 
+class WithdrawsFromMemory(Right):
+    delivered = False
+
+    async def deliver_files(self, files):
+        await super().deliver_files(files)
+        self.delivered = True
+
+    async def withdraw_files(self):
+        if self.delivered:
+            await super().withdraw_files()
+
 class WithdrawsOnce(Right):
     async def withdraw_files(self):
         shutil.rmtree(self.token_directory)
@@ -304,6 +315,7 @@ def test_the_readmes_example_passes(failures):
         ("Strips", "difficult_contents_arrive_byte_for_byte"),
         ("CutsNames", "every_name_that_a_token_can_have_is_a_file"),
         ("ForgetsToWithdraw", "what_was_withdrawn_is_not_there_when_the_server_starts_again"),
+        ("WithdrawsFromMemory", "what_was_withdrawn_is_not_there_when_the_server_starts_again"),
         ("WithdrawsOnce", "withdrawing_twice_or_nothing_is_no_error"),
         ("MixesServersOfAUser", "servers_have_nothing_of_each_other"),
         ("MixesUsers", "servers_have_nothing_of_each_other"),
