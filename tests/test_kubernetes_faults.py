@@ -241,6 +241,7 @@ def look_around(namespace):
     return found
 
 
+@pytest.mark.xdist_group("leaks")
 @both_roles
 async def test_a_token_is_in_its_secret_and_nowhere_else(kube, start_hub, debug_log, rules):
     namespace = kube(rules)
