@@ -190,7 +190,8 @@ async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_kee
     batch, system_users, start_hub, caplog
 ):
     settings, spool = batch
-    hub = await start_hub(TokenBatchSpawner, {**settings, "JupyterHub.log_level": 10})
+    hub = await start_hub(TokenBatchSpawner, settings)
+    caplog.set_level("DEBUG", logger=hub.app.log.name)
     user = await hub.user(system_users[0], {"access_token": "the-secret"})
     await hub.spawn(user)
     kept = {path.suffix: b"the-secret" in path.read_bytes() for path in spool.iterdir()}
