@@ -23,7 +23,8 @@ def open_private(
 ) -> Iterator[int]:
     """Open a directory that only we can write to, within ``parent`` if it is given.
 
-    Everybody can pass through it, unless it is ``closed``. Raises :exc:`PermissionError` if it is not as it has to be, :exc:`FileNotFoundError` if there is none.
+    Everybody can pass through it, unless it is ``closed``. Raises :exc:`PermissionError` if it is not as it has to
+    be, :exc:`FileNotFoundError` if there is none.
     """
     made = create and _make(path, parent)
     try:

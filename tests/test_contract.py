@@ -5,6 +5,7 @@ import base64
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ class TestLocal(DeliveryContract):
         return config
 
 
+async def make_waiting(hub, user, server):
+    """The Spawner of a server that does nothing: its command has no arguments."""
+    spawner = hub.spawner(await hub.user(user), server)
+    spawner.args = []
+    return spawner
+
+
 class TestDockerByBind(DeliveryContract):
     mode = "bind"
 
@@ -67,13 +75,7 @@ class TestDockerByBind(DeliveryContract):
         settings = {"TokenSpawnerMixin.tokens": NOBODYS, "Spawner.cmd": WAIT}
         hub = await start_hub(TokenDockerSpawner, {**settings, **engine.settings(token_volume_mode=self.mode)})
         self.engine = engine
-
-        async def make_spawner(user, server):
-            spawner = hub.spawner(await hub.user(user), server)
-            spawner.args = []
-            return spawner
-
-        return make_spawner
+        return partial(make_waiting, hub)
 
     async def start(self, spawner, files):
         await spawner.start()
@@ -100,13 +102,7 @@ class TestSwarm(DeliveryContract):
         settings = {**swarm_settings(swarm, cmd=WAIT), "TokenSpawnerMixin.tokens": NOBODYS}
         hub = await start_hub(handing_over(swarm_spawner_class), settings)
         self.swarm = swarm
-
-        async def make_spawner(user, server):
-            spawner = hub.spawner(await hub.user(user), server)
-            spawner.args = []
-            return spawner
-
-        return make_spawner
+        return partial(make_waiting, hub)
 
     async def start(self, spawner, files):
         spawner.files = files
