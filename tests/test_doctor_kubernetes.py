@@ -15,7 +15,7 @@ from pytest import param
 from spawner_tokens.rbac import RIGHTS, make_role
 
 from .cluster import Z2JH_RULES
-from .test_doctor import KEY, KUBERNETES, of
+from .examining import KEY, KUBERNETES, of
 from .test_kubernetes import KUBESPAWNER_RULES
 from .waiting import until
 

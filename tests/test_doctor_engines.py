@@ -1,0 +1,77 @@
+"""The doctor asks Docker and Kubernetes."""
+
+import re
+
+import yaml
+
+from .examining import KUBERNETES, SOUND, VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
+
+DOCKER = SOUND.replace("tokens-simple", "tokens-docker") + "c.DockerSpawner.remove = True\n"
+
+
+def test_an_engine_that_does_not_answer_is_found(examine, monkeypatch, serve):
+    status, findings = examine(DOCKER)
+    assert status == 1 and of(findings, "error") == ["docker-unreachable"]
+    engine = serve(lambda path, body: "OK" if path.endswith("_ping") else {"ApiVersion": "1.41"})
+    monkeypatch.setenv("DOCKER_HOST", engine.replace("http", "tcp"))
+    status, findings = examine(DOCKER)
+    assert status == 0 and "docker" in of(findings, "ok")
+
+
+VARIABLES_ONLY = """
+from kubespawner import KubeSpawner
+from spawner_tokens import TokenSpawnerMixin
+
+
+class VariablesOnly(TokenSpawnerMixin, KubeSpawner):
+    pass
+
+c.JupyterHub.spawner_class = VariablesOnly
+"""
+
+
+def test_the_verbs_that_the_hub_may_not_do_are_named(examine, cluster):
+    asked = cluster(["get", "list"])
+    status, findings = examine(KUBERNETES)
+    (found,) = (finding for finding in findings if finding["level"] == "error")
+    assert status == 1 and found["id"] == "kubernetes-rights"
+    assert found["what"] == "The Hub may not create, delete Secrets in the namespace hubs."
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert set(asked) == {(path, "hubs", "secrets", verb) for verb in VERBS}
+    (rule,) = re.findall(r"{.*}", found["fix"][0]["text"])
+    cluster(yaml.safe_load(rule)["verbs"])
+    status, findings = examine(KUBERNETES)
+    assert status == 0 and "kubernetes" in of(findings, "ok")
+
+
+def test_without_a_cluster_all_the_rest_is_checked(examine, cluster):
+    status, findings = examine(KUBERNETES.replace('"preset"', '"prest"'))
+    assert status == 1 and of(findings, "error") == ["spec-wrong"]
+    assert of(findings, "warning") == ["kubernetes-not-asked"]
+
+
+def test_an_api_that_does_not_answer_is_found(examine, cluster, tmp_path):
+    cluster([])
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(re.sub(r"127.0.0.1:\d+", "127.0.0.1:1", kubeconfig.read_text()))
+    assert of(examine(KUBERNETES)[1], "error") == ["kubernetes-unreachable"]
+
+
+def test_variables_alone_need_no_secrets(examine, cluster):
+    asked = cluster([])
+    status, findings = examine(KUBERNETES + VARIABLES_ONLY)
+    assert status == 0 and asked == [] and "kubernetes" not in of(findings, "ok")
+
+
+def test_a_life_that_the_kubelets_pace_cannot_serve_is_found(examine, cluster):
+    cluster(VERBS)
+    keycloak = KUBERNETES.replace('"gitlab"\n', '"generic-oauth"\n', 1).replace('"preset": "gitlab"', '"preset": "oidc"')
+    url = "https://sso.example.org/realms/r/protocol/openid-connect/token"
+    keycloak += f'c.GenericOAuthenticator.token_url = "{url}"\n'
+    assert "lifetime-too-short" not in of(examine(keycloak)[1], "error")
+    slow = keycloak.replace("token_sync_period = 90", "token_sync_period = 150")
+    (found,) = (finding for finding in examine(slow)[1] if finding["level"] == "error")
+    assert found["id"] == "lifetime-too-short"
+    (most,) = re.findall(r"token_sync_period = (\d+)", found["fix"][0]["text"])
+    mended = keycloak.replace("token_sync_period = 90", f"token_sync_period = {most}")
+    assert "lifetime-too-short" not in of(examine(mended)[1], "error")
