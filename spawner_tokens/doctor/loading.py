@@ -187,7 +187,7 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     """
     words = type(error).__name__
     calls = traceback.extract_tb(error.__traceback__)
-    frames = [at for at in calls if not _is_library(at.filename)]
+    frames = [at for at in calls if not is_library(at.filename)]
     is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
     is_of_hub = bool(calls) and calls[-1].filename.startswith(_TALKERS)
     if isinstance(error, KeyError):
@@ -236,6 +236,6 @@ _TALKERS = (*_PACKAGES[1:], os.path.join(os.path.dirname(os.path.dirname(_PACKAG
 _LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
-def _is_library(filename: str) -> bool:
+def is_library(filename: str) -> bool:
     is_ours = filename.startswith("<hub.")
     return not is_ours and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)
