@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import secrets
-import sqlite3
 import subprocess
 import sys
 import time
@@ -25,7 +24,6 @@ from spawner_tokens.__main__ import main
 from spawner_tokens.demo import CONFIG, run_demo
 from spawner_tokens.demo.browser import Browser
 from spawner_tokens.demo.check import show_tokens
-from spawner_tokens.doctor.database import DatabaseError, read_database
 from spawner_tokens.doctor.explanation import explain_user
 from spawner_tokens.doctor.loading import load_file
 from spawner_tokens.doctor.report import write_explanation
@@ -249,41 +247,6 @@ async def test_what_cannot_be_explained_is_said(hub, explain):
         status, text, told, _ = await explain("bob", more=more)
         assert status == 1 and told is None and words in text, (more, text)
         assert "short-crypt-key" not in text
-
-
-def test_a_database_with_a_write_ahead_log_gets_no_files_beside_it(tmp_path):
-    path = tmp_path / "hub.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        orm.Base.metadata.create_all(engine := create_engine(f"sqlite:///{path}"))
-    connection.close()
-    engine.dispose()
-    before = path.read_bytes()
-    with read_database(f"sqlite:///{path}", {}) as session:
-        assert session.query(orm.User).count() == 0
-        session.add(orm.User(name="alice"))
-        with pytest.raises(Exception, match="readonly"):
-            session.commit()
-        session.rollback()
-    assert [each.name for each in tmp_path.iterdir()] == ["hub.sqlite"] and path.read_bytes() == before
-
-
-def test_a_database_of_another_version_is_named(tmp_path):
-    sqlite3.connect(tmp_path / "old.sqlite").close()
-    with pytest.raises(DatabaseError, match="no such table: users.*upgrade-db"):
-        with read_database(f"sqlite:///{tmp_path}/old.sqlite", {}) as session:
-            session.query(orm.User).count()
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["oracle://u:the-password@h/d", "postgresql://u:the-password@127.0.0.1:1/d", "mysql://u:p@h:the-password/d"],
-)
-def test_a_database_that_cannot_be_opened_is_named_without_its_password(url):
-    with pytest.raises(DatabaseError) as raised:
-        with read_database(url, {}) as session:
-            session.query(orm.User).count()
-    assert "the-password" not in str(raised.value)
 
 
 def test_the_demos_users_are_explained(tmp_path):

@@ -22,6 +22,14 @@ _READ_ONLY = {
 }
 
 
+# SQLite's reason → what to do.
+_ADVICE = {
+    "database is locked": "it is being written: try again, and if it stays so, look what else has it open",
+    "attempt to write a readonly database": "a Hub that was killed left a write unfinished: start it, and it is mended",
+    "unable to open database file": "a Hub that was killed left a write unfinished: start it, and it is mended",
+}
+
+
 class DatabaseError(Exception):
     """The database cannot be read. The text shows nothing of it, and no password."""
 
@@ -39,9 +47,8 @@ def read_database(url: str, options: Mapping[str, Any]) -> Iterator[Session]:
     except DBAPIError as error:
         # Of SQLite's texts it is known that they have nothing but names.
         reason = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
-        raise DatabaseError(
-            f"the database cannot be read ({reason}); if JupyterHub is newer than it, run jupyterhub upgrade-db"
-        ) from None
+        advice = _ADVICE.get(reason, "if JupyterHub is newer than it, run jupyterhub upgrade-db")
+        raise DatabaseError(f"the database cannot be read ({reason}); {advice}") from None
     finally:
         engine.dispose()
 
@@ -76,6 +83,7 @@ def _find_file(url: URL) -> str:
             header = file.read(20)
     except OSError as error:
         raise DatabaseError(f"the database {path} cannot be read: {error.strerror}") from None
-    # With a write-ahead log, SQLite makes two files beside it, also to read. Without them nobody has it open.
+    # With a write-ahead log, SQLite makes two files beside it, also to read, and writes into one of them, unless it is
+    # told to keep both hands off. Without them nobody has it open.
     unused = header[18:20] == b"\x02\x02" and not os.path.exists(f"{path}-wal")
-    return f"file:{quote(path)}?mode=ro" + ("&immutable=1" if unused else "")
+    return f"file:{quote(path)}?mode=ro&readonly_shm=1" + ("&immutable=1" if unused else "")
