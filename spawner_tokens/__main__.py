@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from .rbac import make_role
 
@@ -18,6 +20,15 @@ DEMO_MODULES = (
 )
 
 EPILOG = "After -- come options of the Hub's own command line, such as -- --JupyterHub.db_url=…"
+
+
+def run() -> NoReturn:
+    """The console script. It ends with its status, whatever threads a configuration has started."""
+    status = main()
+    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.exit(status)
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,4 +152,4 @@ def run_explain(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -61,7 +61,10 @@ c.TokenSpawnerMixin.tokens = {{"t": {{"preset": "{preset}"}}}}
 @pytest.fixture(autouse=True)
 def hubs_environment(monkeypatch, tmp_path):
     """As the Hub's: with a crypt key, without an engine, in a folder of its own."""
-    for name in ("DOCKER_HOST", "KUBECONFIG", "OAUTH_CLIENT_ID", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL", "NO_COLOR"):
+    for name in (
+        *("DOCKER_HOST", "KUBECONFIG", "OAUTH_CLIENT_ID", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL"),
+        *("COLUMNS", "NO_COLOR"),
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(KEY, secrets.token_hex(32))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 from .database import DatabaseError
 from .examination import examine_file, examine_values
@@ -20,23 +23,43 @@ from .report import (
 )
 
 
+@contextmanager
+def own_output() -> Iterator[TextIO]:
+    """Standard output for the report alone: what a configuration prints, by its children too, goes to standard error."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError):  # closed, or no file
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    out = os.fdopen(os.dup(descriptor), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    os.dup2(sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY), descriptor)
+    try:
+        allow_any_text(out)
+        yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(out.fileno(), descriptor)
+        out.close()
+
+
 def doctor(*, config: str, options: Sequence[str], values: str | None, as_json: bool) -> int:
     """Examine a configuration. Returns the exit status: 1 if there are errors."""
-    findings = examine_values(values) if values is not None else examine_file(config, options)
-    allow_any_text(sys.stdout)
-    write = write_findings_as_json if as_json else write_findings
-    write(findings, sys.stdout, for_chart=values is not None)
+    with own_output() as out:
+        findings = examine_values(values) if values is not None else examine_file(config, options)
+        write = write_findings_as_json if as_json else write_findings
+        write(findings, out, for_chart=values is not None)
     return 1 if has_errors(findings) else 0
 
 
 def explain(*, config: str, options: Sequence[str], user: str, server: str, as_json: bool) -> int:
     """Tell what a server of one user would get now. Returns the exit status: 1 if that cannot be told."""
-    try:
-        explanation = asyncio.run(explain_user(load_file(config, options), user, server))
-    except (LoadError, DatabaseError, ExplanationError) as error:
-        print(f"spawner-tokens explain: {error}", file=sys.stderr)
-        return 1
-    allow_any_text(sys.stdout)
-    write = write_explanation_as_json if as_json else write_explanation
-    write(explanation, sys.stdout)
+    with own_output() as out:
+        try:
+            explanation = asyncio.run(explain_user(load_file(config, options), user, server))
+        except (LoadError, DatabaseError, ExplanationError) as error:
+            print(f"spawner-tokens explain: {error}", file=sys.stderr)
+            return 1
+        write = write_explanation_as_json if as_json else write_explanation
+        write(explanation, out)
     return 0

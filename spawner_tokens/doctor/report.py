@@ -16,13 +16,27 @@ from .explanation import Explained, Explanation
 from .finding import Finding, Level
 
 _COLOURS = {Level.OK: "32", Level.WARNING: "33", Level.ERROR: "31"}
-_WIDTH = 96
+_WIDTH = 96  # of a text, at most
+_NARROW = 20  # what a text has at least, in a terminal however narrow
 _INDENT = " " * 9
 
 
 def is_coloured(out: TextIO) -> bool:
     """On a terminal, unless ``NO_COLOR`` says otherwise (no-color.org)."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _columns(out: TextIO) -> int:
+    """How wide the terminal is. What is no terminal is as wide as a text wants."""
+    told = os.environ.get("COLUMNS", "")
+    found = int(told) if told.isdecimal() else os.get_terminal_size(out.fileno()).columns if out.isatty() else 0
+    return found or 2 * _WIDTH
+
+
+def _wrap(text: str, room: int) -> list[str]:
+    """What is to be copied, a path say, stays in one piece."""
+    width = max(_NARROW, min(_WIDTH, room))
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 _IN_ASCII = {"→": "->", "…": "..."}
@@ -48,20 +62,24 @@ def paint(text: str, colour: str, coloured: bool) -> str:
 
 
 def write_findings(findings: Sequence[Finding], out: TextIO, *, for_chart: bool) -> None:
-    coloured = is_coloured(out)
+    coloured, columns = is_coloured(out), _columns(out)
     worst_first = sorted(findings, key=lambda each: list(Level)[::-1].index(each.level))
     width = max((len(finding.id) for finding in findings if finding.level is Level.OK), default=0)
+    beside = columns - len(_INDENT) - width - 2
     for finding in worst_first:
         level = paint(f"{finding.level.value:<8}", _COLOURS[finding.level], coloured)
-        if finding.level is Level.OK:
-            print(f"{level} {finding.id:<{width}}  {finding.what}", file=out)
+        if finding.level is Level.OK and beside >= _NARROW:
+            first, *more = _wrap(finding.what, beside)
+            print(f"{level} {finding.id:<{width}}  {first}", file=out)
+            for line in more:
+                print(" " * (columns - beside) + line, file=out)
             continue
         print(f"{level} {finding.id}", file=out)
         for text, colour in ((finding.what, ""), (finding.why, "2")):
-            for line in textwrap.wrap(text, _WIDTH):
+            for line in _wrap(text, columns - len(_INDENT)) if text else ():
                 print(_INDENT + paint(line, colour, coloured), file=out)
         for kind, text in finding.write_fix(for_chart=for_chart):
-            words = textwrap.wrap(text, _WIDTH) if kind == "words" else text.splitlines()
+            words = _wrap(text, columns - len(_INDENT) - 2) if kind == "words" else text.splitlines()
             for sign, line in zip(["→ ", *["  "] * len(words)], words):
                 print(_INDENT + sign + paint(line, "" if kind == "words" else "1", coloured), file=out)
     print(summarize(findings), file=out)
@@ -96,7 +114,7 @@ def has_errors(findings: Sequence[Finding]) -> bool:
 
 
 def write_explanation(explanation: Explanation, out: TextIO) -> None:
-    coloured = is_coloured(out)
+    coloured, columns = is_coloured(out), _columns(out)
     where = f" (server {explanation.server!r})" if explanation.server else ""
     print(f"What a server of {explanation.user} would get now{where}:\n", file=out)
     for token in explanation.tokens:
@@ -104,13 +122,13 @@ def write_explanation(explanation: Explanation, out: TextIO) -> None:
         print(f"{paint(token.name, '1', coloured)}  {paint(token.status, colour, coloured)}", file=out)
         for label, text in _describe(token, explanation.now):
             printable = "".join(each if each.isprintable() else "?" for each in text)  # scopes are the provider's text
-            first, *more = textwrap.wrap(printable, _WIDTH, break_long_words=False, break_on_hyphens=False)
+            first, *more = _wrap(printable, columns - 17)
             print(f"    {label:<12} {first}", file=out)
             for line in more:
                 print(" " * 17 + line, file=out)
         print(file=out)
     for note in explanation.notes or ():
-        print("\n".join(textwrap.wrap(note, _WIDTH)), file=out)
+        print("\n".join(_wrap(note, columns)), file=out)
 
 
 def _describe(token: Explained, now: float) -> Iterator[tuple[str, str]]:
