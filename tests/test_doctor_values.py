@@ -1,6 +1,7 @@
 """The doctor and zero-to-jupyterhub's values."""
 
 import json
+import os
 import re
 import sys
 
@@ -21,17 +22,78 @@ def test_a_fix_for_values_is_a_path_in_them(examine, cluster):
     status, findings = examine(broken, "values.yaml", "--values")
     assert status == 1
     assert of(findings, "error") == ["auth-state-off"] and of(findings, "warning") == ["scopes-too-powerful"]
-    values = yaml.safe_load(broken)
+    values = apply_paths(yaml.safe_load(broken), findings)
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == []
+
+
+def apply_paths(values, findings):
+    """The values with all paths set that are printed, as they would be in the file."""
     for finding in findings:
         for part in finding["fix"]:
-            path, _, value = part["text"].partition(": ")
-            *parents, last = path.split(".")
+            assert part["kind"] == "config"
+            path, value = re.fullmatch(r'((?:"[^"]*"|[\w.-])+): (.*)', part["text"]).groups()
+            *parents, last = [yaml.safe_load(key) for key in re.findall(r'"[^"]*"|[\w-]+', path)]
             node = values
             for parent in parents:
                 node = node[parent]
             node[last] = yaml.safe_load(value)
+    return values
+
+
+def test_a_path_in_values_has_the_key_of_the_chart_and_quoted_names(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["config"]["TokenSpawnerMixin"]["tokens"] = {
+        name: {"key": "acess_token"} for name in ("a.b", "c-d", "no", "on")
+    }
+    values = {"jupyterhub": values, "other": {}}
     status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
-    assert status == 0 and of(findings, "warning") == []
+    paths = [part["text"].rpartition(".key: ")[0] for finding in findings for part in finding["fix"]]
+    tokens = "jupyterhub.hub.config.TokenSpawnerMixin.tokens"
+    assert status == 1 and paths == [f"{tokens}.{name}" for name in ('"a.b"', "c-d", '"no"', '"on"')]
+    status, findings = examine(yaml.safe_dump(apply_paths(values, findings)), "values.yaml", "--values")
+    assert status == 0 and {finding["level"] for finding in findings} == {"ok"}
+
+
+def test_words_for_values_have_the_key_of_the_chart(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text.replace("TokenSpawnerMixin", "TokensSpawnerMixin"))
+    _, findings = examine(yaml.safe_dump({"jupyterhub": values}), "values.yaml", "--values")
+    (found,) = (finding for finding in findings if finding["level"] == "warning")
+    assert found["id"] == "section-unknown"
+    assert found["fix"] == [{"kind": "words", "text": "call it jupyterhub.hub.config.TokenSpawnerMixin"}]
+
+
+def test_variables_of_the_pod_are_no_error(examine, cluster, monkeypatch):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["extraEnv"] = {"PORT_OF_HUB": "8001", "SECRET_OF_HUB": {"valueFrom": {"secretKeyRef": {"name": "s"}}}}
+    secret = "import os\nc.GitLabOAuthenticator.client_secret = os.environ['SECRET_OF_HUB'] + os.environ['SALT_OF_HUB']\n"
+    values["hub"]["extraConfig"] = {"a": secret, "b": "c.JupyterHub.hub_port = int(os.environ['PORT_OF_HUB'])"}
+
+    def warned():
+        status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+        assert status == 0 and of(findings, "warning") == ["environment-not-seen"], findings
+        assert not {"SECRET_OF_HUB", "PORT_OF_HUB"} & {*os.environ}
+        return findings
+
+    findings = warned()
+    assert "reads SECRET_OF_HUB, SALT_OF_HUB: variables" in findings[-1]["what"] and "auth-state" in of(findings, "ok")
+    values["hub"]["extraEnv"] = [{"name": "PORT_OF_HUB", "value": "8001"}, {"name": "SALT_OF_HUB", "value": "salt"}]
+    assert "reads SECRET_OF_HUB: variables" in warned()[-1]["what"]
+    values["hub"]["extraEnv"] = {}
+    (found,) = warned()
+    assert "does not load without SECRET_OF_HUB, SALT_OF_HUB, PORT_OF_HUB" in found["what"]
+    for name in ("SECRET_OF_HUB", "SALT_OF_HUB"):
+        monkeypatch.setenv(name, "set-here")
+    monkeypatch.setenv("PORT_OF_HUB", "8001")
+    assert examine(yaml.safe_dump(values), "values.yaml", "--values")[0] == 0
+    monkeypatch.setenv("PORT_OF_HUB", "no number")
+    assert of(examine(yaml.safe_dump(values), "values.yaml", "--values")[1], "error") == ["config-fails"]
 
 
 def test_values_in_another_encoding_are_named(tmp_path, capsys):

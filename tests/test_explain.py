@@ -193,6 +193,18 @@ async def test_the_hook_is_not_run(hub, explain, tmp_path):
     assert "token_hook is not run here" in text and not (tmp_path / "ran").exists()
 
 
+async def test_that_profiles_are_not_looked_at_is_said(hub, explain):
+    running = await hub()
+    await running.user("alice", make_auth_state())
+    own = """
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+class Mine(TokenSimpleLocalProcessSpawner):
+    profile_list = [{"display_name": "GPU"}]
+c.JupyterHub.spawner_class = Mine
+"""
+    assert "profile_list is not looked at" in (await explain("alice", more=own))[1]
+
+
 TALKS = """
 import logging, sys, warnings
 def tell(state):

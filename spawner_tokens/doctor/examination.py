@@ -12,12 +12,14 @@ from .classes import check_classes
 from .engines import check_docker, check_kubernetes
 from .finding import Finding, Level, Words, error, warning
 from .hooks import check_hooks
-from .loading import LoadError, describe, load_file, load_values, unheard
+from .loading import LoadError, describe, load_file, unheard
 from .login import check_auth_state, check_authenticator, check_keys
+from .overrides import check_overrides, has_overrides
 from .refreshing import check_lifetime, check_refresh_settings, check_refresh_token
 from .scopes import check_scopes, check_servers_scopes
 from .setup import Setup, set_up
 from .spawning import check_environment, check_frozen, check_mixin, check_names, check_specs
+from .values import AbsentError, load_values
 from .versions import check_versions
 
 
@@ -54,6 +56,10 @@ def _to_tokens(setup: Setup) -> bool:
     return setup.spawner is not None and setup.has_mixin
 
 
+def _to_overrides(setup: Setup) -> bool:
+    return _to_tokens(setup) and has_overrides(setup)
+
+
 def _to_oauth(setup: Setup) -> bool:
     return _to_tokens(setup) and _to_authenticator(setup) and setup.is_oauth
 
@@ -83,6 +89,7 @@ CHECKS = (
     Check("refresh-settings", check_refresh_settings, _to_oauth),
     Check("lifetime", check_lifetime, _to_oauth),
     Check("environment", check_environment, _to_tokens),
+    Check("overrides", check_overrides, _to_overrides),
     Check("hooks", check_hooks, _to_spawner),
     Check("servers-scopes", check_servers_scopes, _to_spawner),
     Check("docker-variables", check_frozen, _to_frozen),
@@ -95,23 +102,35 @@ _CONFIG = "A config that does not load is no config: the Hub does not start with
 
 def examine_file(path: str, options: Sequence[str] = ()) -> list[Finding]:
     """What is wrong with a config file, or right, with these options of the Hub's command line."""
-    return _examine(lambda: load_file(path, options), is_chart=False)
-
-
-def examine_values(path: str) -> list[Finding]:
-    """The same for zero-to-jupyterhub's values."""
-    return _examine(lambda: load_values(path), is_chart=True)
-
-
-def _examine(load: Callable[[], Config], *, is_chart: bool) -> list[Finding]:
     try:
-        config = load()
+        config = load_file(path, options)
     except LoadError as failure:
         return [_of_load(failure)]
-    return asyncio.run(examine(config, is_chart=is_chart))
+    return asyncio.run(examine(config))
+
+
+def examine_values(path: str) -> tuple[list[Finding], tuple[str, ...]]:
+    """The same for zero-to-jupyterhub's values, and where these are in their file."""
+    try:
+        values = load_values(path)
+    except LoadError as failure:
+        return [_of_load(failure)], ()
+    unseen = [_of_absent(f"hub.extraConfig reads {', '.join(values.absent)}")] if values.absent else []
+    return asyncio.run(examine(values.config, is_chart=True)) + unseen, values.at
+
+
+def _of_absent(what: str) -> Finding:
+    return warning(
+        "environment-not-seen",
+        f"{what}: variables of the Hub's pod that are not set here.",
+        "What depends on their values was not examined.",
+        Words("run this command with these variables set, or in the Hub's pod"),
+    )
 
 
 def _of_load(failure: LoadError) -> Finding:
+    if isinstance(failure, AbsentError):
+        return _of_absent(f"The rest does not load without {', '.join(failure.absent)}")
     words = str(failure.error)
     if isinstance(failure.error, TypeError) and "the token mixin has to come first" in words:
         line = words.partition("; write ")[2]

@@ -169,8 +169,9 @@ def _note(setup: Setup, row: orm.Spawner | None, no_directory: str) -> list[str]
         notes.append("token_hook is not run here: it may change, add or withhold values.")
     if setup.spawner.token_renew:
         notes.append("At a spawn, a token that is short-lived is renewed first; here nothing is.")
-    if getattr(setup.spawner, "group_overrides", None):
-        notes.append("group_overrides are not looked at: they may change the specs.")
+    for trait in ("group_overrides", "profile_list"):
+        if getattr(setup.spawner, trait, None):
+            notes.append(f"{trait} is not looked at: it may change the specs.")
     if no_directory:
         notes.append(no_directory)
     if row is not None and row.server_id is not None:

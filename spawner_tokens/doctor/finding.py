@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+import yaml
 
 
 class Level(str, Enum):
@@ -31,11 +34,11 @@ class Setting:
         place = f"c.{section}.{trait}" + "".join(f"[{literal(key)}]" for key in keys)
         return f"{place} = {literal(self.value)}" + (f"  # {self.note}" if self.note else "")
 
-    def as_yaml(self) -> str:
+    def as_yaml(self, at: Sequence[str]) -> str:
         """For zero-to-jupyterhub's values, as one dotted path."""
         literal(self.value)  # what Python has no literal for, YAML has none for, either
         value = json.dumps(self.value, ensure_ascii=False, default=list)
-        return f"hub.config.{'.'.join(self.path)}: {value}" + (f"  # {self.note}" if self.note else "")
+        return f"{write_path(*at, 'hub', 'config', *self.path)}: {value}" + (f"  # {self.note}" if self.note else "")
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ class Code:
     def as_python(self) -> str:
         return self.text
 
-    def as_yaml(self) -> str:
-        return "hub.extraConfig.spawner-tokens: |\n" + "\n".join(f"  {line}" for line in self.text.splitlines())
+    def as_yaml(self, at: Sequence[str]) -> str:
+        block = write_path(*at, "hub", "extraConfig", "spawner-tokens")
+        return f"{block}: |\n" + "\n".join(f"  {line}" for line in self.text.splitlines())
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ class Shell:
 
 @dataclass(frozen=True)
 class Words:
-    """What to do by hand."""
+    """What to do by hand; the text ends before a path in zero-to-jupyterhub's values, if there is one."""
 
     text: str
+    path: tuple[str, ...] = ()
 
     kind = "words"
 
@@ -84,9 +89,12 @@ class Finding:
     why: str = ""
     fix: tuple[Fix, ...] = ()
 
-    def write_fix(self, *, for_chart: bool) -> list[tuple[str, str]]:
-        """Kind and text of each part: ``config``, ``shell`` or ``words``."""
-        return [_write(part, for_chart) for part in self.fix]
+    def write_fix(self, at: Sequence[str] | None) -> list[tuple[str, str]]:
+        """Kind and text of each part: ``config``, ``shell`` or ``words``.
+
+        ``at`` is where zero-to-jupyterhub's values are in their file; ``None`` stands for a Python config.
+        """
+        return [_write(part, at) for part in self.fix]
 
 
 def error(id: str, what: str, why: str, *fix: Fix) -> Finding:
@@ -97,14 +105,22 @@ def warning(id: str, what: str, why: str, *fix: Fix) -> Finding:
     return Finding(id, Level.WARNING, what, why, fix)
 
 
-def _write(part: Fix, for_chart: bool) -> tuple[str, str]:
+def _write(part: Fix, at: Sequence[str] | None) -> tuple[str, str]:
+    if isinstance(part, Words) and part.path:
+        return part.kind, f"{part.text} {write_path(*at or (), *part.path)}"
     if not isinstance(part, (Setting, Code)):
         return part.kind, part.text
     try:
-        return part.kind, part.as_yaml() if for_chart else part.as_python()
+        return part.kind, part.as_python() if at is None else part.as_yaml(at)
     except NotPlain:
         assert isinstance(part, Setting)
         return Words.kind, f"change c.{'.'.join(part.path)} by hand: it has a value that cannot be printed"
+
+
+def write_path(*keys: str) -> str:
+    """The dotted path to a key of YAML. One with a dot in it, or that YAML reads as something else, is quoted."""
+    plain = [re.fullmatch(r"[\w-]+", key, re.ASCII) and yaml.safe_load(key) == key for key in keys]
+    return ".".join(key if is_plain else json.dumps(key) for key, is_plain in zip(keys, plain))
 
 
 class NotPlain(TypeError):

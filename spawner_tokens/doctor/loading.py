@@ -1,9 +1,8 @@
-"""A configuration, loaded as JupyterHub does it: from its Python or JSON file, or from the chart's values."""
+"""A configuration, loaded as JupyterHub does it from its Python or JSON file, and what is told of one that fails."""
 
 from __future__ import annotations
 
 import io
-import linecache
 import logging
 import os
 import re
@@ -12,20 +11,14 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jupyterhub
 import traitlets
-import yaml
 from jupyterhub.app import JupyterHub
 from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound
-
-# What the chart sets unless its values say otherwise.
-_CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
 
 # Errors whose texts are made of names, and so can be shown.
 _NAMES_ONLY = (NameError, ImportError, TraitError)
@@ -92,93 +85,6 @@ def _load_options(options: Sequence[str]) -> Config:
     return found
 
 
-def load_values(path: str) -> Config:
-    """``hub.config`` and ``hub.extraConfig`` of zero-to-jupyterhub's values. Raises :exc:`LoadError`."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise LoadError(f"{path} is not in UTF-8") from None
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise LoadError(f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")) from None
-    if isinstance(values, Mapping) and "hub" not in values and isinstance(values.get("jupyterhub"), Mapping):
-        values = values["jupyterhub"]  # of a chart that has this one for a part
-    hub = _mapping(values, "hub", path)
-    config = Config()
-    if roles := _mapping(hub, "loadRoles", "hub"):
-        config.JupyterHub.load_roles = [{"name": key, **_mapping(roles, key, "hub.loadRoles")} for key in roles]
-    if variables := _mapping(values.get("singleuser") or {}, "extraEnv", "singleuser"):
-        config.KubeSpawner.environment = dict(variables)
-    for part in (_CHART, _mapping(hub, "config", "hub")):
-        for section in part:
-            if not isinstance(section, str):
-                raise LoadError(f"hub.config: a section's name is no text but {type(section).__name__}")
-            config[section].update(_mapping(part, section, "hub.config"))
-    blocks = hub.get("extraConfig") or {}
-    if isinstance(blocks, str):
-        blocks = {"extraConfig": blocks}
-    _run(_mapping({"extraConfig": blocks}, "extraConfig", "hub"), config, values)
-    return config
-
-
-def _mapping(node: Any, name: str, place: str) -> Mapping[str, Any]:
-    """What a mapping has under a name: a mapping, too, or nothing."""
-    found = node.get(name) if isinstance(node, Mapping) else None
-    if not isinstance(node, Mapping) or not isinstance(found or {}, Mapping):
-        raise LoadError(f"{place}: {name!r} is no mapping, as it is in zero-to-jupyterhub's values")
-    return found or {}
-
-
-def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any]) -> None:
-    """The chart's own configuration runs them in the order of their names, in one namespace with these functions."""
-
-    def get_config(key: str | None = None, default: Any = None) -> Any:
-        if key is None:
-            return config
-        node: Any = values
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return default if node is None else node
-
-    def set_config_if_not_none(section: Any, trait: str, key: str) -> None:
-        if (value := get_config(key)) is not None:
-            setattr(section, trait, value)
-
-    # Those of the chart's module z2jh, which is only in its image. Names there have the release's name before them.
-    chart = {
-        "get_config": get_config,
-        "set_config_if_not_none": set_config_if_not_none,
-        "get_secret_value": get_config,
-        "get_name": lambda name: name,
-        "get_name_env": lambda name, suffix="": os.environ.get(name.upper().replace("-", "_") + suffix, ""),
-    }
-    z2jh = ModuleType("z2jh")
-    vars(z2jh).update(chart)
-    namespace = {"c": config, "os": os, "re": re, "sys": sys, **chart}
-    before = sys.modules.get("z2jh")
-    sys.modules["z2jh"] = z2jh
-    try:
-        _run_blocks(blocks, namespace)
-    finally:
-        del sys.modules["z2jh"]
-        if before is not None:
-            sys.modules["z2jh"] = before
-
-
-def _run_blocks(blocks: Mapping[str, Any], namespace: dict[str, Any]) -> None:
-    for name, code in sorted(blocks.items()):
-        filename = f"<hub.extraConfig.{name}>"
-        code = str(code)
-        linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)  # for inspect.getsource
-        try:
-            with redirect_stdout(sys.stderr):
-                exec(compile(code, filename, "exec"), namespace)
-        except (Exception, SystemExit) as error:
-            raise LoadError(describe(error), error) from None
-
-
 def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> str:
     """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``.
 
@@ -237,5 +143,5 @@ _LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file
 
 
 def is_library(filename: str) -> bool:
-    is_ours = filename.startswith("<hub.")
+    is_ours = filename.startswith("<") and "hub.extraConfig" in filename
     return not is_ours and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)

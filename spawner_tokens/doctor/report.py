@@ -61,7 +61,7 @@ def paint(text: str, colour: str, coloured: bool) -> str:
     return f"\033[{colour}m{text}\033[0m" if coloured and colour else text
 
 
-def write_findings(findings: Sequence[Finding], out: TextIO, *, for_chart: bool) -> None:
+def write_findings(findings: Sequence[Finding], out: TextIO, at: Sequence[str] | None = None) -> None:
     coloured, columns = is_coloured(out), _columns(out)
     worst_first = sorted(findings, key=lambda each: list(Level)[::-1].index(each.level))
     width = max((len(finding.id) for finding in findings if finding.level is Level.OK), default=0)
@@ -78,7 +78,7 @@ def write_findings(findings: Sequence[Finding], out: TextIO, *, for_chart: bool)
         for text, colour in ((finding.what, ""), (finding.why, "2")):
             for line in _wrap(text, columns - len(_INDENT)) if text else ():
                 print(_INDENT + paint(line, colour, coloured), file=out)
-        for kind, text in finding.write_fix(for_chart=for_chart):
+        for kind, text in finding.write_fix(at):
             words = _wrap(text, columns - len(_INDENT) - 2) if kind == "words" else text.splitlines()
             for sign, line in zip(["→ ", *["  "] * len(words)], words):
                 print(_INDENT + sign + paint(line, "" if kind == "words" else "1", coloured), file=out)
@@ -91,14 +91,14 @@ def summarize(findings: Sequence[Finding]) -> str:
     return f"{', '.join(parts)}, {counts[Level.OK]} ok"
 
 
-def write_findings_as_json(findings: Sequence[Finding], out: TextIO, *, for_chart: bool) -> None:
+def write_findings_as_json(findings: Sequence[Finding], out: TextIO, at: Sequence[str] | None = None) -> None:
     found = [
         {
             "id": finding.id,
             "level": finding.level.value,
             "what": finding.what,
             "why": finding.why,
-            "fix": [{"kind": kind, "text": text} for kind, text in finding.write_fix(for_chart=for_chart)],
+            "fix": [{"kind": kind, "text": text} for kind, text in finding.write_fix(at)],
         }
         for finding in findings
     ]

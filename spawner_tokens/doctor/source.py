@@ -171,8 +171,10 @@ def _is_near(function: FunctionType, home: Any) -> bool:
 
 def _locate(function: FunctionType, line: int, home: Any) -> str:
     file = function.__code__.co_filename
-    is_here = file == getattr(getattr(home, "__code__", None), "co_filename", None) and not file.startswith("<")
-    return f"line {line}" if is_here else f"line {line} of {os.path.basename(file).strip('<>')}"
+    if file.startswith("<"):  # a block of the chart's values
+        return f"line {line} of {file[1:-1]}"
+    is_here = file == getattr(getattr(home, "__code__", None), "co_filename", None)
+    return f"line {line}" if is_here else f"line {line} of {os.path.basename(file)}"
 
 
 def _names(node: ast.AST) -> Iterator[str]:

@@ -83,8 +83,11 @@ def check_specs(setup: Setup) -> Iterator[Finding]:
 
 def _misplaced(setup: Setup) -> bool:
     """Whether a line of another finding moves some specs to where they are read."""
-    code = [part.text for finding in check_names(setup) for part in finding.fix if isinstance(part, (Code, Words))]
-    return any(".tokens = " in text or ".update(c.pop(" in text or text.endswith(".tokens") for text in code)
+    fixes = [part for finding in check_names(setup) for part in finding.fix]
+    code = [part.text for part in fixes if isinstance(part, Code)]
+    paths = [part.path for part in fixes if isinstance(part, Words)]
+    is_by_hand = any(path[-1:] == ("tokens",) or len(path) == len(("hub", "config", "section")) for path in paths)
+    return is_by_hand or any(".tokens = " in text or ".update(c.pop(" in text for text in code)
 
 
 def _of_spec(spec_error: SpecError) -> Finding:
@@ -116,7 +119,7 @@ def check_names(setup: Setup) -> Iterator[Finding]:
             "What is set there has no effect, and JupyterHub does not say so.",
             Code(f"c.{near}.update(c.pop({literal(section)}))")
             if not setup.is_chart
-            else Words(f"call it hub.config.{near}"),
+            else Words("call it", ("hub", "config", near)),
         )
     for section in [name for name in ours if name in setup.config]:
         for trait in [trait for trait in setup.config[section] if trait not in known[section].class_traits(config=True)]:
@@ -127,7 +130,7 @@ def check_names(setup: Setup) -> Iterator[Finding]:
                 "It has no effect: JupyterHub says so in its log, at the first spawn.",
                 Code(f"c.{section}.{near} = c.{section}.pop({literal(trait)})")
                 if not setup.is_chart
-                else Words(f"call it hub.config.{section}.{near}"),
+                else Words("call it", ("hub", "config", section, near)),
             )
     *losers, winner = setup.sections(setup.spawner, "tokens") or [""]
     if losers:
@@ -139,7 +142,7 @@ def check_names(setup: Setup) -> Iterator[Finding]:
             "traitlets takes the value of the most special class, and does not merge.",
             Code("\n".join([f"c.{winner}.tokens = {{{merged}}}", *(f"del c.{name}.tokens" for name in losers)]))
             if not setup.is_chart
-            else Words(f"move them all to hub.config.{winner}.tokens"),
+            else Words("move them all to", ("hub", "config", winner, "tokens")),
         )
 
 
@@ -148,7 +151,7 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
     spawner = setup.spawner
     section = setup.section(spawner, "environment", "Spawner")
     is_plain = isinstance(setup.config[section].get("environment"), dict)  # not that of environment.update(…)
-    or_values = ", or from singleuser.extraEnv" if setup.is_chart else ""
+    or_values, path = (", or from", ("singleuser", "extraEnv")) if setup.is_chart else ("", ())
     told: set[str] = set()  # two specs may want the same one
     for spec in setup.specs:
         for variable in (claim for claim in spec.claims if claim in spawner.environment and claim not in told):
@@ -159,7 +162,7 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
                 "What the admin sets wins: servers find that in the variable, and not what the token sets.",
                 Code(f"del c.{section}.environment[{literal(variable)}]")
                 if is_plain and not setup.is_chart
-                else Words(f"remove {variable} from {section}.environment{or_values}"),
+                else Words(f"remove {variable} from {section}.environment{or_values}", path),
             )
 
 
