@@ -11,7 +11,7 @@ from ..fields import is_token_key, names_refresh_token
 from ..presets import PRESETS, PROVIDERS
 from ..spec import TokenSpec
 from .finding import Code, Finding, Setting, Shell, Words, error, warning
-from .provider import list_paths, make_auth_state, name_provider, own_class, stores, stores_more
+from .provider import list_paths, make_auth_state, name_of_class, name_provider, own_class, stores, stores_more
 from .scopes import mend_scope
 from .setup import Setup
 
@@ -130,7 +130,8 @@ def _mend_variables(
     setup: Setup, spec: TokenSpec, fields: object, lost: list[str], known: list[str]
 ) -> list[Setting | Code | Words]:
     assert isinstance(fields, Mapping)
-    if "variables" not in fields and (preset := _fitting_preset(setup)) not in (None, fields.get("preset")):
+    given, preset = fields.get("preset"), _fitting_preset(setup)
+    if "variables" not in fields and preset is not None and given not in (preset, name_provider(setup)):
         return setup.of_token(spec.name, "preset", preset)
     user_key = setup.authenticator.user_auth_state_key
     mended: dict[str, object] = dict(fields.get("variables") or spec.variables)
@@ -146,6 +147,7 @@ def _mend_variables(
 
 
 def _fitting_preset(setup: Setup) -> str | None:
-    provider = name_provider(setup)
-    provider = {"keycloak": "oidc", "auth0": "oidc", "cilogon": "oidc"}.get(provider, provider)
+    """The preset that knows where this login keeps the user info."""
+    provider = name_of_class(setup.authenticator) or ("nbgallery" if name_provider(setup) == "nbgallery" else "oidc")
+    provider = {"auth0": "oidc", "cilogon": "oidc"}.get(provider, provider)
     return provider if provider in PRESETS and PROVIDERS[provider].get("url", "") is not None else None
