@@ -1,9 +1,11 @@
 """The doctor and logins of other classes than the provider's own: it knows providers by their addresses."""
 
+from textwrap import dedent
+
 import pytest
 from pytest import param
 
-from .test_doctor import append, examine, hubs_environment, of  # noqa: F401
+from .test_doctor import SOUND, append, examine, hubs_environment, login, of  # noqa: F401
 
 GITLAB = ("https://gitlab.com/oauth/authorize", "https://gitlab.com/oauth/token", "https://gitlab.com/oauth/userinfo")
 OWN_GITLAB = ("https://gitlab.example.org/oauth/authorize", "https://gitlab.example.org/oauth/token", "")
@@ -110,3 +112,36 @@ def test_the_proposed_token_is_one_whose_companions_the_class_keeps(examine):  #
     config = generic(GITLAB, ["read_user"]).replace('{"t": {"preset": "oidc"}}', "{}")
     (found,) = (finding for finding in examine(config)[1] if finding["id"] == "tokens-none")
     assert {finding["level"] for finding in examine(append(config, found["fix"]))[1]} == {"ok"}
+
+
+# -- the admin's own class -----------------------------------------------------------------------
+
+OWN = """
+from oauthenticator.github import GitHubOAuthenticator
+class Mine(GitHubOAuthenticator):
+    {kind} {name}(self, *arguments, **given):
+        return {awaited} super().{name}(*arguments, **given)
+c.JupyterHub.authenticator_class = Mine
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("build_access_tokens_request_params", "build_token_info_request_headers", "build_refresh_token_request_params"),
+        *("get_token_info", "token_to_user", "httpfetch", "build_auth_state_dict", "update_auth_model", "authenticate"),
+    ],
+)
+def test_of_a_login_that_may_bring_more_no_key_is_called_missing(examine, name):  # noqa: F811
+    config = login("github", "github").replace('{"preset": "github"}', '{"key": "id_token"}')
+    assert of(examine(config)[1], "error") == ["key-never-stored"]
+    synchronous = name.startswith("build_")
+    own = OWN.format(kind="def" if synchronous else "async def", awaited="" if synchronous else "await", name=name)
+    assert of(examine(config + own)[1], "error") == []
+
+
+@pytest.mark.parametrize("name", ["check_allowed", "user_info_to_username", "get_user_groups", "pre_spawn_start"])
+def test_what_brings_nothing_to_a_login_hides_no_error(examine, name):  # noqa: F811
+    config = SOUND.replace('"preset": "gitlab"', '"key": "acess_token"')
+    own = dedent(OWN.format(kind="def", awaited="", name=name)).replace("github", "gitlab").replace("GitHub", "GitLab")
+    assert of(examine(config + own)[1], "error") == ["key-never-stored"]

@@ -37,11 +37,13 @@ _URLS = ("token_url", "authorize_url", "userdata_url")
 # Their logins have no id_token, whatever is asked for.
 NO_ID_TOKEN = ("github", "bitbucket", "mediawiki", "openshift")
 
-# Hooks and methods that may put more into auth_state than the class does.
+# Hooks and methods that may put more into auth_state than the class does, or get more from the provider.
 _HOOKS = ("modify_auth_state_hook", "refresh_user_hook", "post_auth_hook", "reconcile_auth_state_hook")
 _METHODS = (
-    *("authenticate", "build_auth_state_dict", "update_auth_model", "refresh_user", "run_post_auth_hook"),
-    *("token_to_user", "_call_modify_auth_state_hook"),
+    *("authenticate", "get_authenticated_user", "refresh_user", "run_post_auth_hook", "_call_modify_auth_state_hook"),
+    *("build_access_tokens_request_params", "build_refresh_token_request_params", "build_token_info_request_headers"),
+    *("get_token_info", "httpfetch", "fetch", "token_to_user", "_token_to_auth_model"),
+    *("build_auth_state_dict", "update_auth_model"),
 )
 
 
