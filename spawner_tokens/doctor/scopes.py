@@ -35,13 +35,14 @@ _LEAST = {
 
 def check_scopes(setup: Setup) -> Iterator[Finding]:
     """The login asks for the scopes that the tokens need, and for not much more."""
+    yield from _find_contradictions(setup)
     asked = list(setup.authenticator.scope)
     if name_provider(setup) == "bitbucket" and not asked:
         return  # then it grants what the consumer is registered for
     is_gitlabs_default = name_provider(setup) == "gitlab" and not asked
     granted = _granted(setup)
     for spec in setup.of_login:
-        if missing := [scope for scope in spec.required_scopes if scope not in granted]:
+        if missing := [scope for scope in spec.required_scopes if scope not in (*granted, *spec.forbidden_scopes)]:
             yield error(
                 "scopes-not-asked",
                 f"tokens[{spec.name!r}] requires {', '.join(missing)}, which the login does not ask the provider for.",
@@ -64,6 +65,17 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
             "required_scopes in a spec says that more is meant.",
             *_fix_powerful(setup),
         )
+
+
+def _find_contradictions(setup: Setup) -> Iterator[Finding]:
+    for spec in setup.specs:
+        if both := [scope for scope in spec.required_scopes if scope in spec.forbidden_scopes]:
+            yield error(
+                "scopes-contradictory",
+                f"tokens[{spec.name!r}] requires and forbids {', '.join(both)}.",
+                "No token can be as asked: each has the status scope_forbidden or scope_missing.",
+                *setup.of_token(spec.name, "required_scopes", [each for each in spec.required_scopes if each not in both]),
+            )
 
 
 def _fix_powerful(setup: Setup) -> Iterator[Setting | Words]:
