@@ -6,6 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from jupyterhub.crypto import KEY_ENV, CryptKeeper
+from traitlets.config import Config
 
 from ..fields import is_token_key, names_refresh_token
 from ..presets import PRESETS, PROVIDERS
@@ -27,17 +28,28 @@ def check_auth_state(setup: Setup) -> Iterator[Finding]:
             "Without it there is nothing to deliver: all tokens have the status auth_state_off.",
             setup.setting(setup.authenticator, "enable_auth_state", True, "Authenticator"),
         )
+    keeper = dict(setup.config.CryptKeeper)
+    threads = {"n_threads": keeper.pop("n_threads")} if "n_threads" in keeper else {}
+    try:
+        CryptKeeper(config=Config(CryptKeeper=threads)).executor  # which has no thread yet
+    except Exception:
+        yield error(
+            "crypt-key-bad",
+            "c.CryptKeeper.n_threads is no number of threads.",
+            "The Hub cannot encrypt with it, nor decrypt.",
+            Setting(("CryptKeeper", "n_threads"), 1, "or no such line: then as many as there are processors"),
+        )
     if setup.is_chart:  # the chart makes a key itself
         return
     try:
-        keys = CryptKeeper(config=setup.config).keys
+        keys = CryptKeeper(config=Config(CryptKeeper=keeper)).keys
     except Exception:  # its text has the key
         yield error(
             "crypt-key-bad",
             f"A crypt key is none: a key is 32 bytes, as 64 hexadecimal digits or in base64, in {KEY_ENV} "
             "or c.CryptKeeper.keys.",
             "The Hub does not start with it.",
-            *([Code("del c.CryptKeeper.keys")] if "keys" in setup.config.CryptKeeper else []),
+            *([Code("del c.CryptKeeper.keys")] if "keys" in keeper else []),
             _KEY,
         )
         return
