@@ -71,3 +71,25 @@ def test_the_engine_is_asked_as_dockerspawner_asks_it(examine, monkeypatch, serv
     more = f'c.DockerSpawner.client_kwargs = {{"base_url": "{engine.replace("http", "tcp")}", "tls": False}}\n'
     wrong = f'c.DockerSpawner.tls_config = {{"verify": True, "ca_cert": "{os.path.abspath(__file__)}"}}\n'
     assert of(examine(DOCKER + wrong + more)[1], "error") == []
+
+
+@pytest.mark.parametrize(
+    "trait, name, near",
+    [
+        param("authenticator_class", "gitlub", "gitlab", id="misspelt"),
+        param("authenticator_class", "GitHub-OAuth", "github", id="with-more-words"),
+        param("spawner_class", "tokens-kube", "tokens-kubespawner", id="shortened"),
+        param("authenticator_class", "zzz", None, id="nothing-in-common"),
+        param("authenticator_class", "keycloak", None, id="a-provider-without-a-class"),
+        param("spawner_class", "x", None, id="a-letter"),
+    ],
+)
+def test_a_class_is_proposed_only_if_its_name_is_near(examine, trait, name, near):  # noqa: F811
+    status, (found,) = examine(f'{SOUND}c.JupyterHub.{trait} = "{name}"\n')
+    (part,) = found["fix"]
+    assert status == 1 and found["id"] == "class-unknown"
+    if near:
+        assert part == {"kind": "config", "text": f'c.JupyterHub.{trait} = "{near}"'}
+    else:
+        known = {"authenticator_class": "generic-oauth", "spawner_class": "tokens-simple"}[trait]
+        assert part["kind"] == "words" and known in part["text"].removeprefix("name one of these: ").split(", ")
