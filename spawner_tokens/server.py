@@ -74,7 +74,6 @@ class TokenServer:
             self._seen = _digest(auth_state), False
         self._log_problems(tokens)
         self._refuse(tokens, lambda token: token.reason)
-        observe_lifetimes(tokens, time.time(), running=False)
         return tokens
 
     async def _read_auth_state(self) -> tuple[dict[str, Any] | None, Reason | None]:
@@ -154,6 +153,7 @@ class TokenServer:
 
     async def deliver(self, tokens: Sequence[Token]) -> bool:
         """Deliver the files before the server starts. Returns whether it could; raises as :meth:`select`."""
+        given, delivered = tokens, True
         try:
             async with self._lock:
                 await self._deliver_changed(self.make_files(tokens))
@@ -161,10 +161,10 @@ class TokenServer:
             self._spawner.log.error("Could not deliver the token files of %s: %s", self._spawner._log_name, error)
             await self.withdraw()
             by_file = self._spawner.delivers_variables
-            is_lost = [token for token in tokens if token.spec.file or by_file and token.spec.env]
-            self._refuse(is_lost, lambda token: Reason.DELIVERY_FAILED)
-            return False
-        return True
+            self._refuse([token for token in tokens if token.spec.file or by_file], lambda token: Reason.DELIVERY_FAILED)
+            given, delivered = [token for token in tokens if token.spec.env and not by_file], False
+        observe_lifetimes(given, time.time(), running=False)
+        return delivered
 
     def forget(self) -> None:
         """The server has lost what it has been shown: show it all of it the next time."""

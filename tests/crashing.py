@@ -99,7 +99,9 @@ class Fault:
         event.listen(session, name, lambda *arguments: self.reach(name))
 
     def reach(self, step):
-        self._begun |= self._step is not None and step == "before the token request"
+        # The userinfo of a refresh that was already on its way is none of this renewal's.
+        begin = "after the token's answer" if self._step in USERINFO else "before the token request"
+        self._begun |= self._step is not None and step == begin
         if self._begun and step == self._step:
             os.kill(os.getpid(), signal.SIGKILL)
 

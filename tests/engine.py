@@ -18,7 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import docker
-from jupyterhub.utils import random_port
+
+from .ports import random_port
 
 TESTS = str(Path(__file__).parent)
 MOUNTS = sorted({"/usr", sys.base_prefix, sys.prefix, TESTS})

@@ -159,6 +159,8 @@ def serve():
         server.server_close()
 
 
+DOCKER = SOUND.replace("tokens-simple", "tokens-docker") + "c.DockerSpawner.remove = True\n"
+
 KUBERNETES = SOUND + dedent(
     """
     c.JupyterHub.spawner_class = "tokens-kubespawner"

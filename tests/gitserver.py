@@ -6,9 +6,10 @@ import os
 import subprocess
 from contextlib import asynccontextmanager
 
-from jupyterhub.utils import random_port
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
+
+from .ports import random_port
 
 PATH = "/git"  # below which the repositories are, as those of a GitLab that is not alone on its host
 

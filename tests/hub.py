@@ -12,11 +12,11 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import DummyAuthenticator
 from jupyterhub.crypto import CryptKeeper
-from jupyterhub.utils import random_port
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 
 from .browser import Browser
+from .ports import random_port
 
 SERVER = str(Path(__file__).with_name("server.py"))
 

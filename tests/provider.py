@@ -13,7 +13,6 @@ from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import psutil
-from jupyterhub.utils import random_port
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from spawner_tokens.demo import run_provider
@@ -21,6 +20,7 @@ from spawner_tokens.demo.browser import Fields
 from spawner_tokens.demo.provider import DATABASE
 
 from .browser import Browser
+from .ports import random_port
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ from datetime import datetime
 import jwt
 import pytest
 from jupyterhub.auth import Authenticator
-from jupyterhub.utils import random_port
 from oauthenticator.azuread import AzureAdOAuthenticator
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.github import GitHubOAuthenticator
@@ -30,6 +29,7 @@ from spawner_tokens import TokenSimpleLocalProcessSpawner
 from .browser import Browser
 from .hub import Server
 from .oauth import NoProxy, start_by_cookie, start_by_token, wait_for_server
+from .ports import random_port
 from .waiting import until
 
 pytestmark = pytest.mark.timeout(30)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from certipy import Certipy
-from jupyterhub.utils import random_port
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
@@ -19,6 +18,7 @@ from tornado.web import Application, RequestHandler
 from spawner_tokens.presets import CONSUMERS
 
 from .hub import Server
+from .ports import random_port
 from .test_renewal import until
 from .test_selection import jwt
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from jupyterhub.utils import random_port
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.demo import run_provider
@@ -19,6 +18,7 @@ from .browser import Browser
 from .crashing import KEY, USERINFO, HubProcess, keep_looking, log_in, read_auth_state, start_forkserver
 from .oauth import hub_settings, start_by_token, wait_for_server
 from .oauth import log_in as log_in_by_browser
+from .ports import random_port
 from .provider import Provider
 from .waiting import until
 

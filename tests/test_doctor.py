@@ -122,6 +122,12 @@ CASES = [
         append,
         id="scopes-forbidden",
     ),
+    param(
+        SOUND.replace('"preset": "gitlab"', '"required_scopes": ["read_user", "api"], "forbidden_scopes": "api"'),
+        "scopes-contradictory",
+        append,
+        id="scopes-contradictory",
+    ),
     param(SOUND.replace('"read_repository"]', '"api", "sudo"]'), "scopes-too-powerful", append, id="gitlab-api"),
     param(SOUND.replace('["read_user", "read_repository"]', "[]"), "scopes-too-powerful", append, id="gitlab-no-scope"),
     param(

@@ -4,9 +4,7 @@ import re
 
 import yaml
 
-from .examining import KUBERNETES, SOUND, VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
-
-DOCKER = SOUND.replace("tokens-simple", "tokens-docker") + "c.DockerSpawner.remove = True\n"
+from .examining import DOCKER, KUBERNETES, VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
 
 
 def test_an_engine_that_does_not_answer_is_found(examine, monkeypatch, serve):

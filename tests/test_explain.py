@@ -245,6 +245,48 @@ c.JupyterHub.spawner_class = Mine
     assert "cannot be told: KeyError, line" in " ".join(text.split())
 
 
+ASKING = """
+from jupyterhub import orm
+from jupyterhub.auth import DummyAuthenticator
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+
+class MyAuthenticator(DummyAuthenticator):
+    def __init__(self, **given):
+        super().__init__(**given)
+        assert self.db is self.parent.db and self.db.query(orm.User).count()
+
+class MySpawner(TokenSimpleLocalProcessSpawner):
+    def __init__(self, **given):
+        super().__init__(**given)
+        groups = [group.name for group in self.user.orm_user.groups]
+        self.token_min_lifetime = {("team", True, "/user/alice/"): 1000}.get((*groups, self.user.admin, self.user.url), 0)
+        assert self.hub.api_url.endswith(f":{self.hub.port}/hub/api")
+        self.user.db.commit()
+
+c.JupyterHub.authenticator_class = MyAuthenticator
+c.JupyterHub.spawner_class = MySpawner
+"""
+
+
+@pytest.mark.parametrize("name", ["", "second"], ids=["default-server", "named-server"])
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "never-started"])
+async def test_classes_that_ask_are_given_the_user_of_the_database(hub, explain, is_known, name):
+    running = await hub()
+    auth_state = make_auth_state(id_token="an-id-token")
+    auth_state["token_response"]["expires_in"] = 1100  # of which 500 are left
+    user = await running.user("alice", auth_state)
+    user.orm_user.admin, user.orm_user.groups = True, [orm.Group(name="team")]
+    if is_known:
+        running.spawner(user, name)
+    else:
+        for row in user.orm_spawners.values():
+            running.app.db.delete(row)
+    running.app.db.commit()
+    status, text, told, _ = await explain("alice", "--server", name, more=ASKING)
+    assert status == 0 and told["tokens"][0]["status"] == "short_lived", text
+    assert ("was never started" in text) != is_known
+
+
 async def test_what_cannot_be_explained_is_said(hub, explain):
     await hub()
     for more, words in [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jupyterhub import orm
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert
 
 from spawner_tokens.doctor.database import DatabaseError, read_database
 
@@ -99,9 +99,10 @@ def test_a_database_with_a_write_ahead_log_gets_no_files_beside_it(tmp_path):
     with read_database(f"sqlite:///{path}", {}) as session:
         assert session.query(orm.User).count() == 0
         session.add(orm.User(name="alice"))
+        session.commit()  # in vain
+        assert session.query(orm.User).count() == 0
         with pytest.raises(Exception, match="readonly"):
-            session.commit()
-        session.rollback()
+            session.execute(insert(orm.User).values(name="alice"))
     assert [each.name for each in tmp_path.iterdir()] == ["hub.sqlite"] and path.read_bytes() == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jupyterhub import orm
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -58,9 +58,8 @@ def test_a_database_is_read_beside_a_hub_that_writes_and_nothing_waits(url, tmp_
             hub.add(orm.User(name="bob"))
             hub.commit()
             session.rollback()
-            session.add(orm.User(name="carol"))
             with pytest.raises(DBAPIError, match="read-only transaction"):
-                session.commit()
+                session.execute(insert(orm.User).values(name="carol"))
             session.rollback()
         hub.add(orm.User(name="dave"))
         hub.flush()

@@ -127,6 +127,22 @@ async def test_of_several_tokens_only_the_one_that_changed_is_looked_at(start_co
     assert f"{LIFETIME}_count server=running" not in await count()
 
 
+async def test_only_a_token_that_the_server_gets_is_in_the_histogram(start_counting, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    blocked.chmod(0o777)
+    settings = {"TokenSpawnerMixin.tokens": {"both": {"env": "BOTH"}, "in-file": {}}}
+    hub, count = await start_counting(SIMPLE, settings | {"LocalTokenMixin.token_mount_path": str(blocked)})
+    user = await hub.user("alice", login_with("a", 500))
+    await hub.spawn(user)
+    assert (await count())[f"{LIFETIME}_count server=spawning"] == 1
+    await user.stop()
+    hub.app.config.TokenSpawnerMixin.token_missing = "refuse"
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(user)
+    assert (await count())[f"{LIFETIME}_count server=spawning"] == 1
+
+
 async def test_a_token_that_has_expired_when_it_is_handed_over_is_in_the_bucket_of_zero(start_counting):
     hub, count = await start_counting(VariablesOnly, {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}})
     server = await hub.spawn(await hub.user("alice", login_with("a", -60)))

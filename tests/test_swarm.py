@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 from docker.types import ConfigReference, SecretReference
-from jupyterhub.utils import AnyTimeoutError, random_port
+from jupyterhub.utils import AnyTimeoutError
 from pytest import param
 from traitlets import TraitError, default
 from traitlets.config import Config
@@ -18,6 +18,7 @@ from spawner_tokens import TokenSwarmSpawner
 
 from .engine import OwnEngine
 from .hub import SERVER
+from .ports import random_port
 from .test_docker import STACKS, SWITCH
 from .test_leaks import ACCESS, AUTH_STATE, debug_log, places, search  # noqa: F401
 from .waiting import until

@@ -39,9 +39,10 @@ def check_classes(config: Config) -> Iterator[Finding]:
 
 
 def _unknown(trait: str, name: str, known: list[str]) -> Finding:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)
+    near = difflib.get_close_matches(name.lower(), known, n=1)
     what = f"c.JupyterHub.{trait}: nothing that is installed is called {name}."
-    return error("class-unknown", what, "The Hub does not start.", *(Setting(("JupyterHub", trait), each) for each in near))
+    fix = Setting(("JupyterHub", trait), near[0]) if near else Words(f"name one of these: {', '.join(sorted(known))}")
+    return error("class-unknown", what, "The Hub does not start.", fix)
 
 
 def _advise(failure: Exception) -> str:

@@ -30,6 +30,19 @@ _ADVICE = {
 }
 
 
+class _ReadingSession(Session):
+    """What JupyterHub's classes add or change for themselves, as the row of a server that there is none of, stays here."""
+
+    def add(self, instance: object, _warn: bool = True) -> None:
+        pass
+
+    def flush(self, objects: object = None) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+
 class DatabaseError(Exception):
     """The database cannot be read. The text shows nothing of it, and no password."""
 
@@ -42,7 +55,7 @@ def read_database(url: str, options: Mapping[str, Any]) -> Iterator[Session]:
     except (SQLAlchemyError, ImportError, ValueError) as error:  # the last one has a part of the URL in it
         raise DatabaseError(f"the database cannot be opened: {type(error).__name__}") from None
     try:
-        with Session(engine, autoflush=False) as session:
+        with _ReadingSession(engine, autoflush=False) as session:
             yield session
     except DBAPIError as error:
         # Of SQLite's texts it is known that they have nothing but names.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from ..rbac import RIGHTS
@@ -23,20 +23,29 @@ async def check_docker(setup: Setup) -> AsyncIterator[Finding]:
             "docker-unreachable",
             f"The Docker Engine does not answer here: {type(failure).__name__}.",
             "No server can be started.",
-            Words(
-                "start the engine, give the Hub's user its socket (/var/run/docker.sock), or name another one in the "
-                "environment: DOCKER_HOST"
-            ),
+            *_advise(setup),
         )
+
+
+def _advise(setup: Setup) -> Iterator[Words]:
+    if setup.spawner.tls_config:
+        section = setup.section(setup.spawner, "tls_config", "DockerSpawner")
+        yield Words(
+            f"look at c.{section}.tls_config: client_cert is a pair of files, a certificate and its key; ca_cert is a file, "
+            "which is used with verify = True; the Hub's user has to be able to read them"
+        )
+    yield Words(
+        "start the engine, give the Hub's user its socket (/var/run/docker.sock), or name another one in the environment: "
+        "DOCKER_HOST, and for TLS DOCKER_TLS_VERIFY and DOCKER_CERT_PATH"
+    )
 
 
 def _ask_docker(spawner: Any) -> None:
     # As DockerSpawner.client, which would wait for a minute.
     import docker
 
-    settings = {"version": "auto", "timeout": _PATIENCE, **docker.utils.kwargs_from_env(), **spawner.client_kwargs}
-    if spawner.tls_config:
-        settings["tls"] = docker.tls.TLSConfig(**spawner.tls_config)
+    tls = {"tls": docker.tls.TLSConfig(**spawner.tls_config)} if spawner.tls_config else {}
+    settings = {"version": "auto", "timeout": _PATIENCE, **tls, **docker.utils.kwargs_from_env(), **spawner.client_kwargs}
     client = docker.APIClient(**settings)
     try:
         client.ping()

@@ -17,7 +17,7 @@ from .login import check_auth_state, check_authenticator, check_keys
 from .overrides import check_overrides, has_overrides
 from .refreshing import check_lifetime, check_refresh_settings, check_refresh_token
 from .scopes import check_scopes, check_servers_scopes
-from .setup import Setup, set_up
+from .setup import Setup, set_up, stand_in
 from .spawning import check_environment, check_frozen, check_mixin, check_names, check_specs
 from .values import AbsentError, load_values
 from .versions import check_versions
@@ -142,23 +142,28 @@ def _of_load(failure: LoadError) -> Finding:
 
 async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
     """All findings of a loaded config; a check that finds nothing is one of the level ok."""
-    setup = set_up(config, is_chart=is_chart)
-    findings = [
-        error(f"{part}-fails", f"The {part} cannot be made: {why}.", _CONFIG, Words("mend what it names"))
-        for part, why in setup.failures.items()
-    ]
-    if setup.app is None:
-        return list(check_classes(config)) or findings
-    for check in CHECKS:
-        if check.applies(setup):
-            try:
-                with unheard():
-                    found = [finding async for finding in _run(check, setup)]
-            except Exception as failure:  # of a stranger's class, most likely
-                what = f"This check could not be made: {describe(failure, config)}."
-                found = [warning(check.id, what, "What it looks for is not known.", Words("please report it"))]
-            findings += found or [Finding(check.id, Level.OK, (check.run.__doc__ or "").strip())]
+    with stand_in() as user:
+        setup = set_up(config, user, is_chart=is_chart)
+        findings = [
+            error(f"{part}-fails", f"The {part} cannot be made: {why}.", _CONFIG, Words("mend what it names"))
+            for part, why in setup.failures.items()
+        ]
+        if setup.app is None:
+            return list(check_classes(config)) or findings
+        for check in CHECKS:
+            if check.applies(setup):
+                findings += await _make(check, setup)
     return findings
+
+
+async def _make(check: Check, setup: Setup) -> list[Finding]:
+    try:
+        with unheard():
+            found = [finding async for finding in _run(check, setup)]
+    except Exception as failure:  # of a stranger's class, most likely
+        what = f"This check could not be made: {describe(failure, setup.config)}."
+        return [warning(check.id, what, "What it looks for is not known.", Words("please report it"))]
+    return found or [Finding(check.id, Level.OK, (check.run.__doc__ or "").strip())]
 
 
 async def _run(check: Check, setup: Setup) -> AsyncIterator[Finding]:

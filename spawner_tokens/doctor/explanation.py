@@ -7,13 +7,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from cryptography.fernet import InvalidToken
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
-from jupyterhub.utils import url_escape_path
 from traitlets.config import Config
 
 from ..delivery import make_env
@@ -21,7 +19,7 @@ from ..refusal import explain
 from ..selection import Reason, Token, judge, pick
 from .database import read_database
 from .loading import describe, unheard
-from .setup import Setup, set_up
+from .setup import Setup, set_up, stand_in
 
 
 class ExplanationError(Exception):
@@ -66,14 +64,15 @@ class _State:
 
 async def explain_user(config: Config, username: str, server: str = "", now: float | None = None) -> Explanation:
     """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
-    setup = set_up(config)
-    _expect_sound(setup)
+    with stand_in() as nobody:
+        setup = set_up(config, nobody)
+        _expect_sound(setup)
     with read_database(setup.app.db_url, setup.app.db_kwargs) as session:
         user = session.query(orm.User).filter_by(name=username).one_or_none()
         if user is None:
             raise ExplanationError(f"the Hub's database has no user {username!r}")
         row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
-        setup = _set_up_server(config, user, row or orm.Spawner(name=server))
+        setup = set_up(config, user, server)
         _expect_sound(setup)
         state = _read_auth_state(setup, user.encrypted_auth_state)
         moment = time.time() if now is None else now
@@ -89,13 +88,6 @@ def _expect_sound(setup: Setup) -> None:
         raise ExplanationError(f"{setup.spawner_class.__name__} hands over no tokens: run spawner-tokens doctor")
     for problem in setup.spec_errors:
         raise ExplanationError(str(problem))
-
-
-def _set_up_server(config: Config, user: orm.User, row: orm.Spawner) -> Setup:
-    """With the Spawner of this server. Nothing of it is started: it only knows where files would be."""
-    escaped = url_escape_path(user.name)
-    own = SimpleNamespace(name=user.name, escaped_name=escaped, id=user.id, url=f"/user/{escaped}/", settings={})
-    return set_up(config, user=own, orm_spawner=row)
 
 
 def _read_auth_state(setup: Setup, encrypted: bytes | None) -> _State:

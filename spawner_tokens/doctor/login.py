@@ -6,12 +6,13 @@ import difflib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from jupyterhub.crypto import KEY_ENV, CryptKeeper
+from traitlets.config import Config
 
 from ..fields import is_token_key, names_refresh_token
 from ..presets import PRESETS, PROVIDERS
 from ..spec import TokenSpec
 from .finding import Code, Finding, Setting, Shell, Words, error, warning
-from .provider import list_paths, make_auth_state, name_provider, own_class, stores, stores_more
+from .provider import list_paths, make_auth_state, name_of_class, name_provider, own_class, stores, stores_more
 from .scopes import mend_scope
 from .setup import Setup
 
@@ -27,17 +28,28 @@ def check_auth_state(setup: Setup) -> Iterator[Finding]:
             "Without it there is nothing to deliver: all tokens have the status auth_state_off.",
             setup.setting(setup.authenticator, "enable_auth_state", True, "Authenticator"),
         )
+    keeper = dict(setup.config.CryptKeeper)
+    threads = {"n_threads": keeper.pop("n_threads")} if "n_threads" in keeper else {}
+    try:
+        CryptKeeper(config=Config(CryptKeeper=threads)).executor  # which has no thread yet
+    except Exception:
+        yield error(
+            "crypt-key-bad",
+            "c.CryptKeeper.n_threads is no number of threads.",
+            "The Hub cannot encrypt with it, nor decrypt.",
+            Setting(("CryptKeeper", "n_threads"), 1, "or no such line: then as many as there are processors"),
+        )
     if setup.is_chart:  # the chart makes a key itself
         return
     try:
-        keys = CryptKeeper(config=setup.config).keys
+        keys = CryptKeeper(config=Config(CryptKeeper=keeper)).keys
     except Exception:  # its text has the key
         yield error(
             "crypt-key-bad",
             f"A crypt key is none: a key is 32 bytes, as 64 hexadecimal digits or in base64, in {KEY_ENV} "
             "or c.CryptKeeper.keys.",
             "The Hub does not start with it.",
-            *([Code("del c.CryptKeeper.keys")] if "keys" in setup.config.CryptKeeper else []),
+            *([Code("del c.CryptKeeper.keys")] if "keys" in keeper else []),
             _KEY,
         )
         return
@@ -130,7 +142,8 @@ def _mend_variables(
     setup: Setup, spec: TokenSpec, fields: object, lost: list[str], known: list[str]
 ) -> list[Setting | Code | Words]:
     assert isinstance(fields, Mapping)
-    if "variables" not in fields and (preset := _fitting_preset(setup)) not in (None, fields.get("preset")):
+    given, preset = fields.get("preset"), _fitting_preset(setup)
+    if "variables" not in fields and preset is not None and given not in (preset, name_provider(setup)):
         return setup.of_token(spec.name, "preset", preset)
     user_key = setup.authenticator.user_auth_state_key
     mended: dict[str, object] = dict(fields.get("variables") or spec.variables)
@@ -146,6 +159,7 @@ def _mend_variables(
 
 
 def _fitting_preset(setup: Setup) -> str | None:
-    provider = name_provider(setup)
-    provider = {"keycloak": "oidc", "auth0": "oidc", "cilogon": "oidc"}.get(provider, provider)
+    """The preset that knows where this login keeps the user info."""
+    provider = name_of_class(setup.authenticator) or ("nbgallery" if name_provider(setup) == "nbgallery" else "oidc")
+    provider = {"auth0": "oidc", "cilogon": "oidc"}.get(provider, provider)
     return provider if provider in PRESETS and PROVIDERS[provider].get("url", "") is not None else None

@@ -23,29 +23,47 @@ _BY_CLASS = {
     "Auth0OAuthenticator": "auth0",
 }
 
+# Of the classes for any provider, by the addresses that they are given.
+_BY_URL = (
+    (re.compile(r"https://github\.com/|https?://.*/api/v3/user$"), "github"),  # the latter of GitHub Enterprise
+    (re.compile(r"https?://gitlab\.|https?://.*/api/v4/user$"), "gitlab"),
+    (re.compile(r"https://bitbucket\.org/"), "bitbucket"),
+    (re.compile(r"https://(accounts\.google\.com|(oauth2|www)\.googleapis\.com)/"), "google"),
+    (re.compile(r"https://login\.(microsoftonline\.(com|us)|windows\.net)/"), "azuread"),
+    (re.compile(r"https?://.*/protocol/openid-connect/"), "keycloak"),
+)
+_URLS = ("token_url", "authorize_url", "userdata_url")
+
 # Their logins have no id_token, whatever is asked for.
 NO_ID_TOKEN = ("github", "bitbucket", "mediawiki", "openshift")
 
-# Hooks and methods that may put more into auth_state than the class does.
+# Hooks and methods that may put more into auth_state than the class does, or get more from the provider.
 _HOOKS = ("modify_auth_state_hook", "refresh_user_hook", "post_auth_hook", "reconcile_auth_state_hook")
 _METHODS = (
-    *("authenticate", "build_auth_state_dict", "update_auth_model", "refresh_user", "run_post_auth_hook"),
-    *("token_to_user", "_call_modify_auth_state_hook"),
+    *("authenticate", "get_authenticated_user", "refresh_user", "run_post_auth_hook", "_call_modify_auth_state_hook"),
+    *("build_access_tokens_request_params", "build_refresh_token_request_params", "build_token_info_request_headers"),
+    *("get_token_info", "httpfetch", "fetch", "token_to_user", "_token_to_auth_model"),
+    *("build_auth_state_dict", "update_auth_model"),
 )
 
 
 def name_provider(setup: Setup) -> str:
     """The provider's name: as the preset's, where there is one; ``keycloak`` and ``oidc`` for generic ones."""
     authenticator = setup.authenticator
-    for base in type(authenticator).__mro__:
-        if base.__name__ in _BY_CLASS:
-            return _BY_CLASS[base.__name__]
+    if provider := name_of_class(authenticator):
+        return provider
+    urls = [str(getattr(authenticator, name, "")) for name in _URLS]
+    for pattern, provider in _BY_URL:
+        if any(map(pattern.match, urls)):
+            return provider
     presets = {fields.get("preset") for fields in setup.tokens.values() if isinstance(fields, Mapping)}
-    if "nbgallery" in presets:
-        return "nbgallery"
-    if "/protocol/openid-connect/" in str(getattr(authenticator, "token_url", "")):
-        return "keycloak"
-    return "oidc"
+    return "nbgallery" if "nbgallery" in presets else "oidc"
+
+
+def name_of_class(authenticator: Any) -> str | None:
+    """The provider of a class that is for one alone: it keeps the user info where the preset looks for it."""
+    names = (base.__name__ for base in type(authenticator).__mro__)
+    return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), None)
 
 
 def own_class(authenticator: Any) -> type:

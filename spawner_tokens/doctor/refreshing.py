@@ -30,7 +30,7 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
     why = "Without one, a token ends with its first life, an hour mostly, and the user has to log in again."
     if provider == "google":
         params = dict(authenticator.extra_authorize_params)
-        if params.get("access_type") != "offline":
+        if params.get("access_type") != "offline" and "access_type=offline" not in authenticator.authorize_url:
             params.update(access_type="offline", prompt="consent")
             yield warning(
                 "refresh-token-not-asked",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .finding import Finding, Setting, Words, error, warning
+from .finding import Finding, Level, Setting, Words, error, warning
 from .provider import NO_ID_TOKEN, name_provider, own_class
 from .setup import Setup
 
@@ -35,13 +35,14 @@ _LEAST = {
 
 def check_scopes(setup: Setup) -> Iterator[Finding]:
     """The login asks for the scopes that the tokens need, and for not much more."""
+    yield from _find_contradictions(setup)
     asked = list(setup.authenticator.scope)
     if name_provider(setup) == "bitbucket" and not asked:
         return  # then it grants what the consumer is registered for
     is_gitlabs_default = name_provider(setup) == "gitlab" and not asked
     granted = _granted(setup)
     for spec in setup.of_login:
-        if missing := [scope for scope in spec.required_scopes if scope not in granted]:
+        if missing := [scope for scope in spec.required_scopes if scope not in (*granted, *spec.forbidden_scopes)]:
             yield error(
                 "scopes-not-asked",
                 f"tokens[{spec.name!r}] requires {', '.join(missing)}, which the login does not ask the provider for.",
@@ -64,6 +65,17 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
             "required_scopes in a spec says that more is meant.",
             *_fix_powerful(setup),
         )
+
+
+def _find_contradictions(setup: Setup) -> Iterator[Finding]:
+    for spec in setup.specs:
+        if both := [scope for scope in spec.required_scopes if scope in spec.forbidden_scopes]:
+            yield error(
+                "scopes-contradictory",
+                f"tokens[{spec.name!r}] requires and forbids {', '.join(both)}.",
+                "No token can be as asked: each has the status scope_forbidden or scope_missing.",
+                *setup.of_token(spec.name, "required_scopes", [each for each in spec.required_scopes if each not in both]),
+            )
 
 
 def _fix_powerful(setup: Setup) -> Iterator[Setting | Words]:
@@ -124,15 +136,20 @@ def _powerful(setup: Setup) -> list[str]:
     return powerful if setup.specs else []
 
 
+# Of a Spawner: the scopes that its server is given.
+_TRAITS = ("server_token_scopes", "oauth_client_allowed_scopes")
 _OF_AUTH_STATE = re.compile(r"admin:(auth_state|users)(!.*)?")  # the second one has the first one in it
 
 
 def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
     """No server may read the auth_state of its user."""
     why = "It hands the refresh token to all user code: who has it has the login."
-    for trait in ("server_token_scopes", "oauth_client_allowed_scopes"):
+    for trait in _TRAITS:
         scopes = getattr(setup.spawner, trait, None)
-        if isinstance(scopes, (list, tuple)) and (found := _reading(scopes)):
+        if callable(scopes):
+            what = f"What Spawner.{trait} grants to servers is not known: it is a function, and not run."
+            yield Finding("servers-scopes", Level.OK, what)
+        elif scopes and (found := _reading(scopes)):
             kept = [scope for scope in scopes if scope not in found]
             yield error(
                 "servers-read-auth-state",
@@ -142,36 +159,39 @@ def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
             )
     roles: list[Mapping[str, Any]] = list(setup.app.load_roles)
     inherits = any("inherit" in scopes for scopes in _of_servers(setup, roles))
-    mended = [_without_auth_state(role) for role in roles]
+    mended = [_without_auth_state(role, inherits) for role in roles]
+    place = ("JupyterHub", "load_roles")
     for role, better in zip(roles, mended):
         if role == better:
             continue
-        granted = ", ".join(_reading(role["scopes"]))
-        fix = Setting(("JupyterHub", "load_roles"), mended)
-        if role["name"] == "server" or inherits:
-            what = f"The role {role['name']!r} in load_roles grants {granted}, which servers get."
-            yield error("servers-read-auth-state", what, why, fix)
+        what = f"The role {role.get('name')!r} in load_roles grants {', '.join(_reading(role['scopes']))}"
+        if role.get("name") == "server":
+            yield error("servers-read-auth-state", f"{what}, which servers get.", why, Setting(place, mended))
+        elif inherits:
+            fix = Setting(place, mended, 'or let no servers "inherit"')
+            yield error("servers-read-auth-state", f"{what} to users, and their servers inherit it.", why, fix)
         else:
             yield warning(
                 "servers-read-auth-state",
-                f"The role {role['name']!r} in load_roles grants {granted}: to users, and to their own tokens.",
+                f"{what}: to users, and to their own tokens.",
                 "A user who makes an API token and takes it into a server has the refresh token there; servers themselves "
                 "have not, unless their scopes inherit the user's.",
-                fix,
+                Setting(place, mended),
             )
 
 
 def _of_servers(setup: Setup, roles: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
     """The lists of scopes that servers get."""
-    for trait in ("server_token_scopes", "oauth_client_allowed_scopes"):
+    for trait in _TRAITS:
         scopes = getattr(setup.spawner, trait, None)
         if isinstance(scopes, (list, tuple)):
             yield scopes
     yield from (role.get("scopes") or () for role in roles if role.get("name") == "server")
 
 
-def _without_auth_state(role: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _reading(role.get("scopes") or ()) if role.get("name") in ("server", "user") else []
+def _without_auth_state(role: Mapping[str, Any], inherits: bool) -> Mapping[str, Any]:
+    is_of_users = inherits and (role.get("groups") or role.get("users"))
+    found = _reading(role.get("scopes") or ()) if is_of_users or role.get("name") in ("server", "user") else []
     return {**role, "scopes": [scope for scope in role["scopes"] if scope not in found]} if found else role
 
 

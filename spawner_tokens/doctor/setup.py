@@ -1,13 +1,17 @@
-"""What is made of a configuration: the real authenticator, a real Spawner of a stand-in user, and the specs."""
+"""What is made of a configuration: the real authenticator, a real Spawner of some user, and the specs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
+from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from jupyterhub.user import User
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.orm import Session
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
@@ -97,31 +101,49 @@ def _update(section: str, name: str, spec: Mapping[str, Any], field: str) -> Cod
         return Words(f"in {place}(…), in the spec {literal(name)}, set {literal(field)}: {literal(wanted)}{keep}")
 
 
-def set_up(config: Config, *, is_chart: bool = False, **of_spawner: Any) -> Setup:
+@contextmanager
+def stand_in() -> Iterator[orm.User]:
+    """A user of a database that is in memory alone: what classes ask theirs for is there, and nobody else's."""
+    engine = create_engine("sqlite://")
+    orm.Base.metadata.create_all(engine)
+    try:
+        with Session(engine, expire_on_commit=False) as session:
+            user = orm.User(name="alice")
+            session.add(user)
+            session.commit()
+            yield user
+    finally:
+        engine.dispose()
+
+
+def set_up(config: Config, user: orm.User, server: str = "", *, is_chart: bool = False) -> Setup:
     """Make what JupyterHub makes of a configuration, without a Hub. KubeSpawner needs a running event loop for it.
 
-    ``of_spawner`` are arguments of the Spawner in place of a stand-in user.
+    The Spawner is that of a server of ``user``, and their database the one that all classes are given.
     """
     setup = Setup(config, is_chart)
     with unheard():
-        _set_up(setup, of_spawner)
+        _set_up(setup, user, server)
     return setup
 
 
-def _set_up(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
+def _set_up(setup: Setup, user: orm.User, server: str) -> None:
     config = setup.config
     try:
-        setup.app = JupyterHub(config=_without_log_level(config))
+        app = JupyterHub(config=_without_log_level(config))
+        app.db = inspect(user).session
+        app.init_hub()
     except (Exception, SystemExit) as error:
         setup.failures["hub"] = describe(error, config)
         return
+    setup.app = app
     try:
-        setup.authenticator = setup.app.authenticator_class(parent=setup.app)
+        setup.authenticator = app.authenticator
     except (Exception, SystemExit) as error:
         setup.failures["authenticator"] = describe(error, config)
     try:
-        setup.spawner_class = setup.app.spawner_class
-        _make_spawner(setup, of_spawner)
+        setup.spawner_class = app.spawner_class
+        _make_spawner(setup, user, server)
     except (Exception, SystemExit) as error:
         setup.failures["spawner"] = describe(error, config)
 
@@ -136,11 +158,10 @@ def _without_log_level(config: Config) -> Config:
     return config
 
 
-def _make_spawner(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
+def _make_spawner(setup: Setup, user: orm.User, server: str) -> None:
     assert setup.spawner_class is not None
     config, tokens = _take_tokens(setup.config, setup.spawner_class)
-    user = SimpleNamespace(name="alice", escaped_name="alice", id=1, url="/user/alice/", settings={})
-    given = {"user": user, "authenticator": setup.authenticator, "config": config, **of_spawner}
+    given = _find_arguments(setup, user, server, config)
     # Not in one step: when a KubeSpawner finds no cluster, at the end of __init__, all else of it is there.
     make: Any = setup.spawner_class
     spawner = make.__new__(make, **given)
@@ -154,6 +175,28 @@ def _make_spawner(setup: Setup, of_spawner: Mapping[str, Any]) -> None:
     if setup.has_mixin:
         setup.tokens = spawner.tokens if tokens is None else tokens
         _read_specs(setup)
+
+
+class _Arguments(dict[str, Any]):
+    """What JupyterHub makes a Spawner of, made in its place: a Spawner of ours that loads its state begins to sweep."""
+
+    def load_state(self, state: object) -> None:
+        pass
+
+
+def _find_arguments(setup: Setup, orm_user: orm.User, server: str, config: Config) -> _Arguments:
+    app = setup.app
+    settings = {name: getattr(app, name) for name in _SETTINGS}
+    settings |= {"app": app, "authenticator": setup.authenticator, "config": config, **app.tornado_settings}
+    user = User(orm_user, settings)
+    if server not in user.orm_spawners:
+        orm.Spawner(name=server, user=orm_user)
+    arguments: _Arguments = user._new_spawner(server, _Arguments)
+    return arguments
+
+
+# What a User finds in JupyterHub's settings, and they have from its traits.
+_SETTINGS = ("allow_named_servers", "base_url", "db", "domain", "hub", "subdomain_hook", "subdomain_host")
 
 
 def _take_tokens(config: Config, spawner_class: type) -> tuple[Config, Any]:

@@ -10,7 +10,7 @@ from ..fields import SpecError
 from ..spec import parse_tokens
 from ..traits import TokenTraits
 from .finding import Code, Finding, Setting, Words, error, literal, warning
-from .provider import name_provider
+from .provider import name_of_class
 from .setup import Setup
 
 # A class of which a spawner may be → the entry point and the mixin for it, the most special one first.
@@ -101,7 +101,7 @@ def _of_spec(spec_error: SpecError) -> Finding:
 
 
 def _likely_preset(setup: Setup) -> str:
-    provider = name_provider(setup) if setup.authenticator is not None else "oidc"
+    provider = name_of_class(setup.authenticator)  # of another class, the preset would miss the user info
     return provider if provider in ("github", "gitlab", "bitbucket", "google", "azuread", "globus", "mediawiki") else "oidc"
 
 

@@ -1,0 +1,95 @@
+"""What the doctor proposes fits what it found: nothing that is far from it, and nothing that was right."""
+
+import os
+import secrets
+
+import pytest
+from pytest import param
+
+from .examining import DOCKER, KEY, SOUND, VERBS, append, cluster, examine, hubs_environment, of, serve  # noqa: F401
+from .test_readme import values_files
+
+
+@pytest.mark.parametrize("threads", ['"many"', "0", "-1", "None"])
+def test_a_wrong_number_of_threads_leaves_the_key_alone(examine, threads):  # noqa: F811
+    key = secrets.token_hex(32)
+    config = f'{SOUND}c.CryptKeeper.keys = ["{key}"]\nc.CryptKeeper.n_threads = {threads}\n'
+    status, findings = examine(config)
+    (found,) = (finding for finding in findings if finding["level"] != "ok")
+    assert status == 1 and found["id"] == "crypt-key-bad" and "n_threads" in found["what"]
+    assert {finding["level"] for finding in examine(append(config, found["fix"]))[1]} == {"ok"}
+    # and the key is looked at
+    (*_, found) = (each for each in examine(config.replace(key, "short"))[1] if each["id"] == "crypt-key-bad")
+    assert {"kind": "config", "text": "del c.CryptKeeper.keys"} in found["fix"]
+
+
+def test_a_number_of_threads_is_a_number(examine, monkeypatch):  # noqa: F811
+    monkeypatch.delenv(KEY)
+    assert of(examine(f"{SOUND}c.CryptKeeper.n_threads = 2\n")[1], "error") == ["crypt-key-missing"]
+
+
+def test_a_wrong_number_of_threads_is_found_in_values_too(examine, cluster):  # noqa: F811
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    broken = text.replace("    JupyterHub:", "    CryptKeeper: {n_threads: many}\n    JupyterHub:", 1)
+    assert broken != text
+    _, findings = examine(broken, "values.yaml", "--values")
+    (found,) = (finding for finding in findings if finding["level"] == "error")
+    assert found["fix"][0]["text"].startswith("hub.config.CryptKeeper.n_threads: 1")
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        param('{"client_cert": ("nowhere.pem", "nowhere.key")}', id="no-files"),
+        param('{"client_cert": "cert.pem"}', id="no-pair"),
+        param('{"ca": "cert.pem"}', id="no-such-name"),
+        param('{"verify": True, "ca_cert": "nowhere.pem"}', id="no-ca"),
+        param('{"verify": True, "ca_cert": "cert.pem"}', id="no-certificate"),
+        param('{"verify": False}', id="no-tls-there"),
+    ],
+)
+def test_a_wrong_tls_config_of_docker_is_named(examine, monkeypatch, serve, tmp_path, tls):  # noqa: F811
+    (tmp_path / "cert.pem").write_text("none")
+    engine = serve(lambda path, body: "OK" if path.endswith("_ping") else {"ApiVersion": "1.41"})
+    monkeypatch.setenv("DOCKER_HOST", engine.replace("http", "tcp"))
+    assert of(examine(DOCKER)[1], "error") == []
+    for section in ("DockerSpawner", "TokenDockerSpawner"):
+        _, findings = examine(f"{DOCKER}c.{section}.tls_config = {tls}\n")
+        (found,) = (finding for finding in findings if finding["level"] == "error")
+        assert found["id"] == "docker-unreachable" and f"c.{section}.tls_config" in found["fix"][0]["text"]
+
+
+def test_where_no_tls_is_set_none_is_looked_at(examine):  # noqa: F811
+    (found,) = (finding for finding in examine(DOCKER)[1] if finding["level"] == "error")
+    assert found["id"] == "docker-unreachable" and "tls_config" not in str(found["fix"])
+
+
+def test_the_engine_is_asked_as_dockerspawner_asks_it(examine, monkeypatch, serve):  # noqa: F811
+    """The environment wins over tls_config, and client_kwargs over both."""
+    engine = serve(lambda path, body: "OK" if path.endswith("_ping") else {"ApiVersion": "1.41"})
+    more = f'c.DockerSpawner.client_kwargs = {{"base_url": "{engine.replace("http", "tcp")}", "tls": False}}\n'
+    wrong = f'c.DockerSpawner.tls_config = {{"verify": True, "ca_cert": "{os.path.abspath(__file__)}"}}\n'
+    assert of(examine(DOCKER + wrong + more)[1], "error") == []
+
+
+@pytest.mark.parametrize(
+    "trait, name, near",
+    [
+        param("authenticator_class", "gitlub", "gitlab", id="misspelt"),
+        param("authenticator_class", "GitHub-OAuth", "github", id="with-more-words"),
+        param("spawner_class", "tokens-kube", "tokens-kubespawner", id="shortened"),
+        param("authenticator_class", "zzz", None, id="nothing-in-common"),
+        param("authenticator_class", "keycloak", None, id="a-provider-without-a-class"),
+        param("spawner_class", "x", None, id="a-letter"),
+    ],
+)
+def test_a_class_is_proposed_only_if_its_name_is_near(examine, trait, name, near):  # noqa: F811
+    status, (found,) = examine(f'{SOUND}c.JupyterHub.{trait} = "{name}"\n')
+    (part,) = found["fix"]
+    assert status == 1 and found["id"] == "class-unknown"
+    if near:
+        assert part == {"kind": "config", "text": f'c.JupyterHub.{trait} = "{near}"'}
+    else:
+        known = {"authenticator_class": "generic-oauth", "spawner_class": "tokens-simple"}[trait]
+        assert part["kind"] == "words" and known in part["text"].removeprefix("name one of these: ").split(", ")
