@@ -1,45 +1,20 @@
-"""The contract of a backend, as tests that those of a custom spawner inherit. It needs pytest and pytest-asyncio."""
+"""What every backend promises of its files."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-import pytest_asyncio
-from jupyterhub import orm
-from jupyterhub.auth import Authenticator
-from jupyterhub.objects import Hub
-from jupyterhub.user import User
-from traitlets.config import Config
 
-from .delivery import PUBLIC_FILE
-
-Files = Mapping[str, "bytes | None"]
-
-# What templates, shells, environments, JSON and lines of text would make something else of.
-DIFFICULT_VALUES: Mapping[str, bytes] = {
-    "braces": b"{token} {0} {{}} {",
-    "expansions": b"$(X) ${X} $X $$ `id` %s %(x)s \\x41 \\n ~ *",
-    "quotes": b"\"' '' \"\" \\\" \\'",
-    "lines": b"one\ntwo\r\n\n\tthree\n",
-    "spaces": b" -n --help # ; & | < > ",
-    "unicode": "żółć 密钥 🔑 \u202e\ufeff".encode(),
-    "json": b'{"null": null, "a": ["\\u0000", 1e400]}',
-    "empty": b"",
-    "large": bytes(range(33, 127)) * 700,  # 64 kB
-}
-
-# A token's name is a file name: lower-case letters, digits, and these between them.
-DIFFICULT_NAMES = ("a", "0", "a.b", "a-b", "a_b", "a--b..c__d", "t.json", "t.config.json", "x" * 100)
+from ..delivery import PUBLIC_FILE
+from .contents import DIFFICULT_NAMES, Files
+from .platform import Platform, Servers
 
 
-class DeliveryContract:
+class DeliveryContract(Platform):
     """What every backend promises of its files. The tests of one inherit it::
 
         class TestMySpawner(DeliveryContract):
@@ -49,50 +24,6 @@ class DeliveryContract:
     server is started and stopped (:meth:`start`, :meth:`stop`), how its process reads a file (:meth:`read_file`),
     and, where a Hub that only has a database is not enough, how a Spawner is made (the fixture ``make_spawner``).
     """
-
-    spawner_class: ClassVar[type[Any]]
-
-    # Two users, whose names are alike: for spawners of system users, two that there are.
-    users: ClassVar[tuple[str, str]] = ("alice", "alice-x")
-
-    # How often a file is written anew beside a reader.
-    rewrites: ClassVar[int] = 200
-
-    # Contents that files get: without the empty one where the platform cannot hold it, as Docker Swarm cannot.
-    difficult_values: ClassVar[Files] = DIFFICULT_VALUES
-
-    # -- what a backend may say ------------------------------------------------------------------
-
-    @pytest.fixture
-    def config(self) -> Config:
-        """The Hub's configuration."""
-        return Config()
-
-    @pytest_asyncio.fixture
-    async def make_spawner(self, config: Config) -> AsyncIterator[Callable[[str, str], Awaitable[Any]]]:
-        """``await make_spawner(user, server)``: a Spawner that has not been started. All are of one Hub."""
-        hub = BareHub(self.spawner_class, config)
-        yield hub.make_spawner
-        hub.close()
-
-    async def start(self, spawner: Any, files: Files) -> None:
-        """Start a server that has these files from its beginning, or at least as soon as this returns."""
-        await spawner.deliver_files(files)
-
-    async def stop(self, spawner: Any) -> None:
-        """Stop what :meth:`start` started. Its files are not to be withdrawn here."""
-
-    async def read_file(self, spawner: Any, path: str) -> bytes | None:
-        """The contents of a file as the server's own process reads it; ``None`` if there is no such file."""
-        return await asyncio.to_thread(_read, Path(path))
-
-    # -- the contract ----------------------------------------------------------------------------
-
-    @pytest_asyncio.fixture
-    async def servers(self, make_spawner: Callable[[str, str], Awaitable[Any]]) -> AsyncIterator[Servers]:
-        servers = Servers(self, make_spawner)
-        yield servers
-        await servers.close()
 
     @pytest.mark.asyncio
     async def test_a_server_finds_all_of_its_files_whole(self, servers: Servers) -> None:
@@ -221,83 +152,6 @@ class DeliveryContract:
 
     def _find_path(self, spawner: Any, name: str) -> str:
         return str(spawner.token_public_path if name == PUBLIC_FILE else f"{spawner.token_directory}/{name}")
-
-
-class Servers:
-    """The servers of a test."""
-
-    def __init__(self, contract: DeliveryContract, make_spawner: Callable[[str, str], Awaitable[Any]]) -> None:
-        self._contract = contract
-        self._make_spawner = make_spawner
-        self._running: list[Any] = []
-
-    async def make(self, user: str = "", server: str = "") -> Any:
-        """A Spawner, by default the first user's."""
-        return await self._make_spawner(user or self._contract.users[0], server)
-
-    async def start(self, files: Files, user: str = "", server: str = "") -> Any:
-        """Start a server with these files. Returns its Spawner."""
-        spawner = await self.make(user, server)
-        self._running.append(spawner)
-        await self._contract.start(spawner, files)
-        _tell_database(spawner, True)
-        return spawner
-
-    async def stop(self, spawner: Any) -> None:
-        self._running.remove(spawner)
-        await self._contract.stop(spawner)
-        _tell_database(spawner, False)
-
-    async def close(self) -> None:
-        for spawner in list(self._running):
-            await self.stop(spawner)
-            await spawner.withdraw_files()
-
-
-class BareHub:
-    """What spawners need of a Hub: a database in memory and its objects. It serves nothing."""
-
-    def __init__(self, spawner_class: type[Any], config: Config) -> None:
-        self._session = orm.new_session_factory("sqlite://")()
-        self._settings = {
-            "hub": Hub(),
-            "authenticator": Authenticator(config=config),
-            "spawner_class": spawner_class,
-            "config": config,
-            "cookie_secret": secrets.token_bytes(32),
-            "allow_named_servers": True,
-        }
-
-    async def make_spawner(self, user: str, server: str = "") -> Any:
-        """A Spawner as a Hub makes it: a new object each time, with what the database knows."""
-        orm_user = orm.User.find(self._session, user)
-        if orm_user is None:
-            orm_user = orm.User(name=user)
-            self._session.add(orm_user)
-        owner = User(orm_user, self._settings, self._session)
-        if server not in orm_user.orm_spawners:
-            self._session.add(orm.Spawner(name=server, user=orm_user))
-        self._session.commit()
-        spawner = owner.spawners[server]
-        await spawner.wait_for_sweep()
-        return spawner
-
-    def close(self) -> None:
-        engine = self._session.get_bind()
-        self._session.close()
-        engine.dispose()
-
-
-def _tell_database(spawner: Any, runs: bool) -> None:
-    spawner.orm_spawner.server = orm.Server() if runs else None
-    spawner.user.db.commit()
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _describe(contents: bytes | None) -> str:
