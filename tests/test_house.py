@@ -65,7 +65,7 @@ MAY_IMPORT = {
     },
     "rbac": set(),
     "testing/contents": set(),
-    "testing/hub": {"jupyterhub", "traitlets"},
+    "testing/hub": {"jupyterhub", "sqlalchemy", "traitlets"},
     "testing/platform": {"contents", "hub", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
     "testing/contract": {"contents", "platform", "delivery", "pytest"},
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
