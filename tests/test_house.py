@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "testing/contents": set(),
     "testing/hub": {"jupyterhub", "sqlalchemy", "traitlets"},
     "testing/platform": {"contents", "hub", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
-    "testing/contract": {"contents", "platform", "delivery", "pytest"},
+    "testing/contract": {"backend", "contents", "platform", "delivery", "pytest"},
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,6 +56,32 @@ class Platform:
         """The contents of a file as the server's own process reads it; ``None`` if there is no such file."""
         return await asyncio.to_thread(_read, Path(path))
 
+    async def can_others_read(self, spawner: Any, path: str) -> bool:
+        """Whether another user of the server's system can read a file, by its name: by default, as its mode says and
+        that of its directory."""
+        found = [os.stat(each).st_mode for each in (path, os.path.dirname(path))]
+        return any(found[0] & readable and found[1] & passable for readable, passable in _OTHERS)
+
+    async def list_stored(self, spawner: Any) -> set[str]:
+        """The names of all that the backend keeps: files, volumes, Secrets. By default, what there is beside the
+        server's directory, and below."""
+        return await asyncio.to_thread(_list, os.path.dirname(spawner.token_directory))
+
+    @asynccontextmanager
+    async def obstructed(self, spawner: Any) -> AsyncIterator[None]:
+        """Meanwhile nothing can be delivered to this server, which runs; where a running server sees nothing new, it has
+        stopped. By default, a plain file is in the place of its directory."""
+        directory, aside = Path(spawner.token_directory), Path(f"{spawner.token_directory}.aside")
+        if has_directory := directory.exists():
+            directory.rename(aside)
+        directory.touch()
+        try:
+            yield
+        finally:
+            directory.unlink()
+            if has_directory:
+                aside.rename(directory)
+
     @pytest_asyncio.fixture
     async def servers(self, make_spawner: Callable[[str, str], Awaitable[Any]]) -> AsyncIterator[Servers]:
         servers = Servers(self, make_spawner)
@@ -91,6 +120,10 @@ class Servers:
             await spawner.withdraw_files()
 
 
+# For the group and for all: what it takes to read a file, and to get to it in its directory.
+_OTHERS = ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH))
+
+
 def _tell_database(spawner: Any, runs: bool) -> None:
     spawner.orm_spawner.server = orm.Server() if runs else None
     spawner.user.db.commit()
@@ -101,3 +134,7 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _list(directory: str) -> set[str]:
+    return {os.path.join(at, name) for at, *names in os.walk(directory) for name in (*names[0], *names[1])}
