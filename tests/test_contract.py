@@ -102,9 +102,11 @@ class TestDockerByBind(DeliveryContract):
         directory = Path("/run/spawner-tokens", spawner.token_hub_name, spawner.object_name)
         directory.rename(f"{directory}.aside")
         directory.touch()
-        yield
-        directory.unlink()
-        Path(f"{directory}.aside").rename(directory)
+        try:
+            yield
+        finally:
+            directory.unlink()
+            Path(f"{directory}.aside").rename(directory)
 
 
 class TestDockerByVolume(TestDockerByBind):
@@ -120,8 +122,10 @@ class TestDockerByVolume(TestDockerByBind):
     @asynccontextmanager
     async def obstructed(self, spawner):
         self.engine.client.pause(spawner.container_id)
-        yield
-        self.engine.client.unpause(spawner.container_id)
+        try:
+            yield
+        finally:
+            self.engine.client.unpause(spawner.container_id)
 
 
 @pytest.mark.xdist_group("swarm")
@@ -157,8 +161,10 @@ class TestSwarm(DeliveryContract):
         client, there = APIClient("http://127.0.0.1:1", version="1.41"), type(spawner)._client
         with closing(client):
             type(spawner)._client = client
-            yield
-            type(spawner)._client = there
+            try:
+                yield
+            finally:
+                type(spawner)._client = there
 
 
 class TestKubeByPatch(DeliveryContract):
@@ -203,8 +209,10 @@ class TestKubeByPatch(DeliveryContract):
     @asynccontextmanager
     async def obstructed(self, spawner):
         spawner.namespace = "kube-system"  # where it has no rights
-        yield
-        spawner.namespace = self.namespace.name
+        try:
+            yield
+        finally:
+            spawner.namespace = self.namespace.name
 
 
 class TestKubeByReplacing(TestKubeByPatch):
