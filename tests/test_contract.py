@@ -563,6 +563,7 @@ WHOLE = ["Right", "WritesAtOnce", "SeesNothingNew", "IsElsewhere"]
 def failures(tmp_path_factory):
     """Spawner class → which tests of its contract fail, in a repository with nothing but pytest and pytest-asyncio."""
     folder = tmp_path_factory.mktemp("theirs")
+    (folder / "pytest.ini").touch()  # whatever there is above
     (folder / "test_theirs.py").write_text(THEIRS)
     for name, block in zip(("my_spawner.py", "test_my_spawner.py"), blocks("python3"), strict=True):
         (folder / name).write_text(block.values[0])
