@@ -51,7 +51,7 @@ class TokenBackend(TokenTraits):
 
         ``files``: name → contents, or ``None`` for a file that must not be there any more. These are always all of
         the server's files; ``.gitconfig`` is the one at :attr:`token_public_path`. Raises :exc:`OSError` if it cannot:
-        for a running server, it is called again.
+        for a running server, it is called again. The error is logged, so there are no contents in it.
         """
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
 

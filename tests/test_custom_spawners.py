@@ -54,6 +54,12 @@ class _InMemory(DeliveryContract):
     def users_of_the_system(self, system_users):
         self.users = system_users[:2]
 
+    async def read_file(self, spawner, path):
+        user = pwd.getpwnam(spawner.user.name)
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        read = await asyncio.to_thread(subprocess.run, ["cat", path], capture_output=True, cwd="/", **identity)
+        return read.stdout if read.returncode == 0 else None
+
 
 class TestBatchSpawner(_InMemory):
     spawner_class = TokenBatchSpawner

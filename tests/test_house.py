@@ -64,7 +64,10 @@ MAY_IMPORT = {
         *("jupyterhub", "kubespawner", "sqlalchemy", "traitlets"),
     },
     "rbac": set(),
-    "testing": {"delivery", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
+    "testing/contents": set(),
+    "testing/hub": {"jupyterhub", "sqlalchemy", "traitlets"},
+    "testing/platform": {"contents", "hub", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
+    "testing/contract": {"backend", "contents", "platform", "delivery", "pytest"},
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 
@@ -84,7 +87,8 @@ def test_a_module_knows_only_what_is_left_of_it(module):
 
 
 def test_every_module_has_its_place():
-    modules = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_")}
+    paths = [path for folder in ("", "testing") for path in Path(PACKAGE, folder).glob("*.py")]
+    modules = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in paths if path.stem[0] != "_"}
     assert modules == set(MAY_IMPORT)
 
 

@@ -1,0 +1,8 @@
+"""The contract of a backend, as tests that those of a custom spawner inherit. It needs pytest and pytest-asyncio."""
+
+from .contents import DIFFICULT_NAMES, DIFFICULT_VALUES, Files
+from .contract import DeliveryContract
+from .hub import BareHub
+from .platform import Servers
+
+__all__ = ["DIFFICULT_NAMES", "DIFFICULT_VALUES", "BareHub", "DeliveryContract", "Files", "Servers"]

@@ -1,0 +1,140 @@
+"""Where a backend's servers run: how a test starts and stops them, and how it looks at them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import pytest_asyncio
+from jupyterhub import orm
+from traitlets.config import Config
+
+from .contents import DIFFICULT_VALUES, Files
+from .hub import BareHub
+
+
+class Platform:
+    """All that the tests of a backend may have to say of it. By default, its files are on this machine."""
+
+    spawner_class: ClassVar[type[Any]]
+
+    # Two users, whose names are alike: for spawners of system users, two that there are.
+    users: ClassVar[tuple[str, str]] = ("alice", "alice-x")
+
+    # How often a file is written anew beside a reader.
+    rewrites: ClassVar[int] = 200
+
+    # Contents that files get: without the empty one where the platform cannot hold it, as Docker Swarm cannot.
+    difficult_values: ClassVar[Files] = DIFFICULT_VALUES
+
+    @pytest.fixture
+    def config(self) -> Config:
+        """The Hub's configuration."""
+        return Config()
+
+    @pytest_asyncio.fixture
+    async def make_spawner(self, config: Config) -> AsyncIterator[Callable[[str, str], Awaitable[Any]]]:
+        """``await make_spawner(user, server)``: a Spawner that has not been started. All are of one Hub."""
+        hub = BareHub(self.spawner_class, config)
+        yield hub.make_spawner
+        hub.close()
+
+    async def start(self, spawner: Any, files: Files) -> None:
+        """Start a server that has these files from its beginning, or at least as soon as this returns."""
+        await spawner.deliver_files(files)
+
+    async def stop(self, spawner: Any) -> None:
+        """Stop what :meth:`start` started. Its files are not to be withdrawn here."""
+
+    async def read_file(self, spawner: Any, path: str) -> bytes | None:
+        """The contents of a file as the server's own process reads it; ``None`` if there is no such file."""
+        return await asyncio.to_thread(_read, Path(path))
+
+    async def can_others_read(self, spawner: Any, path: str) -> bool:
+        """Whether another user of the server's system can read a file, by its name: by default, as its mode says and
+        that of its directory."""
+        found = [os.stat(each).st_mode for each in (path, os.path.dirname(path))]
+        return any(found[0] & readable and found[1] & passable for readable, passable in _OTHERS)
+
+    async def list_stored(self, spawner: Any) -> set[str]:
+        """The names of all that the backend keeps: files, volumes, Secrets. By default, what there is beside the
+        server's directory, and below."""
+        return await asyncio.to_thread(_list, os.path.dirname(spawner.token_directory))
+
+    @asynccontextmanager
+    async def obstructed(self, spawner: Any) -> AsyncIterator[None]:
+        """Meanwhile nothing can be delivered to this server, which runs; where a running server sees nothing new, it has
+        stopped. By default, a plain file is in the place of its directory."""
+        directory, aside = Path(spawner.token_directory), Path(f"{spawner.token_directory}.aside")
+        if has_directory := directory.exists():
+            directory.rename(aside)
+        directory.touch()
+        try:
+            yield
+        finally:
+            directory.unlink()
+            if has_directory:
+                aside.rename(directory)
+
+    @pytest_asyncio.fixture
+    async def servers(self, make_spawner: Callable[[str, str], Awaitable[Any]]) -> AsyncIterator[Servers]:
+        servers = Servers(self, make_spawner)
+        yield servers
+        await servers.close()
+
+
+class Servers:
+    """The servers of a test."""
+
+    def __init__(self, platform: Platform, make_spawner: Callable[[str, str], Awaitable[Any]]) -> None:
+        self._platform = platform
+        self._make_spawner = make_spawner
+        self._running: list[Any] = []
+
+    async def make(self, user: str = "", server: str = "") -> Any:
+        """A Spawner, by default the first user's."""
+        return await self._make_spawner(user or self._platform.users[0], server)
+
+    async def start(self, files: Files, user: str = "", server: str = "") -> Any:
+        """Start a server with these files. Returns its Spawner."""
+        spawner = await self.make(user, server)
+        self._running.append(spawner)
+        await self._platform.start(spawner, files)
+        _tell_database(spawner, True)
+        return spawner
+
+    async def stop(self, spawner: Any) -> None:
+        self._running.remove(spawner)
+        await self._platform.stop(spawner)
+        _tell_database(spawner, False)
+
+    async def close(self) -> None:
+        for spawner in list(self._running):
+            await self.stop(spawner)
+            await spawner.withdraw_files()
+
+
+# For the group and for all: what it takes to read a file, and to get to it in its directory.
+_OTHERS = ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH))
+
+
+def _tell_database(spawner: Any, runs: bool) -> None:
+    spawner.orm_spawner.server = orm.Server() if runs else None
+    spawner.user.db.commit()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _list(directory: str) -> set[str]:
+    return {os.path.join(at, name) for at, *names in os.walk(directory) for name in (*names[0], *names[1])}
