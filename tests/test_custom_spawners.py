@@ -197,7 +197,8 @@ async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_kee
 ):
     settings, spool = batch
     hub = await start_hub(TokenBatchSpawner, settings)
-    caplog.set_level("DEBUG", logger=hub.app.log.name)
+    for logger in (hub.app.log.name, "traitlets"):  # JupyterHub 5: the latter's, if a Spawner was made before any Hub
+        caplog.set_level("DEBUG", logger=logger)
     user = await hub.user(system_users[0], {"access_token": "the-secret"})
     await hub.spawn(user)
     kept = {path.suffix: b"the-secret" in path.read_bytes() for path in spool.iterdir()}
