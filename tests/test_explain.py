@@ -355,6 +355,7 @@ async def test_the_readmes_sample_is_what_is_printed(tmp_path, monkeypatch):
     auth_state = {**answer, "token_response": answer, "gitlab_user": user_info, "id_token": None}
     key = secrets.token_bytes(32)
     monkeypatch.setenv(KEY, key.hex())
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     database = tmp_path / "hub.sqlite"
     engine = create_engine(f"sqlite:///{database}")
     orm.Base.metadata.create_all(engine)

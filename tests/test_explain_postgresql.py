@@ -18,15 +18,12 @@ from spawner_tokens.doctor.database import read_database
 
 from .test_explain_database import CONFIG
 
-pytest.importorskip("psycopg2")
-
 
 @pytest.fixture
-def url(tmp_path_factory):
+def url(need):
     """An empty database, in a server of the test's own that listens on no port."""
     pg_ctl = shutil.which("pg_ctl", path=os.pathsep.join([os.environ["PATH"], *glob("/usr/lib/postgresql/*/bin")]))
-    if pg_ctl is None:
-        pytest.skip("PostgreSQL is missing")
+    need(pg_ctl, "PostgreSQL")
     folder = Path("/tmp", f"spawner-tokens-test-{secrets.token_hex(4)}")  # a socket's path has to be short
     folder.mkdir()
     as_user = []
