@@ -153,12 +153,14 @@ class Account:
             self._unheard = flight.mark, flight.verdict, flight.error
         failure = flight.failure
         if flight.renewed:
-            self.crew.log.info("Renewed the tokens of %s", self.name)
-            count_renewal(None)
+            if flight.changed:
+                self.crew.log.info("Renewed the tokens of %s", self.name)
+            count_renewal(None, flight.changed)
             self._failures, self._failure, self._rejected = 0, None, None
             self.retry_at = self._now() + _FIRST_RETRY
-        elif failure is not None and failure is not self._failure:
-            count_renewal(failure)
+        elif failure is not None and failure is not flight.held:
+            if flight.tried:
+                count_renewal(failure)
             is_news = self._failure is None or self._failure.kind is not failure.kind
             self._failure = failure
             self._put_off(failure.retry_after)

@@ -72,10 +72,12 @@ class Flight:
 
     It lands by itself, whoever stops waiting, and never raises; then there is
 
-    - ``renewed``: whether a renewal went well, even if it changed nothing,
-    - ``failure``: why it did not,
+    - ``renewed``: whether a renewal went well, even if it changed nothing, and ``changed``: whether it did,
+    - ``failure``: why it did not; ``tried``: whether there was one at all,
     - ``verdict`` or ``error``: what the authenticator's ``refresh_user`` returned or raised,
     - ``mark``: of which auth_state (:func:`.journal.mark`).
+
+    ``held`` is a failure that stands: there is no use in asking again now.
     """
 
     def __init__(self, crew: Crew, user: Any, *, renews: bool, held: Failure | None = None) -> None:
@@ -83,15 +85,16 @@ class Flight:
         self._user = user
         self._name = user.name  # a database that is down cannot be asked for it
         self._renews = renews
-        self._held = held  # a failure that stands: there is no use in asking again now
+        self.held = held
         self._spent: str | None = None
         self._grant: asyncio.Task[None] | None = None
         self._wanted: tuple[Any, Mapping[str, Any]] | None = None
         self._checked = False
         self._seen: AuthState | None = None
+        self._found: int | None = None  # the first one seen, as a hash
         self.mark = 0
         self.wants_check = False
-        self.renewed = False
+        self.renewed = self.changed = False
         self.failure: Failure | None = None
         self.verdict: Any = True
         self.error: Exception | None = None
@@ -100,6 +103,10 @@ class Flight:
 
     def __repr__(self) -> str:
         return f"<Flight of {self._name}>"
+
+    @property
+    def tried(self) -> bool:
+        return self._renews or self._grant is not None
 
     @staticmethod
     def aboard() -> Flight | None:
@@ -144,10 +151,12 @@ class Flight:
             self.failure = self.failure or Failure(Kind.MISCONFIGURED, describe(error))
         if self._grant is not None:
             await asyncio.wait({self._grant})
+        self.changed = self.renewed and _hash_tokens(self._seen) != self._found
         self._seen = self._spent = self._wanted = None  # a timer that was cancelled keeps its context for a while
 
     def _read(self) -> AuthState:
         self._seen = self._crew.journal.read(self._user.orm_user)
+        self._found = _hash_tokens(self._seen) if self._found is None else self._found
         if self.failure is None:
             self.mark = mark(self._seen)
         return self._seen or {}
@@ -180,8 +189,8 @@ class Flight:
     async def _grant_once(self) -> None:
         crew, user = self._crew, self._user.orm_user
         refresh_token = self._read().get("refresh_token")
-        if self._held is not None:
-            raise GrantFailed(self._held)
+        if self.held is not None:
+            raise GrantFailed(self.held)
         if crew.provider is None or not refresh_token:
             raise GrantFailed(Failure(Kind.REJECTED, "there is no refresh token"))
         self._spent = refresh_token
@@ -276,7 +285,7 @@ class Flight:
         response = seen.get("token_response")
         if not isinstance(response, dict):
             return "access_token" not in seen  # MediaWiki's OAuth 1: nothing to ask with
-        failure = self.failure or self._held
+        failure = self.failure or self.held
         is_over = failure is not None and failure.kind is Kind.REJECTED
         if is_over and find_lifetime(str(seen.get("access_token")), response).left(now) <= 0:
             return False  # Azure AD's would say what it said at the login
@@ -303,17 +312,22 @@ class Flight:
             return model
         journal, user, seen = self._crew.journal, self._user.orm_user, self._seen
         if getattr(self._crew.authenticator, "reconcile_auth_state_hook", None) is None:
-            await self._store(lambda: journal.replace(user, seen, auth_state))
+            self._seen = await self._store(lambda: journal.replace(user, seen, auth_state))
         else:  # it may fail or take its time: first what could be lost
-            stored = await self._store(lambda: journal.replace(user, seen, (seen or {}) | auth_state))
+            stored = self._seen = await self._store(lambda: journal.replace(user, seen, (seen or {}) | auth_state))
             try:
                 reconciled = await asyncio.wait_for(self._reconcile(model), _LONGEST)
             except Exception as error:
                 self._crew.log.error("Could not reconcile the auth_state of %s: %s", self._name, describe(error))
             else:
                 await self._store(lambda: journal.replace(user, stored, reconciled))
+        self.renewed |= _hash_tokens(self._seen) != self._found  # by the authenticator itself
         rest = {name: value for name, value in model.items() if name != "auth_state"}
         return rest if any(value is not None for name, value in rest.items() if name != "name") else True
+
+
+def _hash_tokens(auth_state: AuthState | None) -> int:
+    return hash(tuple(str((auth_state or {}).get(name)) for name in ("access_token", "refresh_token", "id_token")))
 
 
 def _tokens(auth_state: AuthState) -> AuthState:

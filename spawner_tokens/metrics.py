@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 from .grant import Failure, Kind
 from .selection import Reason, Token
 
-SUCCESS, FAILURE = "success", "failure"
+SUCCESS, UNCHANGED, FAILURE = "success", "unchanged", "failure"
 SPAWNING, RUNNING = "spawning", "running"
 
 DELIVERIES = Counter(
@@ -23,7 +23,7 @@ DELIVERIES = Counter(
 
 RENEWALS = Counter(
     "token_renewals",
-    "Renewals of a user's tokens: success, or why there are no new ones",
+    "Renewals of a user's tokens: success, unchanged tokens, or why there are none",
     ["status"],
     namespace=metrics_prefix,
 )
@@ -48,7 +48,7 @@ for server in (SPAWNING, RUNNING):
     LIFETIME.labels(server)
     for status in (SUCCESS, FAILURE):
         DELIVERIES.labels(server, status)
-for status in (SUCCESS, *(kind.name.lower() for kind in Kind)):
+for status in (SUCCESS, UNCHANGED, *(kind.name.lower() for kind in Kind)):
     RENEWALS.labels(status)
 for reason in Reason:
     REFUSALS.labels(reason.value)
@@ -58,9 +58,10 @@ def count_delivery(*, running: bool, delivered: bool) -> None:
     DELIVERIES.labels(RUNNING if running else SPAWNING, SUCCESS if delivered else FAILURE).inc()
 
 
-def count_renewal(failure: Failure | None) -> None:
-    """``None`` for one that went well."""
-    RENEWALS.labels(SUCCESS if failure is None else failure.kind.name.lower()).inc()
+def count_renewal(failure: Failure | None, changed: bool = True) -> None:
+    """``None`` for one that went well; ``changed``: whether it brought other tokens."""
+    done = SUCCESS if changed else UNCHANGED
+    RENEWALS.labels(done if failure is None else failure.kind.name.lower()).inc()
 
 
 def count_refusal(reason: Reason) -> None:

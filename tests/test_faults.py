@@ -186,6 +186,7 @@ async def hold(house):
         pytest.param(faults.status(500), (0.5, 1), id="500"),
         pytest.param(faults.status(429, headers={"Retry-After": "2"}), (2, 2), id="429"),
         pytest.param(faults.garbage_before, (0.5, 1), id="garbage"),
+        pytest.param(faults.status(200, b'{"message": "maintenance"}'), (0.5, 1), id="no token"),
     ],
 )
 async def test_while_the_provider_gives_no_token_the_old_one_stays_and_is_renewed_as_soon_as_it_does(

@@ -11,6 +11,7 @@ from textwrap import dedent
 
 import pytest
 import yaml
+from jupyterhub.auth import DummyAuthenticator
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import AsyncHTTPClient
 
@@ -76,7 +77,7 @@ async def test_all_that_can_be_counted_is_there_before_it_happens(start_hub):
         for status in ("success", "failure"):
             assert f"jupyterhub_token_deliveries_total server={server} status={status}" in found
         assert f"{LIFETIME}_count server={server}" in found and f"{LIFETIME}_bucket le=0.0 server={server}" in found
-    for status in ("success", *(kind.name.lower() for kind in Kind)):
+    for status in ("success", "unchanged", *(kind.name.lower() for kind in Kind)):
         assert f"jupyterhub_token_renewals_total status={status}" in found
     for reason in Reason:
         assert f"jupyterhub_token_refusals_total reason={reason.value}" in found
@@ -88,7 +89,7 @@ async def test_no_label_has_a_user_a_server_or_a_token(start_hub):
     await hub.spawn(user, "name-of-server")
     found = await scrape(hub, make_admin_token(hub))
     assert not [sample for sample in found if "-of-" in sample]
-    assert len(found) == 2 * 2 + 4 + len(Reason) + 2 * (14 + 2)  # however many users there are
+    assert len(found) == 2 * 2 + 5 + len(Reason) + 2 * (14 + 2)  # however many users there are
 
 
 async def test_a_delivery_is_counted_at_the_spawn_and_when_the_token_changes(start_counting):
@@ -199,9 +200,10 @@ async def test_a_refused_spawn_is_counted_once_by_its_reason(start_counting):
         (None, "success"),
         (refuse(400, "invalid_grant"), "rejected"),
         (Answer(503), "transient"),
+        ({"message": "maintenance"}, "transient"),
         (refuse(401, "invalid_client"), "misconfigured"),
     ],
-    ids=["success", "rejected", "transient", "misconfigured"],
+    ids=["success", "rejected", "transient", "no token", "misconfigured"],
 )
 async def test_a_renewal_is_counted_by_its_result(start_counting, answer, status):
     provider = Provider() if answer is None else Provider(grant=lambda user, n: answer)
@@ -215,6 +217,35 @@ async def test_a_renewal_is_counted_by_its_result(start_counting, answer, status
         return found == {f"jupyterhub_token_renewals_total status={status}": len(provider.grants["alice"])}
 
     await until(is_counted)
+
+
+@pytest.mark.parametrize(
+    "left, found, status",
+    [(30, None, "unchanged"), (30, login("alice", n=1), "success"), (3000, login("alice", n=1), "success")],
+    ids=["nothing new", "new when due", "new at a check of the Hub's"],
+)
+async def test_a_renewal_by_the_authenticators_own_way_is_counted_by_what_it_brings(
+    start_counting, left, found, status
+):
+    class Own(DummyAuthenticator):
+        async def refresh_user(self, user, handler=None):
+            return {"name": user.name, "auth_state": found} if found else True
+
+    hub, count = await start_counting(SIMPLE, {**TOKENS, "JupyterHub.authenticator_class": Own})
+    user = await hub.user("alice", login("alice", left=left))
+    await hub.spawn(user)
+    await hub.app.authenticator.refresh_user(user)
+    found = {sample: value for sample, value in (await count()).items() if "renewals" in sample}
+    assert found == {f"jupyterhub_token_renewals_total status={status}": 1}
+
+
+async def test_a_login_that_ends_at_a_check_is_no_renewal(start_counting):
+    provider = Provider(userinfo=lambda user, n: Answer(401))
+    hub, count = await start_counting(SIMPLE, provider.settings())
+    user = await hub.user("alice", login("alice", refresh_token=None))
+    await hub.spawn(user)
+    assert await hub.app.authenticator.refresh_user(user) is False
+    assert not [sample for sample in await count() if "renewals" in sample]
 
 
 async def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_there_are(start_hub):
