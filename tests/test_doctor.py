@@ -128,6 +128,14 @@ CASES = [
         append,
         id="scopes-contradictory",
     ),
+    param(
+        login("google", "google", ["openid", "email"]).replace(
+            '"preset": "google"', '"preset": "google", "required_scopes": ["openid", "email"]'
+        ),
+        "scopes-never-named",
+        append,
+        id="scopes-never-named",
+    ),
     param(SOUND.replace('"read_repository"]', '"api", "sudo"]'), "scopes-too-powerful", append, id="gitlab-api"),
     param(SOUND.replace('["read_user", "read_repository"]', "[]"), "scopes-too-powerful", append, id="gitlab-no-scope"),
     param(
@@ -177,6 +185,12 @@ CASES = [
         "servers-read-auth-state",
         append,
         id="server-token-scopes",
+    ),
+    param(
+        SOUND + 'c.Spawner.server_token_scopes = ["inherit"]\n',
+        "servers-inherit",
+        by_hand('"inherit"', '"users:activity!user"'),
+        id="servers-inherit",
     ),
     param(
         SOUND + 'c.Spawner.oauth_client_allowed_scopes = ["admin:users!user", "self"]\n',

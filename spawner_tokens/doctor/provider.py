@@ -31,6 +31,7 @@ _BY_URL = (
     (re.compile(r"https://(accounts\.google\.com|(oauth2|www)\.googleapis\.com)/"), "google"),
     (re.compile(r"https://login\.(microsoftonline\.(com|us)|windows\.net)/"), "azuread"),
     (re.compile(r"https?://.*/protocol/openid-connect/"), "keycloak"),
+    (re.compile(r"https://[^/]*\.amazoncognito\.com/"), "cognito"),
 )
 _URLS = ("token_url", "authorize_url", "userdata_url")
 
@@ -64,6 +65,11 @@ def name_of_class(authenticator: Any) -> str | None:
     """The provider of a class that is for one alone: it keeps the user info where the preset looks for it."""
     names = (base.__name__ for base in type(authenticator).__mro__)
     return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), None)
+
+
+def is_app(client_id: str) -> bool:
+    """Whether a client id is one of a GitHub App, and not of an OAuth App."""
+    return client_id.startswith("Iv")
 
 
 def own_class(authenticator: Any) -> type:

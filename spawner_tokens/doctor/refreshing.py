@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from ..lifetime import Lifetime
-from .finding import Finding, Words, error, warning
-from .provider import name_provider, own_class
+from .finding import Finding, Setting, Words, error, warning
+from .provider import is_app, name_provider, own_class
 from .scopes import mend_scope, needs_offline_access, want_scopes
 from .setup import Setup
 
@@ -45,7 +45,7 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
             why,
             mend_scope(setup),
         )
-    elif provider == "github" and not authenticator.client_id.startswith("Iv"):
+    elif provider == "github" and not is_app(authenticator.client_id):
         yield warning(
             "refresh-token-never",
             "The client id is not one of a GitHub App: tokens of an OAuth App have no end, and no refresh token.",
@@ -103,19 +103,25 @@ def check_refresh_settings(setup: Setup) -> Iterator[Finding]:
                 "Tokens are renewed all the same (token_renew), but groups and user info stay as at the login.",
                 setup.setting(authenticator, "auth_refresh_age", 300, "Authenticator"),
             )
-    if getattr(authenticator, "userdata_from_id_token", False):
+    if getattr(authenticator, "userdata_from_id_token", False) and type(authenticator).token_to_user.__module__ == _STOCK:
         yield warning(
             "userdata-from-id-token",
             "userdata_from_id_token = True.",
             "When the id_token has expired, the Hub's own refresh ends in an error 500 for the user; where one is missing, "
             "OAuthenticator puts the provider's answer, with its tokens, into the text of an error.",
             setup.setting(authenticator, "userdata_from_id_token", False, cls),
-            setup.setting(authenticator, "userdata_url", _userdata_url(authenticator.token_url), cls, "your provider's"),
+            _userdata_url(setup, cls),
         )
 
 
-def _userdata_url(token_url: str) -> str:
-    return token_url.rpartition("/")[0] + "/userinfo" if token_url else "https://provider.example.org/userinfo"
+_STOCK = "oauthenticator.oauth2"  # other classes do not look at userdata_from_id_token
+
+
+def _userdata_url(setup: Setup, cls: str) -> Setting | Words:
+    url, known = setup.authenticator.token_url, "/protocol/openid-connect/token"
+    if url.endswith(known):
+        return setup.setting(setup.authenticator, "userdata_url", url.removesuffix("token") + "userinfo", cls)
+    return Words(f"set c.{setup.section(setup.authenticator, 'userdata_url', cls)}.userdata_url to your provider's userinfo")
 
 
 def check_lifetime(setup: Setup) -> Iterator[Finding]:
@@ -126,11 +132,12 @@ def check_lifetime(setup: Setup) -> Iterator[Finding]:
     late = [spec.name for spec in setup.of_login if spec.file and _arrives_late(setup, total, delay, spec.min_lifetime)]
     if late:
         needed = math.ceil(delay / 0.4 / 60) * 60  # of its life, a tenth of the other half is for the scatter
-        yield error(
+        yield warning(
             "lifetime-too-short",
             f"A token of {name_provider(setup)} lives {total} seconds by default, and {delay:.0f} pass until a running "
             f"server sees a new one: {', '.join(late)}.",
-            "Renewal begins when half of a life is over at the earliest: files hold a dead token for a part of the time.",
+            "Renewal begins when half of a life is over at the earliest: files hold a dead token for a part of the time. It is all "
+            "well if your provider's tokens live longer.",
             Words(
                 f"let the provider's tokens live {needed} seconds at least, or let kubelets look more often "
                 f"(syncFrequency), and say so: token_sync_period = {int(total * 0.4)} or less"

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .finding import Finding, Level, Setting, Words, error, warning
-from .provider import NO_ID_TOKEN, name_provider, own_class
+from .provider import NO_ID_TOKEN, is_app, name_provider, own_class
 from .setup import Setup
 
-_POWERFUL = re.compile(r"api|sudo|repo|admin_mode|admin(:.*)?|.*:admin|delete_repo|repository:delete|account:write")
+_POWERFUL = re.compile(
+    r"api|sudo|repo|admin_mode|admin(:.*)?|.*:admin|delete_repo|repository:delete|account:write|workflow"
+    r"|(write|delete):packages|(create|manage)_runner|k8s_proxy|write_registry"
+)
 
 
 class _Least(NamedTuple):
@@ -32,6 +35,18 @@ _LEAST = {
     "bitbucket": _Least(("account", "repository"), "repository:write"),
 }
 
+# Scopes that a provider grants by another name, or without one: required, they would always be missing.
+_GOOGLES = "https://www.googleapis.com/auth/userinfo"
+_RENAMED: Mapping[str, Mapping[str, str | None]] = {
+    "google": {"email": f"{_GOOGLES}.email", "profile": f"{_GOOGLES}.profile"},
+    "azuread": {"offline_access": None},
+}
+# Of GitHub's, a scope names none that it has in it.
+_PARTS = {
+    **dict.fromkeys(("read:user", "user:email", "user:follow"), "user"),
+    **dict.fromkeys(("public_repo", "repo:status", "repo_deployment", "repo:invite", "security_events"), "repo"),
+}
+
 
 def check_scopes(setup: Setup) -> Iterator[Finding]:
     """The login asks for the scopes that the tokens need, and for not much more."""
@@ -41,8 +56,18 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
         return  # then it grants what the consumer is registered for
     is_gitlabs_default = name_provider(setup) == "gitlab" and not asked
     granted = _granted(setup)
+    renamed = _renamed(setup)
     for spec in setup.of_login:
-        if missing := [scope for scope in spec.required_scopes if scope not in (*granted, *spec.forbidden_scopes)]:
+        if hidden := [scope for scope in spec.required_scopes if scope in renamed]:
+            kept = [renamed.get(scope, scope) for scope in spec.required_scopes]
+            yield error(
+                "scopes-never-named",
+                f"tokens[{spec.name!r}] requires {', '.join(hidden)}, which is not what its provider says that it granted.",
+                "Each token has the status scope_missing, though it may do all that.",
+                *setup.of_token(spec.name, "required_scopes", [scope for scope in dict.fromkeys(kept) if scope]),
+            )
+        known = (*granted, *spec.forbidden_scopes, *renamed)
+        if missing := [scope for scope in spec.required_scopes if scope not in known]:
             yield error(
                 "scopes-not-asked",
                 f"tokens[{spec.name!r}] requires {', '.join(missing)}, which the login does not ask the provider for.",
@@ -102,14 +127,15 @@ def want_scopes(setup: Setup) -> list[str]:
         wanted += least.read
         if any(getattr(authenticator, name, None) for name in ("allowed_gitlab_groups", "allowed_project_ids")):
             wanted.append("read_api")  # by which the Hub asks for members
-    elif not asked and provider in _OPENID:
+    elif not asked and provider in _OPENID and provider != "oidc":
         wanted += ["openid", "profile", "email"]
     wanted += [scope for spec in setup.of_login for scope in spec.required_scopes]
     if provider not in NO_ID_TOKEN and any(spec.key == "id_token" for spec in setup.specs):
         wanted.append("openid")
     if needs_offline_access(setup, wanted):
         wanted.append("offline_access")
-    return [scope for scope in dict.fromkeys(wanted) if scope not in forbidden] or ["openid"]
+    nothing = [] if provider == "oidc" and not asked else ["openid"]  # at GitLab, an empty list is api
+    return [scope for scope in dict.fromkeys(wanted) if scope not in forbidden] or nothing
 
 
 _OPENID = ("azuread", "auth0", "cilogon", "oidc")
@@ -125,8 +151,19 @@ def needs_offline_access(setup: Setup, scopes: Sequence[str]) -> bool:
 
 
 def _granted(setup: Setup) -> list[str]:
-    asked = list(setup.authenticator.scope)
-    return asked or (["api"] if name_provider(setup) == "gitlab" else [])
+    asked = list(setup.authenticator.scope) or (["api"] if name_provider(setup) == "gitlab" else [])
+    renamed = _renamed(setup)
+    return [*asked, *(renamed[scope] or scope for scope in asked if scope in renamed)]
+
+
+def _renamed(setup: Setup) -> Mapping[str, str | None]:
+    """Scope → what a login at this provider gets in its place."""
+    asked, provider = list(setup.authenticator.scope), name_provider(setup)
+    if provider != "github":
+        return _RENAMED.get(provider, {})
+    if is_app(setup.authenticator.client_id):
+        return dict.fromkeys(scope for spec in setup.of_login for scope in spec.required_scopes)
+    return {part: whole for part, whole in _PARTS.items() if whole in asked}
 
 
 def _powerful(setup: Setup) -> list[str]:
@@ -158,7 +195,13 @@ def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
                 setup.setting(setup.spawner, trait, kept, "Spawner"),
             )
     roles: list[Mapping[str, Any]] = list(setup.app.load_roles)
-    inherits = any("inherit" in scopes for scopes in _of_servers(setup, roles))
+    if inherits := any("inherit" in scopes for scopes in _of_servers(setup, roles)):
+        yield warning(
+            "servers-inherit",
+            "Servers inherit all scopes of their users: those of admins have admin:users.",
+            "Code in an admin's server reads the auth_state of everybody, with the refresh tokens in it.",
+            Words('in place of "inherit", name the scopes that servers need'),
+        )
     mended = [_without_auth_state(role, inherits) for role in roles]
     place = ("JupyterHub", "load_roles")
     for role, better in zip(roles, mended):
