@@ -93,3 +93,9 @@ def test_a_class_is_proposed_only_if_its_name_is_near(examine, trait, name, near
     else:
         known = {"authenticator_class": "generic-oauth", "spawner_class": "tokens-simple"}[trait]
         assert part["kind"] == "words" and known in part["text"].removeprefix("name one of these: ").split(", ")
+
+
+def test_a_key_of_something_else_is_not_taken_for_the_logins_token(examine):  # noqa: F811
+    config = SOUND.replace('{"gitlab": {"preset": "gitlab"}}', '{"aws": {"key": "aws.token", "env": "AWS_TOKEN"}}')
+    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "key-never-stored")
+    assert [part["kind"] for part in found["fix"]] == ["words"] and "access_token" in found["fix"][0]["text"]

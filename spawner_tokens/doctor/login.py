@@ -129,6 +129,10 @@ def _nearest_key(setup: Setup, spec: TokenSpec, known: Iterable[str]) -> list[Se
     if spec.key == "id_token":  # another token would be none
         return [Words(f"this login has no id_token; remove tokens[{spec.name!r}], or log in at a provider that gives one")]
     others = [path for path in tokens if path != "id_token"]
+    place, _, last = str(spec.key).rpartition(".")
+    if place and last not in others and not difflib.get_close_matches(place, {path.rpartition(".")[0] for path in known}):
+        found = ", ".join(others)
+        return [Words(f"this login has {found}; if it is none of them, let token_hook get tokens[{spec.name!r}]")]
     # An id_token is never what "token" means: only its own name, misspelt, where there is one.
     has_id_token = "openid" in setup.authenticator.scope and "id_token" in tokens
     near = difflib.get_close_matches(str(spec.key), ["id_token"] if has_id_token else [], cutoff=0.8)
