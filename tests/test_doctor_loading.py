@@ -167,6 +167,28 @@ def test_nothing_is_started_and_nothing_is_written(examine, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["hub_config.py"]
 
 
+LOGGING = {"handlers": {"f": {"class": "logging.FileHandler", "filename": "hub.log", "mode": "w"}}}
+
+
+@pytest.mark.parametrize(
+    "line, options",
+    [
+        param(f"c.JupyterHub.logging_config = {LOGGING}", [], id="hub"),
+        param(f"c.Application.logging_config.update({LOGGING})", [], id="application"),
+        param(f"c.SingletonConfigurable.logging_config = {LOGGING}", [], id="base"),
+        param("c.JupyterHub.extra_log_file = 'hub.log'\nc.JupyterHub.pid_file = 'hub.pid'", [], id="extra"),
+        param("", [f"--JupyterHub.logging_config={LOGGING}"], id="option"),
+    ],
+)
+def test_no_log_file_is_made_or_truncated(tmp_path, line, options):
+    (tmp_path / "hub_config.py").write_text(f"{SOUND}{line}\n")
+    (tmp_path / "hub.log").write_text("what the Hub has logged")
+    assert main(["doctor", "-f", "hub_config.py", "--", *options]) == 0
+    assert main(["explain", "-f", "hub_config.py", "alice", "--", *options]) == 1  # there is no database
+    assert (tmp_path / "hub.log").read_text() == "what the Hub has logged"
+    assert {path.name for path in tmp_path.iterdir()} == {"hub_config.py", "hub.log"}
+
+
 def test_bitbucket_grants_what_its_consumer_has(examine):
     more = 'c.TokenSpawnerMixin.tokens["t"]["required_scopes"] = ["repository"]'
     assert of(examine(login("bitbucket", "bitbucket", more=more))[1], "error") == []

@@ -76,6 +76,7 @@ def _load_options(options: Sequence[str]) -> Config:
     try:
         with unheard():  # traitlets shows the values that it does not take
             app = JupyterHub()
+            app._configure_logging = lambda: None  # an option may name a log file
             app.parse_command_line(list(options))
     except (Exception, SystemExit):
         raise LoadError("the options after -- are not as JupyterHub takes them") from None

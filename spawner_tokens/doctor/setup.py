@@ -130,7 +130,7 @@ def set_up(config: Config, user: orm.User, server: str = "", *, is_chart: bool =
 def _set_up(setup: Setup, user: orm.User, server: str) -> None:
     config = setup.config
     try:
-        app = JupyterHub(config=_without_log_level(config))
+        app = JupyterHub(config=_without_logging(config))
         app.db = inspect(user).session
         app.init_hub()
     except (Exception, SystemExit) as error:
@@ -148,12 +148,15 @@ def _set_up(setup: Setup, user: orm.User, server: str) -> None:
         setup.failures["spawner"] = describe(error, config)
 
 
-def _without_log_level(config: Config) -> Config:
-    """A copy that does not make traitlets log the whole config, secrets and all: it does so at DEBUG."""
+def _without_logging(config: Config) -> Config:
+    """A copy that makes traitlets neither log the whole config, secrets and all, as it does at DEBUG, nor open log files."""
     config, levels = Config(config), JupyterHub.class_traits()["log_level"].values
-    for name in ("Application", "JupyterHub"):
-        if name in config and config[name].get("log_level") in levels:  # others are no level, and an error to be found
-            config[name] = Config(config[name])
+    for name in _sections(JupyterHub):
+        if name not in config:
+            continue
+        config[name] = Config(config[name])
+        config[name].pop("logging_config", None)
+        if config[name].get("log_level") in levels:  # others are no level, and an error to be found
             del config[name]["log_level"]
     return config
 
