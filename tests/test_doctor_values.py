@@ -138,7 +138,7 @@ def test_the_values_beside_hub_config_are_read(examine, cluster):
         param("hub: {config: {JupyterHub: 5}}", "hub.config: 'JupyterHub' is no mapping", id="no-section"),
         param("hub: {config: {5: {a: b}}}", "a section's name is no text", id="no-name"),
         param("hub: {extraConfig: [1]}", "hub: 'extraConfig' is no mapping", id="no-blocks"),
-        param("hub: {extraConfig: {a: 'c.x = undefined'}}", "undefined", id="code"),
+        param("hub: {extraConfig: {a: 'c.x = undefined'}}", "NameError, line 1", id="code"),
     ],
 )
 def test_values_that_cannot_be_loaded_are_named(examine, text, words):

@@ -21,10 +21,10 @@ from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound
 
 # Errors whose texts are made of names, and so can be shown.
-_NAMES_ONLY = (NameError, ImportError, TraitError)
+_NAMES_ONLY = (ImportError, TraitError)
 
-# What is a setting's name and no value: GITHUB_CLIENT_ID, client_id, GitLabOAuthenticator.
-_NAME = re.compile(r"[A-Z]+(_[A-Z0-9]+)*|[a-z]+(_[a-z]+)*|([A-Z]+[a-z]+)+")
+# What is a variable's name and no value: GITHUB_CLIENT_ID.
+_VARIABLE = re.compile(r"[A-Z]+(_[A-Z0-9]+)*")
 
 
 class LoadError(Exception):
@@ -97,10 +97,9 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     frames = [at for at in calls if not is_library(at.filename)]
     is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
     is_of_hub = bool(calls) and calls[-1].filename.startswith(_TALKERS)
-    if isinstance(error, KeyError):
-        key = error.args[0] if error.args else None
-        if isinstance(key, str) and len(key) <= 40 and _NAME.fullmatch(key) and _mask(key, config) == key:
-            words += f": {key!r}"
+    variable = absent_variable(error)
+    if variable and len(variable) <= 40 and _VARIABLE.fullmatch(variable) and _mask(variable, config) == variable:
+        words += f": {variable!r}"
     elif isinstance(error, _NAMES_ONLY) or is_compilers or is_of_hub:
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
@@ -109,6 +108,14 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     if frames:
         words += f", line {frames[-1].lineno} of {frames[-1].filename}"
     return words
+
+
+def absent_variable(error: BaseException | None) -> str | None:
+    """The ``NAME`` of ``os.environ["NAME"]``, which may be anything."""
+    if not isinstance(error, KeyError):
+        return None
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(error.args[0]) if frame.f_globals is vars(os) else None
 
 
 def _mask(text: str, config: Mapping[str, Any] | None) -> str:

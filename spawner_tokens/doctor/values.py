@@ -6,7 +6,6 @@ import linecache
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import yaml
 from traitlets.config import Config
 
 from .finding import write_path
-from .loading import LoadError, describe
+from .loading import LoadError, absent_variable, describe
 
 # What the chart sets unless its values say otherwise.
 _CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
@@ -54,7 +53,7 @@ def load_values(path: str) -> Values:
             with _environment({**known, **{name: name for name in absent}}):
                 return Values(_load(values, at), at, tuple(absent))
         except LoadError as failure:
-            if (name := _absent_variable(failure.error)) and name not in absent:
+            if (name := absent_variable(failure.error)) and name not in absent:
                 absent.append(name)
             elif absent:
                 raise AbsentError(failure, absent) from None
@@ -97,14 +96,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
-
-
-def _absent_variable(error: BaseException | None) -> str | None:
-    """The ``NAME`` of ``os.environ["NAME"]``."""
-    if not isinstance(error, KeyError):
-        return None
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(error.args[0]) if frame.f_globals is vars(os) else None
 
 
 def _load(values: Mapping[str, Any], at: tuple[str, ...]) -> Config:
