@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
 import re
 import subprocess
+import sys
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 from pytest import param
@@ -161,7 +164,6 @@ def test_the_printed_command_makes_a_crypt_key(examine, monkeypatch, key, id):
 
 
 OLD = [
-    ("jupyterhub", "4.1.6", "5.0"),
     ("oauthenticator", "17.2.0", "17.3"),
     ("jupyterhub-kubespawner", "6.2.0", "7.0"),
     ("dockerspawner", "13.0.0", "14.0"),
@@ -183,3 +185,12 @@ def test_what_is_too_old_is_named(examine, monkeypatch, tmp_path, package, insta
     assert status == 1 and found["id"] == "version-too-old"
     assert found["fix"] == [{"kind": "shell", "text": f"pip install '{package}>={oldest}'"}]
     assert "version-too-old" not in [finding["id"] for finding in examine(SOUND)[1]]
+
+
+def test_an_import_beside_a_jupyterhub_that_is_too_old_says_so(tmp_path):
+    (tmp_path / "jupyterhub").mkdir()
+    (tmp_path / "jupyterhub" / "__init__.py").write_text("__version__, version_info = '4.1.6', (4, 1, 6, '', '')\n")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
+    done = subprocess.run([sys.executable, "-m", "spawner_tokens", "doctor"], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ImportError: spawner_tokens needs jupyterhub>=5.0; 4.1.6 is installed\n")
