@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import secrets
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -161,6 +162,17 @@ def test_the_printed_command_makes_a_crypt_key(examine, monkeypatch, key, id):
     printed = subprocess.run(["sh", "-c", f"{part['text']}\necho ${KEY}"], capture_output=True, text=True, check=True)
     monkeypatch.setenv(KEY, printed.stdout.strip())
     assert examine(SOUND)[0] == 0
+
+
+def test_of_several_crypt_keys_only_the_bad_one_is_to_be_removed(examine, monkeypatch):
+    good, bad = secrets.token_hex(32), "not-a-key-at-all"
+    monkeypatch.setenv(KEY, f"{good};{bad}")
+    (found,) = (finding for finding in examine(SOUND)[1] if finding["level"] == "error")
+    text = f"remove the bad one from {KEY}, number 2 of 2, and keep what is good"
+    assert found["id"] == "crypt-key-bad" and found["fix"] == [{"kind": "words", "text": text}]
+    (found,) = (finding for finding in examine(f"{SOUND}c.CryptKeeper.keys = {[bad, good]}\n")[1] if finding["fix"])
+    text = "remove the bad one from c.CryptKeeper.keys, number 1 of 2, and keep what is good"
+    assert found["id"] == "crypt-key-bad" and found["fix"] == [{"kind": "words", "text": text}]
 
 
 OLD = [

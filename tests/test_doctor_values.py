@@ -11,7 +11,7 @@ from pytest import param
 
 from spawner_tokens.__main__ import main
 
-from .examining import VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
+from .examining import KEY, VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
 from .test_readme import values_files
 
 
@@ -128,6 +128,20 @@ def test_the_values_beside_hub_config_are_read(examine, cluster):
     assert status == 1 and of(findings, "error") == ["servers-read-auth-state"]
     assert of(findings, "warning") == ["environment-wins"]
     assert "singleuser.extraEnv" in json.dumps(findings)
+
+
+def test_a_bad_crypt_key_of_the_values_is_found_and_a_missing_one_is_the_charts(examine, cluster, monkeypatch):
+    cluster(VERBS)
+    monkeypatch.delenv(KEY)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    assert examine(yaml.safe_dump(values), "values.yaml", "--values")[0] == 0
+    values["hub"]["config"]["CryptKeeper"] = {"keys": ["not-a-key-at-all"]}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    (found,) = (finding for finding in findings if finding["level"] != "ok")
+    assert status == 1 and found["id"] == "crypt-key-bad" and "not-a-key-at-all" not in json.dumps(findings)
+    text = "the chart makes a key itself: remove hub.config.CryptKeeper.keys"
+    assert found["fix"] == [{"kind": "words", "text": text}]
 
 
 @pytest.mark.parametrize(
