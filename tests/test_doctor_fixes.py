@@ -93,3 +93,14 @@ def test_a_class_is_proposed_only_if_its_name_is_near(examine, trait, name, near
     else:
         known = {"authenticator_class": "generic-oauth", "spawner_class": "tokens-simple"}[trait]
         assert part["kind"] == "words" and known in part["text"].removeprefix("name one of these: ").split(", ")
+
+
+def test_the_order_of_a_mixin_in_a_module_is_found(examine, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "order_in_a_module.py").write_text(
+        "from jupyterhub.spawner import SimpleLocalProcessSpawner\nfrom spawner_tokens import LocalTokenMixin\n"
+        "class Mine(SimpleLocalProcessSpawner, LocalTokenMixin): pass\n"
+    )
+    status, (found,) = examine(SOUND + 'c.JupyterHub.spawner_class = "order_in_a_module.Mine"\n')
+    assert status == 1 and found["id"] == "mixin-order"
+    assert found["fix"] == [{"kind": "words", "text": "write class Mine(LocalTokenMixin, SimpleLocalProcessSpawner)"}]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from traitlets.config import Config
 
-from .classes import check_classes
+from .classes import check_classes, find_order
 from .engines import check_docker, check_kubernetes
 from .finding import Finding, Level, Words, error, warning
 from .hooks import check_hooks
@@ -131,13 +131,8 @@ def _of_absent(what: str) -> Finding:
 def _of_load(failure: LoadError) -> Finding:
     if isinstance(failure, AbsentError):
         return _of_absent(f"The rest does not load without {', '.join(failure.absent)}")
-    words = str(failure.error)
-    if isinstance(failure.error, TypeError) and "the token mixin has to come first" in words:
-        line = words.partition("; write ")[2]
-        what = f"{words.partition(':')[0]}: the token mixin has to come first."
-        why = "Behind the spawner's class its methods are never called; so that is an error when the config is loaded."
-        return error("mixin-order", what, why, Words(f"write {line}"))
-    return error("config-fails", f"The config does not load: {failure}.", _CONFIG, Words("mend that line first"))
+    what = f"The config does not load: {failure}."
+    return find_order(failure.error) or error("config-fails", what, _CONFIG, Words("mend that line first"))
 
 
 async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
