@@ -96,6 +96,21 @@ def test_variables_of_the_pod_are_no_error(examine, cluster, monkeypatch):
     assert of(examine(yaml.safe_dump(values), "values.yaml", "--values")[1], "error") == ["config-fails"]
 
 
+@pytest.mark.parametrize("read", ["os.getenv({})", "os.environ.get({})", "os.environ.get({}, None)", "os.environ[{}]"])
+def test_a_variable_of_the_pod_is_no_error_however_it_is_read(examine, cluster, read):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["config"]["JupyterHub"]["authenticator_class"] = "github"
+    values["hub"]["config"]["TokenSpawnerMixin"]["tokens"] = {"github": {"preset": "github"}}
+    values["hub"]["config"]["GitHubOAuthenticator"] = {"scope": ["read:user", "user:email"]}
+    lines = [f"c.GitHubOAuthenticator.{name} = {read.format(repr(name.upper()))}" for name in ("client_id", "client_secret")]
+    values["hub"]["extraConfig"] = {"a": "\n".join(["import os", *lines, "assert os.environ.get('HUB_X', '') == ''"])}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == ["environment-not-seen"], findings
+    assert "reads CLIENT_ID, CLIENT_SECRET: variables" in findings[-1]["what"] and os.environ.get("CLIENT_ID") is None
+
+
 def test_values_in_another_encoding_are_named(tmp_path, capsys):
     (tmp_path / "values.yaml").write_bytes("hub: {config: {A: {b: é}}}".encode("latin-1"))
     assert main(["doctor", "--values", "values.yaml"]) == 1
@@ -128,6 +143,10 @@ def test_the_values_beside_hub_config_are_read(examine, cluster):
     assert status == 1 and of(findings, "error") == ["servers-read-auth-state"]
     assert of(findings, "warning") == ["environment-wins"]
     assert "singleuser.extraEnv" in json.dumps(findings)
+    (found,) = (finding for finding in findings if finding["level"] == "error")
+    assert found["fix"] == [{"kind": "config", "text": "hub.loadRoles.server.scopes: []"}]
+    values = apply_paths(values, [found])
+    assert examine(yaml.safe_dump(values), "values.yaml", "--values")[0] == 0
 
 
 def test_a_bad_crypt_key_of_the_values_is_found_and_a_missing_one_is_the_charts(examine, cluster, monkeypatch):
