@@ -24,7 +24,7 @@ from traitlets.config.loader import ConfigFileNotFound
 _NAMES_ONLY = (ImportError, TraitError)
 
 # What is a variable's name and no value: GITHUB_CLIENT_ID.
-_VARIABLE = re.compile(r"[A-Z]+(_[A-Z0-9]+)*")
+_VARIABLE = re.compile(r"[A-Z]+|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
 class LoadError(Exception):
@@ -98,7 +98,7 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
     is_of_hub = bool(calls) and calls[-1].filename.startswith(_TALKERS)
     variable = absent_variable(error)
-    if variable and len(variable) <= 40 and _VARIABLE.fullmatch(variable) and _mask(variable, config) == variable:
+    if variable and len(variable) <= 40 and _mask(variable, config) == variable:
         words += f": {variable!r}"
     elif isinstance(error, _NAMES_ONLY) or is_compilers or is_of_hub:
         # traitlets ends with the value: "expected a list, not the str 'value'"
@@ -111,11 +111,12 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
 
 
 def absent_variable(error: BaseException | None) -> str | None:
-    """The ``NAME`` of ``os.environ["NAME"]``, which may be anything."""
+    """The ``NAME`` of ``os.environ["NAME"]``, unless it looks like a value."""
     if not isinstance(error, KeyError):
         return None
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(error.args[0]) if frame.f_globals is vars(os) else None
+    name = str(error.args[0]) if frame.f_globals is vars(os) else ""
+    return name if _VARIABLE.fullmatch(name) else None
 
 
 def _mask(text: str, config: Mapping[str, Any] | None) -> str:
@@ -150,6 +151,10 @@ _TALKERS = (*_PACKAGES[1:], os.path.join(os.path.dirname(os.path.dirname(_PACKAG
 _LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
+def is_block(filename: str) -> bool:
+    """Whether it is what values.py calls a block of ``hub.extraConfig``."""
+    return filename.startswith("<") and "hub.extraConfig" in filename
+
+
 def is_library(filename: str) -> bool:
-    is_ours = filename.startswith("<") and "hub.extraConfig" in filename
-    return not is_ours and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)
+    return not is_block(filename) and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from ..lifetime import Lifetime
@@ -19,6 +20,9 @@ _LIVES = {
     "azuread": 3600,
     "bitbucket": 7200,
 }
+
+# The client ids of GitHub's OAuth Apps, and of none; those of its GitHub Apps begin with Iv.
+_OAUTH_APP = re.compile(r"Ov|[0-9a-f]{20}$|$")
 
 
 def check_refresh_token(setup: Setup) -> Iterator[Finding]:
@@ -45,7 +49,7 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
             why,
             mend_scope(setup),
         )
-    elif provider == "github" and not authenticator.client_id.startswith("Iv"):
+    elif provider == "github" and _OAUTH_APP.match(authenticator.client_id):
         yield warning(
             "refresh-token-never",
             "The client id is not one of a GitHub App: tokens of an OAuth App have no end, and no refresh token.",

@@ -17,7 +17,7 @@ import yaml
 from traitlets.config import Config
 
 from .finding import write_path
-from .loading import LoadError, absent_variable, describe
+from .loading import LoadError, absent_variable, describe, is_block
 
 # What the chart sets unless its values say otherwise.
 _CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
@@ -88,12 +88,22 @@ def _list_variables(variables: Any) -> dict[str, str]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """With these variables, unless they are set."""
+    """With these variables, unless they are set. For ``hub.extraConfig`` one without a default has to be there."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
+
+    def get(name: str, default: Any = None) -> Any:
+        caller = sys._getframe(1)
+        if caller.f_globals is vars(os) and caller.f_back:  # os.getenv
+            caller = caller.f_back
+        is_needed = default is None and is_block(caller.f_code.co_filename)
+        return os.environ[name] if is_needed else type(os.environ).get(os.environ, name, default)
+
+    vars(os.environ)["get"] = get
     try:
         yield
     finally:
+        del vars(os.environ)["get"]
         for name in added:
             os.environ.pop(name, None)
 
