@@ -111,6 +111,35 @@ def test_a_variable_of_the_pod_is_no_error_however_it_is_read(examine, cluster, 
     assert "reads CLIENT_ID, CLIENT_SECRET: variables" in findings[-1]["what"] and os.environ.get("CLIENT_ID") is None
 
 
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        param("import module_of_the_image", "No module named 'module_of_the_image', line 1", id="module"),
+        param("open('/etc/jupyterhub/nowhere.json')", "FileNotFoundError, line 1", id="file"),
+    ],
+)
+def test_what_only_the_hubs_image_has_is_no_error(examine, line, words):
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    values["hub"]["extraConfig"] = {"a": line}
+    status, (found,) = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 0 and found["level"] == "warning" and found["id"] == "part-not-seen" and words in found["what"]
+
+
+def test_a_config_among_the_extra_files_is_named_and_what_it_may_set_is_no_error(examine, cluster):
+    cluster(VERBS)
+    (text,) = (block.values[0] for block in values_files())
+    values = yaml.safe_load(text)
+    config = values["hub"]["config"]
+    del config["JupyterHub"]["spawner_class"], config["TokenSpawnerMixin"]
+    assert of(examine(yaml.safe_dump(values), "values.yaml", "--values")[1], "error") == ["mixin-missing"]
+    path = "/usr/local/etc/jupyterhub/jupyterhub_config.d/tokens.py"
+    values["hub"]["extraFiles"] = {"a.py": {"mountPath": path, "stringData": ""}, "b": {"mountPath": "/etc/motd"}}
+    status, findings = examine(yaml.safe_dump(values), "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == ["mixin-missing", "part-not-seen"]
+    assert findings[-1]["what"].endswith(': hub.extraFiles."a.py".')
+
+
 def test_values_in_another_encoding_are_named(tmp_path, capsys):
     (tmp_path / "values.yaml").write_bytes("hub: {config: {A: {b: é}}}".encode("latin-1"))
     assert main(["doctor", "--values", "values.yaml"]) == 1

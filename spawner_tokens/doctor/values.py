@@ -25,11 +25,15 @@ _CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubes
 
 @dataclass(frozen=True)
 class Values:
-    """``at`` is their path in the file; ``absent`` are variables of the Hub's pod that are not known here."""
+    """``at`` is their path in the file; ``absent`` are variables of the Hub's pod that are not known here.
+
+    ``files`` are those of ``hub.extraFiles`` that the chart loads as configurations, which is not done here.
+    """
 
     config: Config
     at: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 class AbsentError(LoadError):
@@ -51,7 +55,7 @@ def load_values(path: str) -> Values:
     while True:
         try:
             with _environment({**known, **{name: name for name in absent}}):
-                return Values(_load(values, at), at, tuple(absent))
+                return Values(_load(values, at), at, tuple(absent), tuple(_list_configs(values)))
         except LoadError as failure:
             if (name := absent_variable(failure.error)) and name not in absent:
                 absent.append(name)
@@ -74,6 +78,13 @@ def _read(path: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     if isinstance(values, Mapping) and "hub" not in values and isinstance(values.get("jupyterhub"), Mapping):
         return values["jupyterhub"], ("jupyterhub",)  # of a chart that has this one for a part
     return values, ()
+
+
+def _list_configs(values: Mapping[str, Any]) -> Iterator[str]:
+    files = _mapping(_mapping(values, "hub", "the file"), "extraFiles", "hub")
+    for name in files:
+        if "/jupyterhub_config.d/" in str(_mapping(files, name, "hub.extraFiles").get("mountPath")):
+            yield write_path("hub", "extraFiles", str(name))
 
 
 def _list_variables(variables: Any) -> dict[str, str]:
