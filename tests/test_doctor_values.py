@@ -152,6 +152,8 @@ def test_blocks_have_what_the_chart_gives_them(examine, cluster):
     values = yaml.safe_load(text)
     values["hub"]["extraConfig"] = {
         "a": "from z2jh import get_config\nif get_config('custom.on'):\n    c.JupyterHub.port = len(sys.argv[:0]) + 8001",
+        "c": "assert camelCaseify('a_bc') == 'aBc' and url_path_join('/a', 'b') == '/a/b' and glob and client and AsyncHTTPClient",
+        "d": "c.KubeSpawner.environment['A'] = 'b'\nc.KubeSpawner.common_labels['a'] = release + chart\nconfiguration_directory",
         "b": "assert re.match('.', os.sep) and get_name('hub') == 'hub'",
     }
     values["custom"] = {"on": True}

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import glob
 import linecache
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
+from jupyterhub.utils import url_path_join
+from tornado.httpclient import AsyncHTTPClient
 from traitlets.config import Config
 
 from .finding import write_path
 from .loading import LoadError, absent_variable, describe, is_block
 
 # What the chart sets unless its values say otherwise.
-_CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
+_CHART = {
+    "JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"},
+    "KubeSpawner": {"common_labels": {}, "extra_labels": {}},
+}
 
 
 @dataclass(frozen=True)
@@ -124,15 +132,14 @@ def _load(values: Mapping[str, Any], at: tuple[str, ...]) -> Config:
     config = Config()
     if roles := _mapping(hub, "loadRoles", "hub"):
         config.JupyterHub.load_roles = [{"name": key, **_mapping(roles, key, "hub.loadRoles")} for key in roles]
-    if variables := _mapping(singleuser, "extraEnv", "singleuser"):
-        config.KubeSpawner.environment = dict(variables)
+    config.KubeSpawner.environment = dict(_mapping(singleuser, "extraEnv", "singleuser"))
     if profiles := singleuser.get("profileList"):
         config.KubeSpawner.profile_list = profiles
     for part in (_CHART, _mapping(hub, "config", "hub")):
         for section in part:
             if not isinstance(section, str):
                 raise LoadError(f"hub.config: a section's name is no text but {type(section).__name__}")
-            config[section].update(_mapping(part, section, "hub.config"))
+            config[section].update(deepcopy(_mapping(part, section, "hub.config")))
     blocks = hub.get("extraConfig") or {}
     if isinstance(blocks, str):
         blocks = {"extraConfig": blocks}
@@ -149,7 +156,7 @@ def _mapping(node: Any, name: str, place: str) -> Mapping[str, Any]:
 
 
 def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], at: tuple[str, ...]) -> None:
-    """The chart's own configuration runs them in the order of their names, in one namespace with these functions."""
+    """The chart's own configuration runs them in the order of their names, in its own namespace."""
 
     def get_config(key: str | None = None, default: Any = None) -> Any:
         if key is None:
@@ -173,7 +180,12 @@ def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], a
     }
     z2jh = ModuleType("z2jh")
     vars(z2jh).update(chart)
-    namespace = {"c": config, "os": os, "re": re, "sys": sys, **chart}
+    namespace = {"c": config, "glob": glob, "os": os, "re": re, "sys": sys, **chart}
+    namespace |= {"AsyncHTTPClient": AsyncHTTPClient, "url_path_join": url_path_join}
+    namespace |= {"camelCaseify": lambda name: re.sub("_([a-z])", lambda match: match[1].upper(), name)}
+    namespace |= {"configuration_directory": "/usr/local/etc/jupyterhub", "release": "release", "chart": "chart"}
+    with suppress(ImportError):  # it comes with KubeSpawner
+        namespace["client"] = import_module("kubernetes_asyncio.client")
     before = sys.modules.get("z2jh")
     sys.modules["z2jh"] = z2jh
     try:
