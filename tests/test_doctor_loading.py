@@ -98,6 +98,7 @@ SECRET = "s3cret-Value"
         param("x = SECRETabcd", "NameError, line", id="quotes-forgotten"),
         param("x = hunter", "NameError, line", id="quotes-of-a-word-forgotten"),
         param("{}['SECRETabcd']", "KeyError, line", id="key-like-a-name"),
+        param("__import__('jupyterhub.user').user.UserDict(None, {})[('hunter',)]", "KeyError, line", id="key-of-the-hub"),
         param("os.environ['hunter']", "KeyError, line", id="variable-like-no-name"),
         param("{}[os.environ['MINE'].replace('-', '_')]", "KeyError, line", id="key-of-the-environment"),
         param("os.environ['GITHUB_CLIENT_ID']", "KeyError: 'GITHUB_CLIENT_ID', line", id="name"),

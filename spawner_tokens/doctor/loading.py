@@ -96,7 +96,7 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     calls = traceback.extract_tb(error.__traceback__)
     frames = [at for at in calls if not is_library(at.filename)]
     is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
-    is_of_hub = bool(calls) and calls[-1].filename.startswith(_TALKERS)
+    is_of_hub = not isinstance(error, KeyError) and bool(calls) and calls[-1].filename.startswith(_TALKERS)
     variable = absent_variable(error)
     if variable and len(variable) <= 40 and _mask(variable, config) == variable:
         words += f": {variable!r}"
