@@ -5,7 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import jupyterhub
+
 from ._version import __version__
+
+if jupyterhub.version_info < (5, 0):  # which the modules below cannot be imported with
+    raise ImportError(f"spawner_tokens needs jupyterhub>=5.0; {jupyterhub.__version__} is installed")
+
 from .local import LocalTokenMixin, TokenLocalProcessSpawner, TokenSimpleLocalProcessSpawner
 from .mixin import TokenSpawnerMixin
 

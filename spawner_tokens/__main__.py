@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import threading
@@ -42,10 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(own, argparse.Namespace(hubs=hubs))
     if hubs and options.run not in (run_doctor, run_explain):
         parser.error("-- is for doctor and explain")
+    if sys.stdout is None:  # closed
+        print("spawner-tokens: there is no standard output to write to", file=sys.stderr)
+        return 1
     try:
         status: int = options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # of a reader such as head, that has seen enough
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        if error.errno == errno.ENOSPC:  # the other one is of a reader such as head, that has seen enough
+            print(f"spawner-tokens: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
         return 1
     return status

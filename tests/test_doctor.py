@@ -285,7 +285,7 @@ def test_the_readmes_table_has_all_findings():
     assert set(re.findall(r"^``([a-z-]+)`` ", section, re.MULTILINE)) == ids
     assert ids - {"crypt-key-missing", "version-too-old", "docker-unreachable"} - {
         *("kubernetes-rights", "kubernetes-not-asked", "kubernetes-unreachable", "lifetime-too-short"),
-        "environment-not-seen",
+        *("environment-not-seen", "part-not-seen"),
     } == {case.values[1] for case in (*CASES, *test_doctor_hooks.CASES)}
 
 

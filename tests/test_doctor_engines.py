@@ -1,6 +1,10 @@
 """The doctor asks Docker and Kubernetes."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import yaml
 
@@ -46,6 +50,23 @@ def test_without_a_cluster_all_the_rest_is_checked(examine, cluster):
     status, findings = examine(KUBERNETES.replace('"preset"', '"prest"'))
     assert status == 1 and of(findings, "error") == ["spec-wrong"]
     assert of(findings, "warning") == ["kubernetes-not-asked"]
+
+
+EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", "echo run > ran; exec sleep 60"]}
+
+
+def test_a_command_of_the_kubeconfig_that_does_not_end_is_not_waited_for(tmp_path, cluster):
+    cluster([])
+    kubeconfig = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    kubeconfig["users"] = [{"name": "u", "user": {"exec": EXEC}}]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    (tmp_path / "hub_config.py").write_text(KUBERNETES.replace('"preset"', '"prest"'))
+    command = [sys.executable, "-m", "spawner_tokens", "doctor", "-f", "hub_config.py"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=50)
+    assert (tmp_path / "ran").exists() and done.returncode == 1
+    told = " ".join(done.stdout.split())
+    assert "error spec-wrong" in told and "most likely for a command in the kubeconfig" in told
 
 
 def test_an_api_that_does_not_answer_is_found(examine, cluster, tmp_path):

@@ -99,3 +99,14 @@ def test_a_key_of_something_else_is_not_taken_for_the_logins_token(examine):  # 
     config = SOUND.replace('{"gitlab": {"preset": "gitlab"}}', '{"aws": {"key": "aws.token", "env": "AWS_TOKEN"}}')
     (found,) = (finding for finding in examine(config)[1] if finding["id"] == "key-never-stored")
     assert [part["kind"] for part in found["fix"]] == ["words"] and "access_token" in found["fix"][0]["text"]
+
+
+def test_the_order_of_a_mixin_in_a_module_is_found(examine, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "order_in_a_module.py").write_text(
+        "from jupyterhub.spawner import SimpleLocalProcessSpawner\nfrom spawner_tokens import LocalTokenMixin\n"
+        "class Mine(SimpleLocalProcessSpawner, LocalTokenMixin): pass\n"
+    )
+    status, (found,) = examine(SOUND + 'c.JupyterHub.spawner_class = "order_in_a_module.Mine"\n')
+    assert status == 1 and found["id"] == "mixin-order"
+    assert found["fix"] == [{"kind": "words", "text": "write class Mine(LocalTokenMixin, SimpleLocalProcessSpawner)"}]

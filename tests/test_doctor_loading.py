@@ -95,6 +95,11 @@ SECRET = "s3cret-Value"
         param(f"raise SyntaxError('{SECRET}')", "SyntaxError, line", id="syntax"),
         param(f"open('{SECRET}')", "FileNotFoundError, line", id="file"),
         param(f"{{}}['{SECRET}']", "KeyError, line", id="key"),
+        param("x = SECRETabcd", "NameError, line", id="quotes-forgotten"),
+        param("x = hunter", "NameError, line", id="quotes-of-a-word-forgotten"),
+        param("{}['SECRETabcd']", "KeyError, line", id="key-like-a-name"),
+        param("__import__('jupyterhub.user').user.UserDict(None, {})[('hunter',)]", "KeyError, line", id="key-of-the-hub"),
+        param("os.environ['hunter']", "KeyError, line", id="variable-like-no-name"),
         param("{}[os.environ['MINE'].replace('-', '_')]", "KeyError, line", id="key-of-the-environment"),
         param("os.environ['GITHUB_CLIENT_ID']", "KeyError: 'GITHUB_CLIENT_ID', line", id="name"),
         param("raise ImportError(os.environ['MINE'])", "ImportError: …, line", id="import"),
@@ -106,7 +111,8 @@ def test_a_text_is_shown_only_where_it_is_made_of_names(examine, monkeypatch, li
     monkeypatch.delenv("GITHUB_CLIENT_ID", raising=False)
     _, findings = examine(f"{SOUND}import os\n{line}\n")
     text = json.dumps(findings, ensure_ascii=False)
-    assert words in text and SECRET not in text and SECRET.replace("-", "_") not in text
+    assert words in text
+    assert not [value for value in (SECRET, SECRET.replace("-", "_"), "SECRETabcd", "hunter") if value in text]
 
 
 @pytest.mark.parametrize("secret", [SECRET, SECRET.encode()], ids=["text", "bytes"])
@@ -165,6 +171,28 @@ def test_no_value_of_a_wrong_setting_is_shown(examine):
 def test_nothing_is_started_and_nothing_is_written(examine, tmp_path):
     examine(SOUND + f"c.JupyterHub.db_url = 'sqlite:///{tmp_path}/hub.sqlite'\n")
     assert [path.name for path in tmp_path.iterdir()] == ["hub_config.py"]
+
+
+LOGGING = {"handlers": {"f": {"class": "logging.FileHandler", "filename": "hub.log", "mode": "w"}}}
+
+
+@pytest.mark.parametrize(
+    "line, options",
+    [
+        param(f"c.JupyterHub.logging_config = {LOGGING}", [], id="hub"),
+        param(f"c.Application.logging_config.update({LOGGING})", [], id="application"),
+        param(f"c.SingletonConfigurable.logging_config = {LOGGING}", [], id="base"),
+        param("c.JupyterHub.extra_log_file = 'hub.log'\nc.JupyterHub.pid_file = 'hub.pid'", [], id="extra"),
+        param("", [f"--JupyterHub.logging_config={LOGGING}"], id="option"),
+    ],
+)
+def test_no_log_file_is_made_or_truncated(tmp_path, line, options):
+    (tmp_path / "hub_config.py").write_text(f"{SOUND}{line}\n")
+    (tmp_path / "hub.log").write_text("what the Hub has logged")
+    assert main(["doctor", "-f", "hub_config.py", "--", *options]) == 0
+    assert main(["explain", "-f", "hub_config.py", "alice", "--", *options]) == 1  # there is no database
+    assert (tmp_path / "hub.log").read_text() == "what the Hub has logged"
+    assert {path.name for path in tmp_path.iterdir()} == {"hub_config.py", "hub.log"}
 
 
 def test_bitbucket_grants_what_its_consumer_has(examine):

@@ -2,9 +2,13 @@
 
 import json
 import math
+import os
 import re
+import secrets
 import subprocess
+import sys
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 from pytest import param
@@ -161,8 +165,18 @@ def test_the_printed_command_makes_a_crypt_key(examine, monkeypatch, key, id):
     assert examine(SOUND)[0] == 0
 
 
+def test_of_several_crypt_keys_only_the_bad_one_is_to_be_removed(examine, monkeypatch):
+    good, bad = secrets.token_hex(32), "not-a-key-at-all"
+    monkeypatch.setenv(KEY, f"{good};{bad}")
+    (found,) = (finding for finding in examine(SOUND)[1] if finding["level"] == "error")
+    text = f"remove the bad one from {KEY}, number 2 of 2, and keep what is good"
+    assert found["id"] == "crypt-key-bad" and found["fix"] == [{"kind": "words", "text": text}]
+    (found,) = (finding for finding in examine(f"{SOUND}c.CryptKeeper.keys = {[bad, good]}\n")[1] if finding["fix"])
+    text = "remove the bad one from c.CryptKeeper.keys, number 1 of 2, and keep what is good"
+    assert found["id"] == "crypt-key-bad" and found["fix"] == [{"kind": "words", "text": text}]
+
+
 OLD = [
-    ("jupyterhub", "4.1.6", "5.0"),
     ("oauthenticator", "17.2.0", "17.3"),
     ("jupyterhub-kubespawner", "6.2.0", "7.0"),
     ("dockerspawner", "13.0.0", "14.0"),
@@ -184,3 +198,12 @@ def test_what_is_too_old_is_named(examine, monkeypatch, tmp_path, package, insta
     assert status == 1 and found["id"] == "version-too-old"
     assert found["fix"] == [{"kind": "shell", "text": f"pip install '{package}>={oldest}'"}]
     assert "version-too-old" not in [finding["id"] for finding in examine(SOUND)[1]]
+
+
+def test_an_import_beside_a_jupyterhub_that_is_too_old_says_so(tmp_path):
+    (tmp_path / "jupyterhub").mkdir()
+    (tmp_path / "jupyterhub" / "__init__.py").write_text("__version__, version_info = '4.1.6', (4, 1, 6, '', '')\n")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
+    done = subprocess.run([sys.executable, "-m", "spawner_tokens", "doctor"], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ImportError: spawner_tokens needs jupyterhub>=5.0; 4.1.6 is installed\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from pytest import param
 
 from .examining import SOUND, hubs_environment  # noqa: F401
 from .reference import README
@@ -102,6 +103,23 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command, reason",
+    [
+        param("doctor -f hub_config.py >&-", "there is no standard output to write to", id="closed"),
+        param("doctor -f hub_config.py >/dev/full", "No space left on device", id="full"),
+        param("doctor -f hub_config.py --json >/dev/full", "No space left on device", id="full-json"),
+        param("rbac >/dev/full", "No space left on device", id="full-rbac"),
+    ],
+)
+def test_an_output_that_takes_nothing_is_one_line(tmp_path, command, reason):
+    (tmp_path / "hub_config.py").write_text(BROKEN)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    shell = ["sh", "-c", f"{sys.executable} -m spawner_tokens {command}"]
+    done = subprocess.run(shell, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, f"spawner-tokens: {reason}\n")
 
 
 def test_an_output_in_ascii_has_other_arrows(tmp_path):

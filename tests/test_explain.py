@@ -370,5 +370,5 @@ async def test_the_readmes_sample_is_what_is_printed(tmp_path, monkeypatch):
     out = StringIO()
     write_explanation(explanation, out)
     section = README.read_text().split("$ spawner-tokens explain -f jupyterhub_config.py alice\n")[1]
-    printed = dedent(section.split("\n``--server NAME``")[0]).strip() + "\n"
+    printed = dedent(section.split("\nA name is found")[0]).strip() + "\n"
     assert re.sub(r"/[0-9a-f]{12}/17/", "/6b1e…/17/", out.getvalue()) == printed

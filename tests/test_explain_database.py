@@ -35,10 +35,10 @@ def connection(tmp_path):
     connection.close()
 
 
-def explain(folder, user):
+def explain(folder, user, more=""):
     """Status and output of the command, in a process of its own: SQLite's locks are between processes."""
     config = folder / "jupyterhub_config.py"
-    config.write_text(CONFIG.format(url=f"sqlite:///{folder}/hub.sqlite"))
+    config.write_text(CONFIG.format(url=f"sqlite:///{folder}/hub.sqlite") + more)
     command = [sys.executable, "-m", "spawner_tokens", "explain", "-f", str(config), user]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32)}
     before = read_files(folder)
@@ -61,6 +61,31 @@ def test_a_database_is_read_beside_a_hub_that_has_it_open(connection, tmp_path, 
     assert status == 1 and "no user 'bob'" in text
     connection.execute("COMMIT")
     assert explain(tmp_path, "bob")[0] == 0
+
+
+LOUD = """
+import logging
+logging.basicConfig(level=0)
+logging.getLogger("sqlalchemy.engine").setLevel(logging.DEBUG)
+c.JupyterHub.db_kwargs = {"echo": "debug"}
+"""
+
+
+def test_rows_are_not_in_the_log_of_a_config_that_logs_all(connection, tmp_path):
+    connection.execute(ADD_USER, ("alice", "the-cookie-id"))
+    status, text = explain(tmp_path, "alice", LOUD)
+    assert status == 0 and "What a server of alice would get now" in text
+    assert "the-cookie-id" not in text
+
+
+def test_a_name_is_found_as_it_is_and_as_a_login_makes_it(connection, tmp_path):
+    connection.execute(ADD_USER, ("alice", "a"))
+    connection.execute(ADD_USER, ("Bob", "b"))
+    assert "What a server of alice would get now" in explain(tmp_path, "ALICE")[1]
+    assert "What a server of Bob would get now" in explain(tmp_path, "Bob")[1]
+    more = "c.Authenticator.username_map = {'alice@example.org': 'alice'}\n"
+    assert "What a server of alice would get now" in explain(tmp_path, "Alice@example.org", more)[1]
+    assert "no user 'CAROL'" in explain(tmp_path, "CAROL")[1]
 
 
 def test_a_locked_database_is_said_with_what_to_do(connection, tmp_path):

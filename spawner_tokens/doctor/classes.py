@@ -30,12 +30,22 @@ def check_classes(config: Config) -> Iterator[Finding]:
             else:
                 yield _unknown(trait, name, list(known))
         except Exception as failure:
-            yield error(
+            yield find_order(failure) or error(
                 "class-unknown",
                 f"c.JupyterHub.{trait}: {name} cannot be imported: {describe(failure, config)}.",
                 "The Hub does not start.",
                 Words(_advise(failure)),
             )
+
+
+def find_order(failure: BaseException | None) -> Finding | None:
+    """Of a class whose mixin is not in front, which is an error where Python makes it."""
+    words = str(failure)
+    if not isinstance(failure, TypeError) or "the token mixin has to come first" not in words:
+        return None
+    what = f"{words.partition(':')[0]}: the token mixin has to come first."
+    why = "Behind the spawner's class its methods are never called; so that is an error when the config is loaded."
+    return error("mixin-order", what, why, Words(f"write {words.partition('; write ')[2]}"))
 
 
 def _unknown(trait: str, name: str, known: list[str]) -> Finding:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from traitlets.config import Config
 
-from .classes import check_classes
+from .classes import check_classes, find_order
 from .engines import check_docker, check_kubernetes
 from .finding import Finding, Level, Words, error, warning
 from .hooks import check_hooks
@@ -114,9 +115,25 @@ def examine_values(path: str) -> tuple[list[Finding], tuple[str, ...]]:
     try:
         values = load_values(path)
     except LoadError as failure:
+        if isinstance(failure.error, (ImportError, FileNotFoundError)):
+            return [_of_part(f"This needs what only the Hub's image has, most likely: {failure}")], ()
         return [_of_load(failure)], ()
-    unseen = [_of_absent(f"hub.extraConfig reads {', '.join(values.absent)}")] if values.absent else []
-    return asyncio.run(examine(values.config, is_chart=True)) + unseen, values.at
+    findings = asyncio.run(examine(values.config, is_chart=True))
+    if values.absent:
+        findings.append(_of_absent(f"hub.extraConfig reads {', '.join(values.absent)}"))
+    if values.files:
+        findings = [replace(each, level=Level.WARNING) if each.id in _UNSET else each for each in findings]
+        findings.append(_of_part(f"These files are loaded by the chart, and not looked at: {', '.join(values.files)}"))
+    return findings, values.at
+
+
+# What a file that is not looked at may set: the findings that it is not set.
+_UNSET = ("auth-state-off", "login-without-tokens", "mixin-missing", "tokens-none")
+
+
+def _of_part(what: str) -> Finding:
+    why = "What it sets was not examined."
+    return warning("part-not-seen", f"{what}.", why, Words("run this command in the Hub's pod"))
 
 
 def _of_absent(what: str) -> Finding:
@@ -131,13 +148,8 @@ def _of_absent(what: str) -> Finding:
 def _of_load(failure: LoadError) -> Finding:
     if isinstance(failure, AbsentError):
         return _of_absent(f"The rest does not load without {', '.join(failure.absent)}")
-    words = str(failure.error)
-    if isinstance(failure.error, TypeError) and "the token mixin has to come first" in words:
-        line = words.partition("; write ")[2]
-        what = f"{words.partition(':')[0]}: the token mixin has to come first."
-        why = "Behind the spawner's class its methods are never called; so that is an error when the config is loaded."
-        return error("mixin-order", what, why, Words(f"write {line}"))
-    return error("config-fails", f"The config does not load: {failure}.", _CONFIG, Words("mend that line first"))
+    what = f"The config does not load: {failure}."
+    return find_order(failure.error) or error("config-fails", what, _CONFIG, Words("mend that line first"))
 
 
 async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Any
 from cryptography.fernet import InvalidToken
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
+from sqlalchemy.orm import Session
 from traitlets.config import Config
 
 from ..delivery import make_env
@@ -64,21 +65,29 @@ class _State:
 
 async def explain_user(config: Config, username: str, server: str = "", now: float | None = None) -> Explanation:
     """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
-    with stand_in() as nobody:
-        setup = set_up(config, nobody)
-        _expect_sound(setup)
-    with read_database(setup.app.db_url, setup.app.db_kwargs) as session:
-        user = session.query(orm.User).filter_by(name=username).one_or_none()
-        if user is None:
-            raise ExplanationError(f"the Hub's database has no user {username!r}")
-        row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
-        setup = set_up(config, user, server)
-        _expect_sound(setup)
-        state = _read_auth_state(setup, user.encrypted_auth_state)
-        moment = time.time() if now is None else now
-        directory, no_directory = _find_directory(setup, row)
-        tokens = tuple(_tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs)
-        return Explanation(username, server, moment, tokens, tuple(_note(setup, row, no_directory)))
+    with unheard():  # a logger of the config's may show rows
+        with stand_in() as nobody:
+            setup = set_up(config, nobody)
+            _expect_sound(setup)
+        with read_database(setup.app.db_url, setup.app.db_kwargs) as session:
+            user = _find_user(setup, session, username)
+            row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
+            setup = set_up(config, user, server)
+            _expect_sound(setup)
+            state = _read_auth_state(setup, user.encrypted_auth_state)
+            moment = time.time() if now is None else now
+            directory, no_directory = _find_directory(setup, row)
+            tokens = tuple(_tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs)
+            return Explanation(user.name, server, moment, tokens, tuple(_note(setup, row, no_directory)))
+
+
+def _find_user(setup: Setup, session: Session, name: str) -> orm.User:
+    """By the name in the Hub, or one that logs in as it."""
+    for each in (name, setup.authenticator.normalize_username(name)):
+        user: orm.User | None = session.query(orm.User).filter_by(name=each).one_or_none()
+        if user is not None:
+            return user
+    raise ExplanationError(f"the Hub's database has no user {name!r}")
 
 
 def _expect_sound(setup: Setup) -> None:
@@ -116,8 +125,7 @@ def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
     scope = getattr(setup.authenticator, "scope", None)
     requested = scope if isinstance(scope, (list, tuple, set)) else None
     try:
-        with unheard():  # a key that is a function may tell what it was given
-            picked = pick(spec, state.auth_state, requested)
+        picked = pick(spec, state.auth_state, requested)
     except SystemExit:
         return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
     return judge(picked, now, setup.spawner.token_min_lifetime)
@@ -126,8 +134,7 @@ def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
 def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, str]:
     """Where the server sees its files, or ``None`` and why: it gets its place with its first start."""
     try:
-        with unheard():
-            return setup.spawner.token_directory, ""
+        return setup.spawner.token_directory, ""
     except (Exception, SystemExit) as error:
         if row is None:
             return None, "This server was never started: the directory of its files (…) is made with its first start."

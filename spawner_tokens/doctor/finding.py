@@ -35,10 +35,16 @@ class Setting:
         return f"{place} = {literal(self.value)}" + (f"  # {self.note}" if self.note else "")
 
     def as_yaml(self, at: Sequence[str]) -> str:
-        """For zero-to-jupyterhub's values, as one dotted path."""
+        """For zero-to-jupyterhub's values, as lines of a dotted path and its value."""
         literal(self.value)  # what Python has no literal for, YAML has none for, either
-        value = json.dumps(self.value, ensure_ascii=False, default=list)
-        return f"{write_path(*at, 'hub', 'config', *self.path)}: {value}" + (f"  # {self.note}" if self.note else "")
+        note = f"  # {self.note}" if self.note else ""
+        lines = {("config", *self.path): self.value}
+        if self.path == ("JupyterHub", "load_roles"):  # whose place in them is another one
+            lines = {("loadRoles", str(role.get("name")), "scopes"): role["scopes"] for role in self.value if "scopes" in role}
+        return "\n".join(
+            f"{write_path(*at, 'hub', *path)}: {json.dumps(value, ensure_ascii=False, default=list)}{note}"
+            for path, value in lines.items()
+        )
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound
 
 # Errors whose texts are made of names, and so can be shown.
-_NAMES_ONLY = (NameError, ImportError, TraitError)
+_NAMES_ONLY = (ImportError, TraitError)
 
-# What is a setting's name and no value: GITHUB_CLIENT_ID, client_id, GitLabOAuthenticator.
-_NAME = re.compile(r"[A-Z]+(_[A-Z0-9]+)*|[a-z]+(_[a-z]+)*|([A-Z]+[a-z]+)+")
+# What is a variable's name and no value: GITHUB_CLIENT_ID.
+_VARIABLE = re.compile(r"[A-Z]+|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
 class LoadError(Exception):
@@ -76,6 +76,7 @@ def _load_options(options: Sequence[str]) -> Config:
     try:
         with unheard():  # traitlets shows the values that it does not take
             app = JupyterHub()
+            app._configure_logging = lambda: None  # an option may name a log file
             app.parse_command_line(list(options))
     except (Exception, SystemExit):
         raise LoadError("the options after -- are not as JupyterHub takes them") from None
@@ -95,11 +96,10 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     calls = traceback.extract_tb(error.__traceback__)
     frames = [at for at in calls if not is_library(at.filename)]
     is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
-    is_of_hub = bool(calls) and calls[-1].filename.startswith(_TALKERS)
-    if isinstance(error, KeyError):
-        key = error.args[0] if error.args else None
-        if isinstance(key, str) and len(key) <= 40 and _NAME.fullmatch(key) and _mask(key, config) == key:
-            words += f": {key!r}"
+    is_of_hub = not isinstance(error, KeyError) and bool(calls) and calls[-1].filename.startswith(_TALKERS)
+    variable = absent_variable(error)
+    if variable and len(variable) <= 40 and _mask(variable, config) == variable:
+        words += f": {variable!r}"
     elif isinstance(error, _NAMES_ONLY) or is_compilers or is_of_hub:
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
@@ -108,6 +108,15 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     if frames:
         words += f", line {frames[-1].lineno} of {frames[-1].filename}"
     return words
+
+
+def absent_variable(error: BaseException | None) -> str | None:
+    """The ``NAME`` of ``os.environ["NAME"]``, unless it looks like a value."""
+    if not isinstance(error, KeyError):
+        return None
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    name = str(error.args[0]) if frame.f_globals is vars(os) else ""
+    return name if _VARIABLE.fullmatch(name) else None
 
 
 def _mask(text: str, config: Mapping[str, Any] | None) -> str:
@@ -142,6 +151,10 @@ _TALKERS = (*_PACKAGES[1:], os.path.join(os.path.dirname(os.path.dirname(_PACKAG
 _LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
+def is_block(filename: str) -> bool:
+    """Whether it is what values.py calls a block of ``hub.extraConfig``."""
+    return filename.startswith("<") and "hub.extraConfig" in filename
+
+
 def is_library(filename: str) -> bool:
-    is_ours = filename.startswith("<") and "hub.extraConfig" in filename
-    return not is_ours and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)
+    return not is_block(filename) and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)

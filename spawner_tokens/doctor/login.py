@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from jupyterhub.crypto import KEY_ENV, CryptKeeper
@@ -39,7 +40,7 @@ def check_auth_state(setup: Setup) -> Iterator[Finding]:
             "The Hub cannot encrypt with it, nor decrypt.",
             Setting(("CryptKeeper", "n_threads"), 1, "or no such line: then as many as there are processors"),
         )
-    if setup.is_chart:  # the chart makes a key itself
+    if setup.is_chart and "keys" not in keeper:  # the chart makes one itself
         return
     try:
         keys = CryptKeeper(config=Config(CryptKeeper=keeper)).keys
@@ -49,8 +50,7 @@ def check_auth_state(setup: Setup) -> Iterator[Finding]:
             f"A crypt key is none: a key is 32 bytes, as 64 hexadecimal digits or in base64, in {KEY_ENV} "
             "or c.CryptKeeper.keys.",
             "The Hub does not start with it.",
-            *([Code("del c.CryptKeeper.keys")] if "keys" in keeper else []),
-            _KEY,
+            *_mend_keys(setup, keeper),
         )
         return
     if not keys:
@@ -61,6 +61,29 @@ def check_auth_state(setup: Setup) -> Iterator[Finding]:
             "Hub's service has a key, run this command with the same environment.",
             _KEY,
         )
+
+
+def _mend_keys(setup: Setup, keeper: Mapping[str, object]) -> Iterator[Code | Shell | Words]:
+    """A good key stays: what the database has is encrypted with it."""
+    given, place = keeper.get("keys"), "c.CryptKeeper.keys"
+    if "keys" not in keeper:
+        given, place = [key for key in os.environ.get(KEY_ENV, "").split(";") if key.strip()], KEY_ENV
+    keys = given if isinstance(given, (list, tuple)) else []
+    bad = [str(number) for number, key in enumerate(keys, 1) if not _is_key(key)]
+    if len(bad) < len(keys):
+        yield Words(f"remove the bad one from {place}, number {', '.join(bad)} of {len(keys)}, and keep what is good")
+    elif setup.is_chart:
+        yield Words("the chart makes a key itself: remove", ("hub", "config", "CryptKeeper", "keys"))
+    else:
+        yield from [Code("del c.CryptKeeper.keys")] if "keys" in keeper else []
+        yield _KEY
+
+
+def _is_key(key: object) -> bool:
+    try:
+        return bool(CryptKeeper(config=Config(CryptKeeper={"keys": [key]})).keys)
+    except Exception:
+        return False
 
 
 def check_authenticator(setup: Setup) -> Iterator[Finding]:

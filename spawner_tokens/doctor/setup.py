@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 from jupyterhub import orm
@@ -12,6 +15,7 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.user import User
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
@@ -22,6 +26,7 @@ from .finding import Code, NotPlain, Setting, Words, literal
 from .loading import describe, unheard
 
 _TOKENS = "tokens"
+_PATIENCE = 10  # seconds, for a command that fetches a credential from a cloud
 
 
 @dataclass
@@ -104,7 +109,7 @@ def _update(section: str, name: str, spec: Mapping[str, Any], field: str) -> Cod
 @contextmanager
 def stand_in() -> Iterator[orm.User]:
     """A user of a database that is in memory alone: what classes ask theirs for is there, and nobody else's."""
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     orm.Base.metadata.create_all(engine)
     try:
         with Session(engine, expire_on_commit=False) as session:
@@ -130,7 +135,7 @@ def set_up(config: Config, user: orm.User, server: str = "", *, is_chart: bool =
 def _set_up(setup: Setup, user: orm.User, server: str) -> None:
     config = setup.config
     try:
-        app = JupyterHub(config=_without_log_level(config))
+        app = JupyterHub(config=_without_logging(config))
         app.db = inspect(user).session
         app.init_hub()
     except (Exception, SystemExit) as error:
@@ -148,12 +153,15 @@ def _set_up(setup: Setup, user: orm.User, server: str) -> None:
         setup.failures["spawner"] = describe(error, config)
 
 
-def _without_log_level(config: Config) -> Config:
-    """A copy that does not make traitlets log the whole config, secrets and all: it does so at DEBUG."""
+def _without_logging(config: Config) -> Config:
+    """A copy that makes traitlets neither log the whole config, secrets and all, as it does at DEBUG, nor open log files."""
     config, levels = Config(config), JupyterHub.class_traits()["log_level"].values
-    for name in ("Application", "JupyterHub"):
-        if name in config and config[name].get("log_level") in levels:  # others are no level, and an error to be found
-            config[name] = Config(config[name])
+    for name in _sections(JupyterHub):
+        if name not in config:
+            continue
+        config[name] = Config(config[name])
+        config[name].pop("logging_config", None)
+        if config[name].get("log_level") in levels:  # others are no level, and an error to be found
             del config[name]["log_level"]
     return config
 
@@ -166,7 +174,10 @@ def _make_spawner(setup: Setup, user: orm.User, server: str) -> None:
     make: Any = setup.spawner_class
     spawner = make.__new__(make, **given)
     try:
-        spawner.__init__(**given)
+        if not setup.spawns_by("KubeSpawner"):
+            spawner.__init__(**given)
+        elif not _initialize_in_time(spawner, given):
+            setup.outside = f"KubeSpawner waits for more than {_PATIENCE} seconds, most likely for a command in the kubeconfig"
     except Exception as error:
         if not type(error).__module__.startswith("kubernetes_asyncio.config"):
             raise
@@ -175,6 +186,28 @@ def _make_spawner(setup: Setup, user: orm.User, server: str) -> None:
     if setup.has_mixin:
         setup.tokens = spawner.tokens if tokens is None else tokens
         _read_specs(setup)
+
+
+def _initialize_in_time(spawner: Any, given: Mapping[str, Any]) -> bool:
+    """Whether a KubeSpawner comes to its end: it waits for a command that its kubeconfig may name. Raises what it does."""
+    made: Future[None] = Future()
+
+    async def initialize() -> None:
+        spawner.__init__(**given)
+
+    def run() -> None:
+        try:
+            made.set_result(asyncio.run(initialize()))
+        except BaseException as error:
+            made.set_exception(error)
+
+    thread = Thread(target=run)  # for which the console script does not wait
+    thread.start()
+    thread.join(_PATIENCE)
+    if thread.is_alive():
+        return False
+    made.result()
+    return True
 
 
 class _Arguments(dict[str, Any]):

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import glob
 import linecache
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
+from jupyterhub.utils import url_path_join
+from tornado.httpclient import AsyncHTTPClient
 from traitlets.config import Config
 
 from .finding import write_path
-from .loading import LoadError, describe
+from .loading import LoadError, absent_variable, describe, is_block
 
 # What the chart sets unless its values say otherwise.
-_CHART = {"JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}}
+_CHART = {
+    "JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"},
+    "KubeSpawner": {"common_labels": {}, "extra_labels": {}},
+}
 
 
 @dataclass(frozen=True)
 class Values:
-    """``at`` is their path in the file; ``absent`` are variables of the Hub's pod that are not known here."""
+    """``at`` is their path in the file; ``absent`` are variables of the Hub's pod that are not known here.
+
+    ``files`` are those of ``hub.extraFiles`` that the chart loads as configurations, which is not done here.
+    """
 
     config: Config
     at: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 class AbsentError(LoadError):
@@ -52,9 +63,9 @@ def load_values(path: str) -> Values:
     while True:
         try:
             with _environment({**known, **{name: name for name in absent}}):
-                return Values(_load(values, at), at, tuple(absent))
+                return Values(_load(values, at), at, tuple(absent), tuple(_list_configs(values)))
         except LoadError as failure:
-            if (name := _absent_variable(failure.error)) and name not in absent:
+            if (name := absent_variable(failure.error)) and name not in absent:
                 absent.append(name)
             elif absent:
                 raise AbsentError(failure, absent) from None
@@ -77,6 +88,13 @@ def _read(path: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     return values, ()
 
 
+def _list_configs(values: Mapping[str, Any]) -> Iterator[str]:
+    files = _mapping(_mapping(values, "hub", "the file"), "extraFiles", "hub")
+    for name in files:
+        if "/jupyterhub_config.d/" in str(_mapping(files, name, "hub.extraFiles").get("mountPath")):
+            yield write_path("hub", "extraFiles", str(name))
+
+
 def _list_variables(variables: Any) -> dict[str, str]:
     """The variables of ``hub.extraEnv``, in one of its two forms, whose values are in the values."""
     if isinstance(variables, list):
@@ -89,22 +107,24 @@ def _list_variables(variables: Any) -> dict[str, str]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """With these variables, unless they are set."""
+    """With these variables, unless they are set. For ``hub.extraConfig`` one without a default has to be there."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
+
+    def get(name: str, default: Any = None) -> Any:
+        caller = sys._getframe(1)
+        if caller.f_globals is vars(os) and caller.f_back:  # os.getenv
+            caller = caller.f_back
+        is_needed = default is None and is_block(caller.f_code.co_filename)
+        return os.environ[name] if is_needed else type(os.environ).get(os.environ, name, default)
+
+    vars(os.environ)["get"] = get
     try:
         yield
     finally:
+        del vars(os.environ)["get"]
         for name in added:
             os.environ.pop(name, None)
-
-
-def _absent_variable(error: BaseException | None) -> str | None:
-    """The ``NAME`` of ``os.environ["NAME"]``."""
-    if not isinstance(error, KeyError):
-        return None
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(error.args[0]) if frame.f_globals is vars(os) else None
 
 
 def _load(values: Mapping[str, Any], at: tuple[str, ...]) -> Config:
@@ -112,15 +132,14 @@ def _load(values: Mapping[str, Any], at: tuple[str, ...]) -> Config:
     config = Config()
     if roles := _mapping(hub, "loadRoles", "hub"):
         config.JupyterHub.load_roles = [{"name": key, **_mapping(roles, key, "hub.loadRoles")} for key in roles]
-    if variables := _mapping(singleuser, "extraEnv", "singleuser"):
-        config.KubeSpawner.environment = dict(variables)
+    config.KubeSpawner.environment = dict(_mapping(singleuser, "extraEnv", "singleuser"))
     if profiles := singleuser.get("profileList"):
         config.KubeSpawner.profile_list = profiles
     for part in (_CHART, _mapping(hub, "config", "hub")):
         for section in part:
             if not isinstance(section, str):
                 raise LoadError(f"hub.config: a section's name is no text but {type(section).__name__}")
-            config[section].update(_mapping(part, section, "hub.config"))
+            config[section].update(deepcopy(_mapping(part, section, "hub.config")))
     blocks = hub.get("extraConfig") or {}
     if isinstance(blocks, str):
         blocks = {"extraConfig": blocks}
@@ -137,7 +156,7 @@ def _mapping(node: Any, name: str, place: str) -> Mapping[str, Any]:
 
 
 def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], at: tuple[str, ...]) -> None:
-    """The chart's own configuration runs them in the order of their names, in one namespace with these functions."""
+    """The chart's own configuration runs them in the order of their names, in its own namespace."""
 
     def get_config(key: str | None = None, default: Any = None) -> Any:
         if key is None:
@@ -161,7 +180,12 @@ def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], a
     }
     z2jh = ModuleType("z2jh")
     vars(z2jh).update(chart)
-    namespace = {"c": config, "os": os, "re": re, "sys": sys, **chart}
+    namespace = {"c": config, "glob": glob, "os": os, "re": re, "sys": sys, **chart}
+    namespace |= {"AsyncHTTPClient": AsyncHTTPClient, "url_path_join": url_path_join}
+    namespace |= {"camelCaseify": lambda name: re.sub("_([a-z])", lambda match: match[1].upper(), name)}
+    namespace |= {"configuration_directory": "/usr/local/etc/jupyterhub", "release": "release", "chart": "chart"}
+    with suppress(ImportError):  # it comes with KubeSpawner
+        namespace["client"] = import_module("kubernetes_asyncio.client")
     before = sys.modules.get("z2jh")
     sys.modules["z2jh"] = z2jh
     try:

@@ -10,9 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from .finding import Finding, Shell, Words, error
 from .setup import Setup
 
-# Package → the oldest version that is supported. What is not installed is not too old.
+# Package → the oldest version that is supported, beside JupyterHub's. What is not installed is not too old.
 OLDEST = {
-    "jupyterhub": (5, 0),
     "oauthenticator": (17, 3),
     "jupyterhub-kubespawner": (7, 0),
     "dockerspawner": (14, 0),
