@@ -186,6 +186,12 @@ def test_a_section_of_another_class_is_left_alone(examine, code):  # noqa: F811
             id="both-sections",
         ),
         param(
+            'c.TokenMixin.tokens = {"bad": {"preset": "github"}}',
+            "section-unknown",
+            "move what servers need of it to c.LocalTokenMixin, and remove the rest",
+            id="another-section",
+        ),
+        param(
             "c.TokensSpawnerMixin.token_refuse = []\nc.TokenSpawnMixin.token_refuse = []",
             "section-unknown",
             "move what servers need of it to c.TokenSpawnerMixin, and remove the rest",

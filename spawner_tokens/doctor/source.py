@@ -13,14 +13,15 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from .loading import is_library
-from .taint import SOURCES, TOKENS, Page, Taint, bind, find, give, is_plain, list_names, list_writes, resolve, spread, taint_of
+from .taint import SOURCES, TOKENS, Page, Taint, bind, find, give, is_plain, list_names, list_writes, resolve, spread
+from .taint import taint_of
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True)
 class Write:
-    """A variable that is set in an environment, ``…`` for what is not known of its name; ``line`` with the file, if another."""
+    """A variable that is set in an environment, ``…`` for what is not known of its name; ``line`` with its file, if another."""
 
     variable: str
     line: str

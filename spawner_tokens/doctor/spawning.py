@@ -126,8 +126,10 @@ def check_names(setup: Setup) -> Iterator[Finding]:
     assert setup.spawner_class is not None
     config, sections = setup.config, _find_sections(setup)
     for section, near in sections.items():
-        others = {trait for name in (near, *sections) if name != section and name in config for trait in config[name]}
-        is_sure = others.isdisjoint(config[section]) and set(config[section]) <= set(_traits(setup))
+        others = {trait for name in sections if name != section for trait in config[name]}
+        is_sure = set(config[section]) <= set(_traits(setup)) - others and not any(
+            setup.is_set(setup.spawner, trait) for trait in config[section]
+        )
         fix: Code | Words = Code(f"c.{near}.update(c.pop({literal(section)}))")
         if setup.is_chart:
             fix = Words("call it", ("hub", "config", near))
@@ -170,8 +172,8 @@ def check_names(setup: Setup) -> Iterator[Finding]:
 def _find_sections(setup: Setup) -> dict[str, str]:
     """Sections that nobody reads → the name of ours that each may be meant for."""
     app, ours = setup.app, _list_ours(setup)
-    classes = [type(app), *app.classes, *(getattr(app, name) for name, trait in app.traits().items() if isinstance(trait, Type))]
-    known = {base.__name__ for cls in (*classes, setup.spawner_class, type(setup.authenticator)) for base in cls.__mro__}
+    chosen = [getattr(app, name) for name, trait in app.traits().items() if isinstance(trait, Type)]
+    known = {base.__name__ for cls in (type(app), *app.classes, *chosen) for base in cls.__mro__}
     strays = [name for name in setup.config if name not in known and "Token" in name]
     near = {name: difflib.get_close_matches(name, ours, n=1, cutoff=0.7) for name in strays}
     return {name: found[0] for name, found in near.items() if found}

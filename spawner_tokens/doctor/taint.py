@@ -21,7 +21,7 @@ _PASSING |= {"encode", "decode", "strip", "lstrip", "rstrip", "b64encode", "urls
 # What may be in a function that only writes variables.
 _PLAIN = (
     *(ast.arguments, ast.arg, ast.keyword, ast.Assign, ast.AnnAssign, ast.Expr, ast.If, ast.Pass, ast.Return),
-    *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.Call, ast.Await),
+    *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.Await),
     *(ast.expr_context, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.Not, ast.Compare, ast.Is, ast.IsNot, ast.In, ast.NotIn),
 )
 
@@ -70,7 +70,7 @@ def resolve(page: Page, node: ast.AST) -> tuple[Any, Any]:
         return nothing
     if page.owner is not None and node.id in code.co_varnames[: min(code.co_argcount, 1)]:
         return page.owner, None
-    if node.id in code.co_varnames:
+    if node.id in (*code.co_varnames, *code.co_cellvars):
         return nothing
     closure = dict(zip(code.co_freevars, page.function.__closure__ or ()))
     try:
@@ -244,10 +244,7 @@ def _items(page: Page, node: ast.expr) -> Iterator[tuple[str, ast.expr, int]]:
 def is_plain(page: Page, node: ast.AST) -> bool:
     """Whether a part of a function only looks at auth_state, or sets a variable, and does so for everybody who logged in."""
     if isinstance(node, ast.If):
-        parts = list(ast.walk(node.test))
-        return not any(isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)) for part in parts) and all(
-            taint_of(page, part) for part in parts if isinstance(part, ast.Name)
-        )
+        return all(_is_of_login(page, part) for part in ast.walk(node.test))
     if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
         return isinstance(node, ast.Subscript) and _is_environment(page, node.value)
     if isinstance(node, ast.Call):
@@ -256,3 +253,12 @@ def is_plain(page: Page, node: ast.AST) -> bool:
             return node.func.attr == "get_auth_state" or is_look or _is_write(page, node)
         return isinstance(node.func, ast.Name) and node.func.id == "str"
     return isinstance(node, _PLAIN)
+
+
+def _is_of_login(page: Page, node: ast.AST) -> bool:
+    """Whether a part of a condition asks for no more than that there is an auth_state, or a token in it."""
+    if isinstance(node, ast.Name):
+        return taint_of(page, node) >= Taint.TOKEN
+    if isinstance(node, ast.Constant):
+        return node.value is None or node.value in TOKENS
+    return not isinstance(node, (ast.Attribute, ast.Subscript, ast.Call))
