@@ -340,6 +340,7 @@ VALUES = [
     param('env["A"] = json.dumps({"t": auth_state["access_token"]})', ["A"], id="document"),
     param("env.update({k: str(v) for k, v in auth_state.items()})", ["…"], id="all-items"),
     param("for k, v in TABLE.items(): env[k] = auth_state[v]", ["…"], id="table"),
+    param("for v in ENDLESS: env[v] = auth_state", ["…"], id="table-in-itself"),
     param("for k, v in CLAIMS.items(): env[k] = auth_state[v]", [], id="table-of-claims"),
     param('for name in ("A", "B"): env[f"{name}_TOKEN"] = auth_state[name]', ["…_TOKEN"], id="f-string-name"),
     param('env[NAME] = auth_state["access_token"]', ["GITLAB_TOKEN"], id="constant-name"),
@@ -361,6 +362,8 @@ import base64, json
 NAME = "GITLAB_TOKEN"
 TABLE = {{"GITLAB_TOKEN": "access_token"}}
 CLAIMS = {{"GITLAB_NAME": "name"}}
+ENDLESS = []
+ENDLESS.append(ENDLESS)
 def ask(*given, **more): return {{}}
 def put(e, v): e["A"] = v
 def hook(spawner, auth_state):

@@ -90,12 +90,12 @@ def list_names(page: Page, node: ast.AST) -> Iterator[str]:
         yield from _texts(node.value)
 
 
-def _texts(found: Any) -> Iterator[str]:
+def _texts(found: Any, depth: int = 3) -> Iterator[str]:
     if isinstance(found, str):
         yield found
-    elif isinstance(found, (dict, list, tuple)):
+    elif isinstance(found, (dict, list, tuple)) and depth:
         for each in (*found, *found.values()) if isinstance(found, dict) else found:
-            yield from _texts(each)
+            yield from _texts(each, depth - 1)
 
 
 def bind(node: ast.AST, nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, ast.expr]]:
