@@ -43,8 +43,30 @@ CASES = [
             """
         ),
         "mixin-missing",
-        append,
+        by_hand(
+            "class Mine(LocalProcessSpawner)",
+            "from spawner_tokens import LocalTokenMixin\nclass Mine(LocalTokenMixin, LocalProcessSpawner)",
+        ),
         id="no-mixin-own-class",
+    ),
+    *(
+        param(
+            f"""{SOUND}
+from {module} import {spawner}
+from spawner_tokens import {wrong}
+class K({wrong}, {spawner}): pass
+c.JupyterHub.spawner_class = K
+""",
+            "mixin-wrong",
+            by_hand(wrong, right),
+            id=f"{wrong}-{spawner}",
+        )
+        for module, spawner, wrong, right in [
+            ("kubespawner", "KubeSpawner", "LocalTokenMixin", "KubeTokenMixin"),
+            ("dockerspawner", "DockerSpawner", "LocalTokenMixin", "DockerTokenMixin"),
+            ("dockerspawner", "SwarmSpawner", "DockerTokenMixin", "SwarmTokenMixin"),
+            ("jupyterhub.spawner", "LocalProcessSpawner", "DockerTokenMixin", "LocalTokenMixin"),
+        ]
     ),
     param(
         SOUND

@@ -110,3 +110,125 @@ def test_the_order_of_a_mixin_in_a_module_is_found(examine, monkeypatch, tmp_pat
     status, (found,) = examine(SOUND + 'c.JupyterHub.spawner_class = "order_in_a_module.Mine"\n')
     assert status == 1 and found["id"] == "mixin-order"
     assert found["fix"] == [{"kind": "words", "text": "write class Mine(LocalTokenMixin, SimpleLocalProcessSpawner)"}]
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        param(
+            """
+from dockerspawner import DockerSpawner as Stock
+class DockerSpawner(Stock):
+    def start(self): return super().start()
+c.JupyterHub.spawner_class = DockerSpawner
+""",
+            "write class DockerSpawner(DockerTokenMixin, …), after from spawner_tokens import DockerTokenMixin",
+            id="named-as-the-stock-one",
+        ),
+        param(
+            """
+from pathlib import Path
+Path("sub.py").write_text(
+    "from jupyterhub.spawner import LocalProcessSpawner\\nclass Mine(LocalProcessSpawner): pass\\n"
+    "c.JupyterHub.spawner_class = Mine\\n"
+)
+load_subconfig("sub.py")
+""",
+            "write class Mine(LocalTokenMixin, …), after from spawner_tokens import LocalTokenMixin",
+            id="of-another-file",
+        ),
+        param(
+            """
+def make():
+    from jupyterhub.spawner import LocalProcessSpawner
+    class Mine(LocalProcessSpawner): pass
+    return Mine
+c.JupyterHub.spawner_class = make()
+""",
+            "write class Mine(LocalTokenMixin, …), after from spawner_tokens import LocalTokenMixin",
+            id="of-a-function",
+        ),
+    ],
+)
+def test_a_class_of_the_config_itself_is_not_dropped(examine, code, words):  # noqa: F811
+    (found,) = (finding for finding in examine(SOUND + code)[1] if finding["id"] == "mixin-missing")
+    assert found["fix"] == [{"kind": "words", "text": words}]
+
+
+def test_a_class_of_a_module_is_kept(examine, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from jupyterhub.spawner import LocalProcessSpawner as Base\nclass Mine(Base): pass\n"
+    (tmp_path / "spawner_of_mine.py").write_text(code)
+    config = SOUND + 'c.JupyterHub.spawner_class = "spawner_of_mine.Mine"\n'
+    (found,) = (finding for finding in examine(config)[1] if finding["level"] == "error")
+    assert {finding["level"] for finding in examine(append(config, found["fix"]))[1]} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        param(
+            """
+from oauthenticator.gitlab import GitLabOAuthenticator
+class TokenGitLabAuthenticator(GitLabOAuthenticator): pass
+c.JupyterHub.authenticator_class = TokenGitLabAuthenticator
+c.TokenGitLabAuthenticator.client_secret = "the-client-secret"
+""",
+            id="authenticator",
+        ),
+        param(
+            """
+from jupyterhub.proxy import ConfigurableHTTPProxy
+class TokenProxy(ConfigurableHTTPProxy): pass
+c.JupyterHub.proxy_class = TokenProxy
+c.TokenProxy.debug = True
+""",
+            id="proxy",
+        ),
+        param('c.JSONWebTokenAuthenticator.secret = "the-client-secret"\n', id="somebody-elses"),
+        param("c.TokenSpawnerMixin.start_timeout = 60\n", id="spawners-trait"),
+    ],
+)
+def test_a_section_of_another_class_is_left_alone(examine, code):  # noqa: F811
+    assert {finding["level"] for finding in examine(SOUND + code)[1]} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    "code, id, words",
+    [
+        param(
+            'c.TokensSpawnerMixin.tokens = {"bad": {"preset": "github"}}',
+            "section-unknown",
+            "move what servers need of it to c.TokenSpawnerMixin, and remove the rest",
+            id="both-sections",
+        ),
+        param(
+            'c.TokenMixin.tokens = {"bad": {"preset": "github"}}',
+            "section-unknown",
+            "move what servers need of it to c.LocalTokenMixin, and remove the rest",
+            id="another-section",
+        ),
+        param(
+            "c.TokensSpawnerMixin.token_refuse = []\nc.TokenSpawnMixin.token_refuse = []",
+            "section-unknown",
+            "move what servers need of it to c.TokenSpawnerMixin, and remove the rest",
+            id="two-wrong-sections",
+        ),
+        param(
+            'c.TokenSpawnerMixin.tokns = {"bad": {"preset": "github"}}',
+            "trait-unknown",
+            "remove it, or what sets c.TokenSpawnerMixin.tokens",
+            id="both-traits",
+        ),
+        param(
+            "c.TokenSpawnerMixin.zzz = 1",
+            "trait-unknown",
+            "remove it: nothing that can be set has a name like that",
+            id="no-near-trait",
+        ),
+    ],
+)
+def test_nothing_that_is_set_is_overwritten(examine, code, id, words):  # noqa: F811
+    found = [finding for finding in examine(f"{SOUND}{code}\n")[1] if finding["level"] != "ok"]
+    assert found and {finding["id"] for finding in found} == {id}
+    assert [finding["fix"] for finding in found] == [[{"kind": "words", "text": words}]] * len(found)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pytest import param
 
-from .examining import SOUND, VERBS, append, cluster, examine, find_and_mend, hubs_environment, of, serve  # noqa: F401
+from .examining import SOUND, VERBS, append, by_hand, cluster, examine, find_and_mend, hubs_environment, of, serve  # noqa: F401
 from .test_readme import values_files
 
 CASES = [
@@ -37,7 +37,7 @@ CASES = [
             """
         ),
         "hook-writes-tokens",
-        append,
+        by_hand("c.SimpleLocalProcessSpawner.auth_state_hook = add_token", ""),
         id="auth-state-hook",
     ),
     param(
@@ -55,7 +55,7 @@ CASES = [
             """
         ),
         "hook-writes-tokens",
-        append,
+        by_hand("c.JupyterHub.authenticator_class = Mine", ""),
         id="pre-spawn-start",
     ),
     param(
@@ -70,7 +70,7 @@ CASES = [
             """
         ),
         "hook-writes-tokens",
-        append,
+        by_hand("c.Spawner.pre_spawn_hook = add_token", ""),
         id="pre-spawn-hook-with-another-name-for-it",
     ),
 ]
@@ -202,7 +202,13 @@ def append_or_remove(config, fix):
 
 
 MORE = """
-import os
+import json
+import requests
+
+class Vault:
+    def get(self, name): return name
+
+vault = Vault()
 
 def limit(spawner):
     spawner.mem_limit = "2G"
@@ -211,11 +217,12 @@ async def prepare(spawner):
     auth_state = await spawner.user.get_auth_state()
     {more}
     secret = auth_state["access_token"]
-    spawner.environment["GITLAB"] = secret
+    spawner.environment["GITLAB_TOKEN"] = secret
     spawner.environment.update(
-        GITLAB_TOKEN=secret,
+        GITLAB_ACCESS_TOKEN=secret,
     )
 
+c.TokenSpawnerMixin.tokens["gitlab"]["env"] = ["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN"]
 c.Spawner.pre_spawn_hook = prepare
 """
 
@@ -224,43 +231,66 @@ c.Spawner.pre_spawn_hook = prepare
     "more, is_all",
     [
         param("if not auth_state: return", True, id="guard"),
-        param('spawner.environment["GITLAB_EMAIL"] = "…"', True, id="what-a-spec-sets"),
+        param('if auth_state is None or "access_token" not in auth_state: return', True, id="guards"),
+        param('"What the old Hub did."', True, id="docstring"),
+        param('spawner.environment["GITLAB_EMAIL"] = auth_state.get("gitlab_user")["email"]', True, id="what-a-spec-sets"),
         param('spawner.environment["TEAM"] = "a"', False, id="other-variable"),
         param("limit(spawner)", False, id="helper"),
         param('spawner.mem_limit = "2G"', False, id="other-setting"),
+        param('spawner.environment = {"GITLAB_TOKEN": ""}', False, id="all-variables"),
         param('spawner.log.info("…")', False, id="call"),
-        param('os.environ.get("A") or os.mkdir("a")', False, id="call-inside"),
+        param('answer = requests.get("https://billing.example.org/")', False, id="request"),
+        param('lease = vault.get("lease")', False, id="own-get"),
+        param('mounts = list(map(spawner.args.append, ["--debug"]))', False, id="map"),
         param("del spawner.volumes", False, id="del"),
         param("import antigravity", False, id="import"),
         param("if not auth_state: raise RuntimeError", False, id="refusal"),
+        param("if not spawner.user.admin: return", False, id="not-for-all"),
+        param('if auth_state["gitlab_user"]["bot"]: return', False, id="not-for-all-by-a-claim"),
+        param('is_bot = auth_state["gitlab_user"]["bot"]\n    if is_bot: return', False, id="not-for-all-by-a-name"),
+        param('if "is_bot" in auth_state: return', False, id="not-for-all-by-a-key"),
+        param("assert auth_state", False, id="assertion"),
     ],
 )
 def test_a_hook_that_does_more_is_not_dropped(examine, more, is_all):
     config = SOUND + MORE.format(more=more)
     (found,) = (finding for finding in examine(config)[1] if finding["level"] == "warning")
-    assert found["id"] == "hook-writes-tokens" and "sets GITLAB, GITLAB_TOKEN in" in found["what"]
+    assert found["id"] == "hook-writes-tokens" and "sets GITLAB_TOKEN, GITLAB_ACCESS_TOKEN in" in found["what"]
     (part,) = found["fix"]
     if is_all:
         assert part == {"kind": "config", "text": "c.Spawner.pre_spawn_hook = None"}
         return
     lines = config.splitlines()
-    assert part["kind"] == "words" and part["text"].endswith("; it does more, which stays")
-    for variable, line in re.findall(r"(\w+) \(line (\d+)\)", part["text"]):
-        assert variable in lines[int(line) - 1]
-        lines[int(line) - 1] = lines[int(line) - 1].partition("spawner")[0].replace("GITLAB_TOKEN=secret,", "") + "# gone"
-    assert "hook-writes-tokens" not in of(examine("\n".join(lines).replace("secret =", "pass #") + "\n")[1], "warning")
+    assert part["kind"] == "words" and part["text"].endswith("; what else it does stays")
+    for variable, number in re.findall(r"(\w+) \(line (\d+)\)", part["text"]):
+        line = lines[int(number) - 1]
+        assert variable in line
+        lines[int(number) - 1] = "" if "update" not in line and "spawner" not in line else "    pass"
+    assert "hook-writes-tokens" not in of(examine("\n".join(lines) + "\n")[1], "warning")
 
 
-def test_a_class_that_does_more_is_not_dropped(examine):
+def test_a_variable_that_no_spec_has_is_not_lost(examine):
+    hook = """
+def hook(spawner, auth_state):
+    spawner.environment["GIT_PASSWORD"] = auth_state["access_token"]
+    spawner.environment["GITLAB_TOKEN"] = auth_state["access_token"]
+c.Spawner.auth_state_hook = hook
+"""
+    (found,) = (finding for finding in examine(SOUND + hook)[1] if finding["level"] == "warning")
+    place = "remove from Spawner.auth_state_hook what sets GIT_PASSWORD (line 11), GITLAB_TOKEN (line 12)"
+    text = f"{place}; first name GIT_PASSWORD in the env of a spec, if servers need it"
+    assert found["fix"] == [{"kind": "words", "text": text}]
+    declared = SOUND + 'c.TokenSpawnerMixin.tokens["gitlab"]["env"] = ["GIT_PASSWORD", "GITLAB_TOKEN"]\n' + hook
+    (found,) = (finding for finding in examine(declared)[1] if finding["level"] == "warning")
+    assert found["fix"] == [{"kind": "config", "text": "c.Spawner.auth_state_hook = None"}]
+
+
+def test_a_class_of_the_admins_is_never_dropped(examine):
     (config,) = (case.values[0] for case in CASES if case.id == "pre-spawn-start")
-    for more, kind in [
-        ("", "config"),
-        ("\nc.Mine.client_id = 'id'\n", "words"),
-        ("\nMine.authenticate = lambda self, *given: None\n", "words"),
-    ]:
-        (found,) = (finding for finding in examine(config + more)[1] if finding["level"] == "warning")
-        assert [part["kind"] for part in found["fix"]] == [kind]
-    assert "Mine.pre_spawn_start what sets GITLAB_TOKEN (line " in found["fix"][0]["text"]
+    (found,) = (finding for finding in examine(config)[1] if finding["level"] == "warning")
+    (part,) = found["fix"]
+    text = "remove from Mine.pre_spawn_start what sets GITLAB_TOKEN (line "
+    assert part["kind"] == "words" and part["text"].startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -281,49 +311,130 @@ def test_a_hook_without_a_source_is_said(examine, name, unread):
     assert said["what"] == f"Not looked at, since there is no source: {unread} (Spawner.pre_spawn_hook)."
 
 
+# What a hook does with ``spawner.environment`` and ``auth_state``, and the variables that are told.
+VALUES = [
+    param('env["K_TOKEN"] = auth_state["kerb"]', ["K_TOKEN"], id="name-of-a-token"),
+    param('env["k_token"] = auth_state["kerb"]', ["k_token"], id="small"),
+    param('env["TOKENIZERS_PARALLELISM"] = auth_state["kerb"]', [], id="longer-name"),
+    param('env["MAX_TOKENS"] = auth_state["kerb"]', [], id="plural"),
+    param('env["TOKEN_ISSUER"] = auth_state["kerb"]', [], id="issuer"),
+    param('env["OAUTH_TOKEN_URL"] = "https://gitlab.example.org/oauth/token"', [], id="constant"),
+    param('env["SOME_TOKEN"] = "x"', [], id="constant-token"),
+    param('env["MLFLOW_TRACKING_TOKEN"] = open("/etc/x").read()', [], id="file"),
+    param('env["HAS_TOKEN"] = str(bool(auth_state))', [], id="whether"),
+    param('env["TEAM"] = "a" if auth_state else "b"', [], id="choice"),
+    param('env["NAME"] = auth_state and auth_state["gitlab_user"]["name"]', [], id="claim"),
+    param('env["NAME"] = ask(auth_state["access_token"])["name"]', [], id="answer"),
+    param('env["NAME"] = ",".join(g["name"] for g in auth_state["gitlab_groups"])', [], id="claims"),
+    param('env["GROUPS"] = ",".join(ask(auth_state["access_token"]))', [], id="answers"),
+    param('env["NAME"] = json.loads(auth_state["id_token"].split(".")[1])["name"]', [], id="claim-of-id-token"),
+    param('me = ask(headers={"a": "Bearer " + auth_state["access_token"]}); env["EMAIL"] = me["email"]', [], id="headers"),
+    param('env["MY_TOKEN"] = ask(auth_state["access_token"])', ["MY_TOKEN"], id="exchange"),
+    param('env["A"] = "Bearer " + auth_state["access_token"].strip()', ["A"], id="concatenated"),
+    param('env["A"] = f"x:{auth_state.get(\'access_token\', \'\')}"', ["A"], id="f-string"),
+    param('env["A"] = auth_state["token_response"]["refresh_token"]', ["A"], id="refresh-token"),
+    param('env["A"] = auth_state["token_response"]["scope"]', [], id="scope"),
+    param('a = auth_state["token_response"]; b = a["id_token"]; env["A"] = b', ["A"], id="names"),
+    param('env["A"] = json.dumps(auth_state)', ["A"], id="all"),
+    param('env["A"] = base64.b64encode(json.dumps(auth_state).encode()).decode()', ["A"], id="all-in-base64"),
+    param('env["A"] = json.dumps({"t": auth_state["access_token"]})', ["A"], id="document"),
+    param("env.update({k: str(v) for k, v in auth_state.items()})", ["…"], id="all-items"),
+    param("for k, v in TABLE.items(): env[k] = auth_state[v]", ["…"], id="table"),
+    param("for v in ENDLESS: env[v] = auth_state", ["…"], id="table-in-itself"),
+    param("for k, v in CLAIMS.items(): env[k] = auth_state[v]", [], id="table-of-claims"),
+    param('for name in ("A", "B"): env[f"{name}_TOKEN"] = auth_state[name]', ["…_TOKEN"], id="f-string-name"),
+    param('env[NAME] = auth_state["access_token"]', ["GITLAB_TOKEN"], id="constant-name"),
+    param('x: dict = env; x["A"] = auth_state["access_token"]', ["A"], id="annotated"),
+    param('(x := env)["A"] = (y := auth_state)["access_token"]', ["A"], id="walrus"),
+    param('x, y = env, auth_state; x["A"] = y["access_token"]', ["A"], id="tuple"),
+    param('env["A"], env["B"] = auth_state["access_token"], "x"', ["A"], id="tuple-of-variables"),
+    param('def put(e): e["A"] = auth_state["access_token"]\n    put(env)', ["A"], id="function-inside"),
+    param('def put(v): env["A"] = v\n    put(v=auth_state["access_token"])', ["A"], id="value-of-function-inside"),
+    param('env.update({**{"A": auth_state["access_token"]}})', ["A"], id="unpacked"),
+    param('map(put, env, auth_state["access_token"])', ["A"], id="handed-on"),
+]
+
+
+@pytest.mark.parametrize("line, variables", VALUES)
+def test_what_is_told_is_made_of_a_token(examine, line, variables):
+    hook = f"""
+import base64, json
+NAME = "GITLAB_TOKEN"
+TABLE = {{"GITLAB_TOKEN": "access_token"}}
+CLAIMS = {{"GITLAB_NAME": "name"}}
+ENDLESS = []
+ENDLESS.append(ENDLESS)
+def ask(*given, **more): return {{}}
+def put(e, v): e["A"] = v
+def hook(spawner, auth_state):
+    env = spawner.environment
+    {line}
+c.Spawner.auth_state_hook = hook
+"""
+    found = [finding for finding in examine(SOUND + hook)[1] if finding["level"] == "warning"]
+    assert [finding["what"].partition(" sets ")[2].partition(" in the ")[0] for finding in found] == (
+        [", ".join(variables)] if variables else []
+    )
+
+
 @pytest.mark.parametrize(
-    "variable, is_found",
+    "method",
     [
-        param("GITHUB_TOKEN", True, id="last"),
-        param("TOKEN_GITHUB", True, id="first"),
-        param("A_TOKEN_B", True, id="inside"),
-        param("gitlab_token", True, id="small"),
-        param("TOKENIZERS_PARALLELISM", False, id="longer"),
-        param("MAX_TOKENS", False, id="plural"),
+        param(
+            """
+    async def start(self):
+        state = await self.user.get_auth_state()
+        self.environment["A"] = state["access_token"]
+        return await super().start()
+    """,
+            id="start",
+        ),
+        param(
+            """
+    def get_env(self):
+        variables = super().get_env()
+        variables["A"] = self.auth_state["access_token"]
+        return variables
+    """,
+            id="get_env",
+        ),
+        param(
+            """
+    async def run_pre_spawn_hook(self):
+        self.put(await self.user.get_auth_state())
+    def put(self, state):
+        self.environment["A"] = state["access_token"]
+    """,
+            id="run_pre_spawn_hook",
+        ),
+        param(
+            """
+    def run_auth_state_hook(self, state):
+        self.environment["A"] = state["access_token"]
+    """,
+            id="run_auth_state_hook",
+        ),
     ],
 )
-def test_token_is_a_word_of_a_variables_name(examine, variable, is_found):
-    hook = dedent(
-        f"""
-        def prepare(spawner, auth_state):
-            if auth_state:
-                spawner.environment["{variable}"] = "false"
-        c.Spawner.auth_state_hook = prepare
-        """
-    )
-    assert ("hook-writes-tokens" in of(examine(SOUND + hook)[1], "warning")) == is_found
+def test_a_spawner_of_the_admins_is_read_too(examine, request, method):
+    name = request.node.callspec.id
+    config = f"""{SOUND}
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+from spawner_tokens import LocalTokenMixin
+class Mine(LocalTokenMixin, SimpleLocalProcessSpawner):
+    {method}
+class Ours(Mine): pass
+c.JupyterHub.spawner_class = Ours
+"""
+    (found,) = (finding for finding in examine(config)[1] if finding["level"] == "warning")
+    assert found["id"] == "hook-writes-tokens" and found["what"].startswith(f"Mine.{name}, line ")
+    (part,) = found["fix"]
+    assert part["kind"] == "words" and part["text"].startswith(f"remove from Mine.{name} what sets A (line ")
 
 
-def test_a_hook_that_leaves_the_environment_alone_is_left_alone(examine):
-    hook = dedent(
-        """
-        async def look(spawner):
-            auth_state = await spawner.user.get_auth_state()
-            spawner.environment["TEAM"] = "a" if auth_state else "b"
-
-        def other(spawner):
-            spawner.environment["SOME_TOKEN"] = "b"
-
-        class Callable:
-            def __call__(self, spawner):
-                pass
-
-        c.Spawner.pre_spawn_hook = look
-        """
-    )
-    for name in ("look", "other", "Callable()", "print", "lambda spawner: spawner.environment"):
-        status, findings = examine(SOUND + hook + f"c.Spawner.pre_spawn_hook = {name}\n")
-        assert status == 0 and of(findings, "warning") == [], name
+def test_the_state_of_an_auth_state_hook_may_have_any_name(examine):
+    hook = 'c.Spawner.auth_state_hook = lambda s, a: s.environment.update(K_TOKEN=a["kerb"])\n'
+    assert "hook-writes-tokens" in of(examine(SOUND + hook)[1], "warning")
 
 
 def test_a_hook_in_the_charts_values_is_read_too(examine, cluster):
@@ -345,4 +456,5 @@ def test_a_hook_in_the_charts_values_is_read_too(examine, cluster):
     (found,) = (finding for finding in findings if finding["level"] == "warning")
     assert found["id"] == "hook-writes-tokens" and "sets TOKEN" in found["what"]
     text = "remove from Spawner.pre_spawn_hook what sets TOKEN (line 4 of hub.extraConfig.hook)"
+    text += "; first name TOKEN in the env of a spec, if servers need it"
     assert found["fix"] == [{"kind": "words", "text": text}]

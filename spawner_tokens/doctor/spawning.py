@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from typing import Any
+
+from traitlets import Type
 
 from ..fields import SpecError
 from ..spec import parse_tokens
@@ -27,9 +31,11 @@ _READY = (
 def check_mixin(setup: Setup) -> Iterator[Finding]:
     """The spawner's class hands over tokens."""
     cls = setup.spawner_class
-    if setup.has_mixin or cls is None:
+    if cls is None:
         return
-    if setup.spawns_by("WrapSpawner"):
+    if setup.has_mixin:
+        yield from _check_kind(cls)
+    elif setup.spawns_by("WrapSpawner"):
         yield warning(
             "mixin-not-seen",
             f"{cls.__name__} hands over no tokens itself, and which class it wraps is not looked at.",
@@ -45,20 +51,34 @@ def check_mixin(setup: Setup) -> Iterator[Finding]:
         )
 
 
-def _mend_class(cls: type) -> Setting | Code:
-    names = {(base.__module__.partition(".")[0], base.__name__) for base in cls.__mro__}
-    known = {each.name for each in entry_points(group="jupyterhub.spawners")}
-    mixin = "TokenSpawnerMixin"
-    for package, name, entry_point, its_mixin in _READY:
-        if (package, name) in names:
-            if cls.__name__ == name and entry_point in known:
-                return Setting(("JupyterHub", "spawner_class"), entry_point)
-            mixin = its_mixin if entry_point in known else mixin
-            break
-    lines = [f"from spawner_tokens import {mixin}"]
-    if cls.__module__ != "builtins":  # as of those that the config itself defines
-        lines.append(f"from {cls.__module__} import {cls.__name__}")
+def _check_kind(cls: type) -> Iterator[Finding]:
+    names = {base.__name__ for base in cls.__mro__}
+    _, spawner, _, right = _find_ready(cls)
+    wrong = sorted(names & {mixin for *_, mixin in _READY})
+    if spawner and wrong and right not in wrong:
+        yield error(
+            "mixin-wrong",
+            f"{cls.__name__} is a {spawner}, and {wrong[0]} is not for it.",
+            "Servers do not get the files, or do not start.",
+            Words(f"let it have {right} in place of {wrong[0]}"),
+        )
+
+
+def _find_ready(cls: type) -> tuple[str, str, str, str]:
+    bases = {(base.__module__.partition(".")[0], base.__name__) for base in cls.__mro__}
+    return next((row for row in _READY if row[:2] in bases), ("", "", "", "TokenSpawnerMixin"))
+
+
+def _mend_class(cls: type) -> Setting | Code | Words:
+    package, name, entry_point, mixin = _find_ready(cls)
+    if entry_point not in {each.name for each in entry_points(group="jupyterhub.spawners")}:
+        mixin = "TokenSpawnerMixin"
+    elif (cls.__module__.partition(".")[0], cls.__name__) == (package, name):
+        return Setting(("JupyterHub", "spawner_class"), entry_point)
+    if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls:  # of the config itself, of a function
+        return Words(f"write class {cls.__name__}({mixin}, …), after from spawner_tokens import {mixin}")
     own = f"Token{cls.__name__}"
+    lines = [f"from spawner_tokens import {mixin}", f"from {cls.__module__} import {cls.__name__}"]
     return Code("\n".join([*lines, f"class {own}({mixin}, {cls.__name__}): pass", f"c.JupyterHub.spawner_class = {own}"]))
 
 
@@ -83,11 +103,7 @@ def check_specs(setup: Setup) -> Iterator[Finding]:
 
 def _misplaced(setup: Setup) -> bool:
     """Whether a line of another finding moves some specs to where they are read."""
-    fixes = [part for finding in check_names(setup) for part in finding.fix]
-    code = [part.text for part in fixes if isinstance(part, Code)]
-    paths = [part.path for part in fixes if isinstance(part, Words)]
-    is_by_hand = any(path[-1:] == ("tokens",) or len(path) == len(("hub", "config", "section")) for path in paths)
-    return is_by_hand or any(".tokens = " in text or ".update(c.pop(" in text for text in code)
+    return bool(_find_sections(setup)) or any("tokens" in names for _, _, names in _find_traits(setup))
 
 
 def _of_spec(spec_error: SpecError) -> Finding:
@@ -108,30 +124,37 @@ def _likely_preset(setup: Setup) -> str:
 def check_names(setup: Setup) -> Iterator[Finding]:
     """All settings of the tokens are where they are read."""
     assert setup.spawner_class is not None
-    known = {base.__name__: base for base in setup.spawner_class.__mro__ if hasattr(base, "class_traits")}
-    ours = [name for name, base in known.items() if issubclass(base, TokenTraits)]
-    own = [trait for name in ours for trait in known[name].class_traits(config=True)]
-    for section in [name for name in setup.config if name not in known and "Token" in name]:
-        near = difflib.get_close_matches(section, ours, n=1, cutoff=0)[0]
+    config, sections = setup.config, _find_sections(setup)
+    for section, near in sections.items():
+        others = {trait for name in sections if name != section for trait in config[name]}
+        is_sure = set(config[section]) <= set(_traits(setup)) - others and not any(
+            setup.is_set(setup.spawner, trait) for trait in config[section]
+        )
+        fix: Code | Words = Code(f"c.{near}.update(c.pop({literal(section)}))")
+        if setup.is_chart:
+            fix = Words("call it", ("hub", "config", near))
+        elif not is_sure:
+            fix = Words(f"move what servers need of it to c.{near}, and remove the rest")
         yield warning(
             "section-unknown",
             f"Nobody reads c.{section}: it is no class of {setup.spawner_class.__name__}.",
             "What is set there has no effect, and JupyterHub does not say so.",
-            Code(f"c.{near}.update(c.pop({literal(section)}))")
-            if not setup.is_chart
-            else Words("call it", ("hub", "config", near)),
+            fix,
         )
-    for section in [name for name in ours if name in setup.config]:
-        for trait in [trait for trait in setup.config[section] if trait not in known[section].class_traits(config=True)]:
-            near = difflib.get_close_matches(trait, own, n=1, cutoff=0)[0]
-            yield warning(
-                "trait-unknown",
-                f"There is no c.{section}.{trait}.",
-                "It has no effect: JupyterHub says so in its log, at the first spawn.",
-                Code(f"c.{section}.{near} = c.{section}.pop({literal(trait)})")
-                if not setup.is_chart
-                else Words("call it", ("hub", "config", section, near)),
-            )
+    for section, trait, names in _find_traits(setup):
+        fix = Words("remove it: nothing that can be set has a name like that")
+        if names and setup.is_chart:
+            fix = Words("call it", ("hub", "config", section, *names))
+        elif names and names[0] in config[section]:
+            fix = Words(f"remove it, or what sets c.{section}.{names[0]}")
+        elif names:
+            fix = Code(f"c.{section}.{names[0]} = c.{section}.pop({literal(trait)})")
+        yield warning(
+            "trait-unknown",
+            f"There is no c.{section}.{trait}.",
+            "It has no effect: JupyterHub says so in its log, at the first spawn.",
+            fix,
+        )
     *losers, winner = setup.sections(setup.spawner, "tokens") or [""]
     if losers:
         listed = " and ".join(f"c.{name}.tokens" for name in losers)
@@ -144,6 +167,39 @@ def check_names(setup: Setup) -> Iterator[Finding]:
             if not setup.is_chart
             else Words("move them all to", ("hub", "config", winner, "tokens")),
         )
+
+
+def _find_sections(setup: Setup) -> dict[str, str]:
+    """Sections that nobody reads → the name of ours that each may be meant for."""
+    app, ours = setup.app, _list_ours(setup)
+    chosen = [getattr(app, name) for name, trait in app.traits().items() if isinstance(trait, Type)]
+    known = {base.__name__ for cls in (type(app), *app.classes, *chosen) for base in cls.__mro__}
+    strays = [name for name in setup.config if name not in known and "Token" in name]
+    near = {name: difflib.get_close_matches(name, ours, n=1, cutoff=0.7) for name in strays}
+    return {name: found[0] for name, found in near.items() if found}
+
+
+def _find_traits(setup: Setup) -> list[tuple[str, str, list[str]]]:
+    """Settings in sections of ours that do not exist, with what each may be meant for."""
+    known = _traits(setup)
+    return [
+        (section, trait, difflib.get_close_matches(trait, known, n=1))
+        for section in _list_ours(setup)
+        if section in setup.config
+        for trait in setup.config[section]
+        if trait not in known
+    ]
+
+
+def _list_ours(setup: Setup) -> list[str]:
+    assert setup.spawner_class is not None
+    return [base.__name__ for base in setup.spawner_class.__mro__ if issubclass(base, TokenTraits)]
+
+
+def _traits(setup: Setup) -> list[str]:
+    """What can be set in each section of the spawner: traitlets reads them all for all of its traits."""
+    cls: Any = setup.spawner_class
+    return list(cls.class_traits(config=True))
 
 
 def check_environment(setup: Setup) -> Iterator[Finding]:
