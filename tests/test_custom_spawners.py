@@ -18,7 +18,7 @@ from batchspawner import BatchSpawnerRegexStates
 from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner
 from traitlets.config import Config
-from wrapspawner import WrapSpawner
+from wrapspawner import ProfilesSpawner, WrapSpawner
 
 from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
 from spawner_tokens.testing import DeliveryContract
@@ -322,9 +322,15 @@ async def test_to_systemdspawners_dynamic_users_no_file_can_be_given_and_the_pol
 wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
 
 
+WRAPPED = {
+    **TOKENS,
+    "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner,
+    "ProfilesSpawner.profiles": [("With tokens", "tokens", TokenSimpleLocalProcessSpawner, {})],
+}
+
+
 async def start_wrapped(start_hub, spawner_class):
-    settings = {**TOKENS, "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner}
-    hub = await start_hub(spawner_class, settings)
+    hub = await start_hub(spawner_class, WRAPPED)
     user = await hub.user("alice", {"access_token": "first"})
     server = await hub.spawn(user)
     assert (await server.files())["t"] == b"first" and (await server.env())["T"] == b"first"
@@ -332,20 +338,38 @@ async def start_wrapped(start_hub, spawner_class):
 
 
 @wraps
-async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(start_hub):
-    hub, user, server = await start_wrapped(start_hub, WrapSpawner)
+@pytest.mark.parametrize("spawner_class", [WrapSpawner, ProfilesSpawner])
+async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(start_hub, spawner_class):
+    hub, user, server = await start_wrapped(start_hub, spawner_class)
     await user.save_auth_state({"access_token": "second"})
     await asyncio.sleep(1)
     assert (await server.files())["t"] == b"first"
     await user.stop("")
-    assert hub.token_directories != []  # until the server's next start, or the Hub's
+    assert hub.token_directories != []  # until the server's next start
     assert (await (await hub.spawn(user)).files())["t"] == b"second"
 
 
 @wraps
-async def test_with_the_readmes_lines_wrapspawner_has_all_of_it(start_hub, tmp_path):
+async def test_what_a_wrapped_server_leaves_goes_when_the_next_one_starts_after_the_hub(start_hub):
+    hub, user, _ = await start_wrapped(start_hub, WrapSpawner)
+    await user.stop("")
+    left = hub.token_directories
+    again = await start_hub(WrapSpawner, WRAPPED)
+    again.spawner(await again.user("alice"))
+    bob = await again.user("bob", {"access_token": "first"})
+    assert again.token_directories == left != []
+    await again.spawn(bob)
+    assert again.token_directories == [Path(bob.spawners[""].child_spawner.token_directory).name]
+
+
+@wraps
+@pytest.mark.parametrize("profiles", [False, True])
+async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothing(start_hub, tmp_path, profiles):
     *_, code = (block.values[0] for block in blocks("python") if "TokenWrapSpawner" in block.values[0])
-    hub, user, server = await start_wrapped(start_hub, load(code, tmp_path).JupyterHub.spawner_class)
+    spawner_class = load(code, tmp_path).JupyterHub.spawner_class
+    if profiles:
+        spawner_class = type("TokenProfilesSpawner", (spawner_class, ProfilesSpawner), {})
+    hub, user, server = await start_wrapped(start_hub, spawner_class)
     await user.save_auth_state({"access_token": "second"})
 
     async def is_second():
