@@ -76,8 +76,8 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             await spawner.deliver_files(files)
             await self._expect(spawner, files)
             if files.get(PUBLIC_FILE) is not None:
-                is_open = await self.can_others_read(spawner, spawner.token_public_path)
-                assert is_open, "others cannot read the file that is no secret any more"
+                can_read = await self.can_others_read(spawner, spawner.token_public_path)
+                assert can_read, "others cannot read the file that is no secret any more"
 
     @pytest.mark.asyncio
     async def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part(self, servers: Servers) -> None:

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -82,15 +83,14 @@ class PrivacyContract(Checks):
         await servers.close()
         shown["warnings"] = "".join(str(warning.message) for warning in recwarn)
         shown |= {"log": caplog.text, "output": "".join(capfd.readouterr())}
-        pieces = set(_make_pieces(token))
-        found = [place for place, text in shown.items() if any(piece in _join_lines(text) for piece in pieces)]
+        found = [place for place, text in shown.items() if _is_in(text, token)]
         assert not found, f"the token, or a part of it, is in: {', '.join(found)}"
 
-    async def _expect_private(self, spawner: object, files: Files) -> None:
+    async def _expect_private(self, spawner: Any, files: Files) -> None:
         await self._expect(spawner, files)
         for name in files:
-            is_open = await self.can_others_read(spawner, self._find_path(spawner, name))
-            assert not is_open, f"{name}: others than the server's user can read it"
+            can_read = await self.can_others_read(spawner, self._find_path(spawner, name))
+            assert not can_read, f"{name}: others than the server's user can read it"
 
 
 @contextmanager
@@ -106,6 +106,12 @@ def _usual_umask() -> Iterator[None]:
 _PIECE = 16
 
 
+def _is_in(text: str, token: bytes) -> bool:
+    """Whether a text has the token or a part of it, in whatever lines."""
+    joined = re.sub(r"\s|\\n", "", text)
+    return any(piece in joined for piece in _make_pieces(token))
+
+
 def _make_pieces(token: bytes) -> Iterator[str]:
     """What the token is to be known by, as it may be written somewhere."""
     forms = [token, token.hex().encode()]
@@ -113,7 +119,3 @@ def _make_pieces(token: bytes) -> Iterator[str]:
         forms.append(base64.b64encode(b"x" * shift + token)[4:-4])
     for form in forms:
         yield from (form[at : at + _PIECE].decode() for at in range(len(form) - _PIECE + 1))
-
-
-def _join_lines(text: str) -> str:
-    return re.sub(r"\s|\\n", "", text)
