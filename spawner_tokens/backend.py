@@ -77,7 +77,7 @@ class TokenBackend(TokenTraits):
     def token_public_path(self) -> str | None:
         """Where the server sees a file that is no secret, and that all users of its system are able to read, though
         they need not find it; ``None`` if it cannot be shown one. git refuses to work when it cannot read a file
-        that it is told of.
+        that it is told of. One that has to go may as well be empty.
         """
         return None
 

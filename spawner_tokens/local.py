@@ -41,11 +41,14 @@ class LocalTokenMixin(TokenSpawnerMixin):
     def get_file_owner(self) -> tuple[int, int]:
         """uid and gid of the server's process, as :class:`~jupyterhub.spawner.LocalProcessSpawner` chooses them.
 
-        Raises :exc:`KeyError` if there is no such system user.
+        Raises :exc:`OSError` if there is no such system user, as for systemdspawner's dynamic users.
         """
         if os.geteuid() != 0 or isinstance(self, SimpleLocalProcessSpawner):
             return os.geteuid(), os.getegid()
-        user = pwd.getpwnam(self.user.name)
+        try:
+            user = pwd.getpwnam(self.user.name)
+        except KeyError:
+            raise OSError(f"there is no system user {self.user.name!r} to own them") from None
         return user.pw_uid, user.pw_gid
 
     @property

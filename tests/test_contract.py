@@ -221,7 +221,7 @@ class TestKubeByReplacing(TestKubeByPatch):
 
 # A repository of somebody else's: backends that are right, and that have each a fault.
 THEIRS = '''
-import asyncio, base64, os, pathlib, shutil, tempfile, time
+import asyncio, base64, os, pathlib, shutil, tempfile, time, warnings
 from jupyterhub import orm
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 from spawner_tokens import TokenSpawnerMixin
@@ -281,6 +281,35 @@ class Right(TokenSpawnerMixin, SimpleLocalProcessSpawner):
     def find_running(self):
         return self.user.db.query(orm.Spawner).filter(orm.Spawner.server != None)
 
+class IsNamedByUser(Right):
+    @property
+    def token_directory(self):
+        return str(self.root / self.name_of(self.orm_spawner))
+
+    def name_of(self, row):
+        return f"{row.user.name}--{row.name}" if row.name else row.user.name
+
+    async def sweep_files(self):
+        running = {self.name_of(row) for row in self.find_running()}
+        for directory in self.root.glob("*"):
+            if directory.name not in running:
+                shutil.rmtree(directory)
+
+class IsNested(Right):
+    @property
+    def token_directory(self):
+        return f"{self.root}/{self.user.name}/server-{self.name}"
+
+    async def deliver_files(self, files):
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        await super().deliver_files(files)
+
+    async def sweep_files(self):
+        running = {(row.user.name, f"server-{row.name}") for row in self.find_running()}
+        for directory in self.root.glob("*/*"):
+            if directory.parts[-2:] not in running:
+                shutil.rmtree(directory)
+
 class WritesInPlace(Right):
     def write(self, path, contents):
         path.write_bytes(contents)
@@ -294,6 +323,25 @@ class LosesPublicFile(Right):
     def write(self, path, contents):
         if path.name != ".gitconfig":
             super().write(path, contents)
+
+class WritesPublicFileOnce(Right):
+    def write(self, path, contents):
+        if path.name != ".gitconfig" or not path.exists():
+            super().write(path, contents)
+
+class KeepsPublicFile(Right):
+    def remove(self, path):
+        if path.name != ".gitconfig":
+            super().remove(path)
+
+class MeasuresPublicFile(Right):
+    async def deliver_files(self, files):
+        self.public_size = len(files.get(".gitconfig", b""))
+        await super().deliver_files(files)
+
+class ClosesPublicFileLater(Right):
+    def find_mode(self, path):
+        return 0o600 if path.exists() else super().find_mode(path)
 
 class KeepsWhatIsNone(Right):
     def remove(self, path):
@@ -334,6 +382,26 @@ class WithdrawsOnce(Right):
     async def withdraw_files(self):
         shutil.rmtree(self.token_directory)
 
+class WithdrawsByPrefix(IsNamedByUser):
+    async def withdraw_files(self):
+        for directory in self.root.glob(f"{self.place.name}*"):
+            shutil.rmtree(directory)
+
+class WithdrawsWhatWasWhole(Right):
+    @property
+    def mark(self):
+        return self.root / f"{self.place.name}.whole"
+
+    async def deliver_files(self, files):
+        self.mark.unlink(missing_ok=True)
+        await super().deliver_files(files)
+        self.mark.touch()
+
+    async def withdraw_files(self):
+        if self.mark.exists():
+            await super().withdraw_files()
+            self.mark.unlink()
+
 class MixesServersOfAUser(Right):
     @property
     def token_directory(self):
@@ -366,12 +434,38 @@ class SweepsEmptyDirectories(Right):
             if not os.listdir(directory):
                 directory.rmdir()
 
+class SweepsNothingNested(IsNested):
+    async def sweep_files(self):
+        pass
+
+class SweepsByUser(IsNamedByUser):
+    async def sweep_files(self):
+        running = tuple(row.user.name for row in self.find_running())
+        for directory in self.root.glob("*"):
+            if not directory.name.startswith(running):
+                shutil.rmtree(directory)
+
+class SweepsByPrefix(IsNamedByUser):
+    async def sweep_files(self):
+        running = tuple(self.name_of(row) for row in self.find_running())
+        for directory in self.root.glob("*"):
+            if not directory.name.startswith(running):
+                shutil.rmtree(directory)
+
 class SaysNothing(Right):
     async def deliver_files(self, files):
         try:
             await super().deliver_files(files)
         except OSError:
             self.log.error("Could not deliver")
+
+class SaysNothingBeforeTheStart(Right):
+    async def deliver_files(self, files):
+        try:
+            await super().deliver_files(files)
+        except OSError:
+            if self.orm_spawner.server:
+                raise
 
 class RaisesAnErrorOfItsOwn(Right):
     async def deliver_files(self, files):
@@ -401,6 +495,13 @@ class OpensWhatItRenews(Right):
     def find_mode(self, path):
         return 0o644 if path.exists() else super().find_mode(path)
 
+class ClosesWhatItHasShown(Right):
+    def write(self, path, contents):
+        path.with_name(f".{path.name}.new").write_bytes(contents)
+        path.with_name(f".{path.name}.new").replace(path)
+        time.sleep(0.002)
+        path.chmod(self.find_mode(path))
+
 class LeavesItToTheUmask(Right):
     def write(self, path, contents):
         path.with_name(f".{path.name}.new").write_bytes(contents)
@@ -419,6 +520,26 @@ class LogsCommands(Right):
     def write(self, path, contents):
         self.log.debug("Running: echo '%s' | base64 -d", base64.b64encode(b"x=" + contents).decode())
         super().write(path, contents)
+
+class LogsLinesOfBase64(Right):
+    def write(self, path, contents):
+        self.log.debug("Archive: %r", base64.encodebytes(b"header" * 9 + contents))
+        super().write(path, contents)
+
+class LogsTheBeginning(Right):
+    def write(self, path, contents):
+        self.log.debug("Writing %s: %.20s", path, contents.decode())
+        super().write(path, contents)
+
+class WarnsWithContents(Right):
+    def write(self, path, contents):
+        warnings.warn(f"writing {contents}")
+        super().write(path, contents)
+
+class KeepsContentsInOptions(Right):
+    async def deliver_files(self, files):
+        await super().deliver_files(files)
+        self.orm_spawner.user_options = {name: contents.decode() for name, contents in files.items() if contents}
 
 class PrintsContents(Right):
     def write(self, path, contents):
@@ -504,6 +625,12 @@ class IsElsewhere(Right):
     def place(self):
         return self.root / str(self.orm_spawner.id)
 
+class IsInTheRoot(IsElsewhere):
+    token_directory = "/tokens"
+
+class IsWhereTheAuthorHasFiles(IsElsewhere):
+    token_directory = f"{ROOT.parent}/mine/tokens"
+
 for fault in list(globals().values()):
     if isinstance(fault, type) and issubclass(fault, Right):
         name = f"Test{fault.__name__}"
@@ -513,7 +640,14 @@ async def read_elsewhere(self, spawner, path):
     file = spawner.place / pathlib.Path(path).name
     return file.read_bytes() if file.exists() else None
 
-TestIsElsewhere.read_file = read_elsewhere
+for elsewhere in (TestIsElsewhere, TestIsInTheRoot, TestIsWhereTheAuthorHasFiles):
+    elsewhere.read_file = read_elsewhere
+
+class TestNoClass(DeliveryContract):
+    pass
+
+class TestNoMixin(DeliveryContract):
+    spawner_class = SimpleLocalProcessSpawner
 '''
 
 
@@ -521,6 +655,10 @@ TestIsElsewhere.read_file = read_elsewhere
 CAUGHT_BY = {
     "WritesInPlace": "a_reader_sees_the_old_file_or_the_new_one_and_never_a_part",
     "LosesPublicFile": "the_file_that_is_no_secret_is_at_its_own_path",
+    "WritesPublicFileOnce": "a_running_server_sees_what_changed_and_keeps_the_rest",
+    "KeepsPublicFile": "a_running_server_sees_what_changed_and_keeps_the_rest",
+    "MeasuresPublicFile": "a_running_server_sees_what_changed_and_keeps_the_rest",
+    "ClosesPublicFileLater": "a_running_server_sees_what_changed_and_keeps_the_rest",
     "KeepsWhatIsNone": "a_running_server_sees_what_changed_and_keeps_the_rest",
     "AddsNewline": "a_server_finds_all_of_its_files_whole",
     "ExpandsVariables": "difficult_contents_arrive_byte_for_byte",
@@ -529,6 +667,8 @@ CAUGHT_BY = {
     "ForgetsToWithdraw": "what_was_withdrawn_is_not_there_when_the_server_starts_again",
     "WithdrawsFromMemory": "what_was_withdrawn_is_not_there_when_the_server_starts_again",
     "WithdrawsOnce": "withdrawing_twice_or_nothing_is_no_error",
+    "WithdrawsByPrefix": "servers_have_nothing_of_each_other",
+    "WithdrawsWhatWasWhole": "nothing_is_left_of_a_delivery_that_failed",
     "MixesServersOfAUser": "servers_have_nothing_of_each_other",
     "MixesUsers": "servers_have_nothing_of_each_other",
     "SweepsAll": "a_sweep_leaves_the_files_of_running_servers_alone",
@@ -536,17 +676,26 @@ CAUGHT_BY = {
     "SweepsNamedServers": "a_sweep_leaves_the_files_of_running_servers_alone",
     "SweepsNothing": "a_sweep_removes_what_a_hub_that_was_killed_has_left",
     "SweepsEmptyDirectories": "a_sweep_removes_what_a_hub_that_was_killed_has_left",
+    "SweepsNothingNested": "a_sweep_removes_what_a_hub_that_was_killed_has_left",
+    "SweepsByUser": "a_sweep_removes_what_a_hub_that_was_killed_has_left",
+    "SweepsByPrefix": "a_sweep_removes_what_a_hub_that_was_killed_has_left",
     "WritesOnlyOnce": "a_running_server_sees_what_changed_and_keeps_the_rest",
     "SaysNothing": "what_cannot_be_delivered_is_an_oserror_and_later_it_can",
+    "SaysNothingBeforeTheStart": "what_cannot_be_delivered_before_the_start_is_an_oserror_too",
     "RaisesAnErrorOfItsOwn": "what_cannot_be_delivered_is_an_oserror_and_later_it_can",
     "GivesUp": "what_cannot_be_delivered_is_an_oserror_and_later_it_can",
     "IsOpenToAll": "nobody_but_the_servers_user_can_read_a_token",
     "IsOpenToItsGroup": "nobody_but_the_servers_user_can_read_a_token",
     "OpensWhatItRenews": "nobody_but_the_servers_user_can_read_a_token",
+    "ClosesWhatItHasShown": "nobody_else_can_read_a_token_while_it_is_written_anew",
     "LeavesItToTheUmask": "nobody_but_the_servers_user_can_read_a_token",
     "ClosesPublicFile": "the_file_that_is_no_secret_is_at_its_own_path",
     "LogsContents": "a_token_is_in_no_log_output_state_or_error",
     "LogsCommands": "a_token_is_in_no_log_output_state_or_error",
+    "LogsLinesOfBase64": "a_token_is_in_no_log_output_state_or_error",
+    "LogsTheBeginning": "a_token_is_in_no_log_output_state_or_error",
+    "WarnsWithContents": "a_token_is_in_no_log_output_state_or_error",
+    "KeepsContentsInOptions": "a_token_is_in_no_log_output_state_or_error",
     "PrintsContents": "a_token_is_in_no_log_output_state_or_error",
     "KeepsContentsInState": "a_token_is_in_no_log_output_state_or_error",
     "RaisesWithContents": "a_token_is_in_no_log_output_state_or_error",
@@ -556,50 +705,88 @@ CAUGHT_BY = {
     "HasOneNewFileForAServer": "a_server_finds_all_of_its_files_whole",
     "HasOneNewFileForAToken": "deliveries_to_servers_at_once_do_not_mix",
 }
-WHOLE = ["Right", "WritesAtOnce", "SeesNothingNew", "IsElsewhere"]
+RIGHT = ["Right", "IsNamedByUser", "IsNested", "WritesAtOnce", "SeesNothingNew"]
+ELSEWHERE = ["IsElsewhere", "IsInTheRoot", "IsWhereTheAuthorHasFiles"]
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory):
-    """Spawner class → which tests of its contract fail, in a repository with nothing but pytest and pytest-asyncio."""
+def theirs(tmp_path_factory):
+    """Run tests in a repository with nothing but pytest and pytest-asyncio: ``theirs(tests)`` → what pytest said."""
     folder = tmp_path_factory.mktemp("theirs")
     (folder / "pytest.ini").touch()  # whatever there is above
     (folder / "test_theirs.py").write_text(THEIRS)
-    for name, block in zip(("my_spawner.py", "test_my_spawner.py"), blocks("python3"), strict=True):
+    names = ("my_spawner.py", "test_my_spawner.py", "test_my_hub.py")
+    for name, block in zip(names, blocks("python3"), strict=True):
         (folder / name).write_text(block.values[0])
-    tests = [f"Test{name}" for name in WHOLE] + [f"Test{fault}::test_{test}" for fault, test in CAUGHT_BY.items()]
-    arguments = ["test_my_spawner.py", *(f"test_theirs.py::{test}" for test in tests)]
-    command = [sys.executable, "-m", "pytest", "-q", "-rfEsp", "-p", "no:cacheprovider", *arguments]
-    env = {"PYTHONPATH": str(Path(__file__).parent.parent), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
-    said = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True).stdout
+
+    def run(*tests):
+        command = [sys.executable, "-m", "pytest", "-q", "-rfEsp", "-p", "no:cacheprovider", *tests]
+        env = {"PYTHONPATH": str(Path(__file__).parent.parent), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+        env["COLUMNS"] = "1000"  # for what pytest says of each in one line
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True).stdout
+
+    run.folder = folder
+    return run
+
+
+@pytest.fixture(scope="module")
+def failures(theirs):
+    """Spawner class → which tests of its contract fail, and why."""
+    tests = [f"Test{name}" for name in RIGHT] + [f"Test{fault}::test_{test}" for fault, test in CAUGHT_BY.items()]
+    hubs = "test_my_hub.py::TestWithMyHub::test_a_server_finds_all_of_its_files_whole"
+    said = theirs("test_my_spawner.py", hubs, *(f"test_theirs.py::{test}" for test in tests))
     assert " error" not in said.splitlines()[-1], said
-    found = {name: [] for name in re.findall(r"^class (\w+)\(", THEIRS, re.MULTILINE)}
-    for name, test in re.findall(r"^FAILED test_theirs.py::Test(\w+)::test_(\w+)", said, re.MULTILINE):
-        found[name].append(test)
-    found["README"] = re.findall(r"^(\w+) test_my_spawner.py::", said, re.MULTILINE)
+    found = find_failures(said)
+    found["README"] = re.findall(r"^(\w+) test_my_(?:spawner|hub).py::", said, re.MULTILINE)
     found["skipped"] = re.findall(r"^SKIPPED \[(\d+)\].*infinite", said, re.MULTILINE)
     return found
 
 
-@pytest.mark.parametrize("right", ["Right", "WritesAtOnce", "SeesNothingNew"])
+def find_failures(said):
+    found = {name: {} for name in re.findall(r"^class (\w+)\(", THEIRS, re.MULTILINE)}
+    for name, test, why in re.findall(r"^FAILED test_theirs.py::Test(\w+)::test_(\w+) - (.*)", said, re.MULTILINE):
+        found[name][test] = why
+    return found
+
+
+@pytest.mark.parametrize("right", RIGHT)
 def test_a_backend_of_somebody_else_that_is_right_passes(failures, right):
-    assert failures[right] == []
-    assert failures["skipped"] == ["2"]  # what only a running server could see
+    assert failures[right] == {}
+    assert failures["skipped"] == ["3"]  # what only a running server could see
 
 
-def test_the_readmes_example_passes(failures):
-    assert failures["README"] == ["PASSED"] * 16  # it has no public file
+def test_the_readmes_examples_pass(failures):
+    assert failures["README"] == ["PASSED"] * 20  # it has no public file
 
 
-def test_who_does_not_say_how_to_look_at_files_that_are_elsewhere_is_not_let_pass(failures):
-    assert set(failures["IsElsewhere"]) == {
-        "the_file_that_is_no_secret_is_at_its_own_path",
-        "nobody_but_the_servers_user_can_read_a_token",
-        "what_cannot_be_delivered_is_an_oserror_and_later_it_can",
-        "a_token_is_in_no_log_output_state_or_error",
-        "nothing_is_left_of_servers_that_have_stopped",
-        "a_sweep_removes_what_a_hub_that_was_killed_has_left",
-    }
+def test_who_does_not_say_how_to_look_at_files_that_are_elsewhere_is_told_to(theirs):
+    tokens = theirs.folder / "mine" / "tokens"
+    tokens.mkdir(parents=True)
+    before = tokens.parent.stat().st_mtime_ns
+    failures = find_failures(theirs(*(f"test_theirs.py::Test{name}" for name in ELSEWHERE)))
+    for elsewhere in ELSEWHERE:
+        assert set(failures[elsewhere]) == {
+            "the_file_that_is_no_secret_is_at_its_own_path",
+            "nobody_but_the_servers_user_can_read_a_token",
+            "nobody_else_can_read_a_token_while_it_is_written_anew",
+            "a_running_server_sees_what_changed_and_keeps_the_rest",
+            "what_cannot_be_delivered_is_an_oserror_and_later_it_can",
+            "what_cannot_be_delivered_before_the_start_is_an_oserror_too",
+            "a_token_is_in_no_log_output_state_or_error",
+            "nothing_is_left_of_servers_that_have_stopped",
+            "nothing_is_left_of_a_delivery_that_failed",
+            "a_sweep_removes_what_a_hub_that_was_killed_has_left",
+        }
+        assert all(" override " in why for why in failures[elsewhere].values()), failures[elsewhere]
+    assert (list(tokens.parent.iterdir()), tokens.parent.stat().st_mtime_ns) == ([tokens], before)
+    assert not Path("/tokens").exists()
+
+
+@pytest.mark.parametrize("mistake", ["NoClass", "NoMixin"])
+def test_who_gives_no_class_with_the_mixin_is_told_to(theirs, mistake):
+    said = theirs(f"test_theirs.py::Test{mistake}::test_a_server_finds_all_of_its_files_whole")
+    assert f"\nTest{mistake}.spawner_class has to be a class with TokenSpawnerMixin\n" in said
+    assert "Traceback" not in said and ">" not in said
 
 
 @pytest.mark.parametrize("fault, caught_by", CAUGHT_BY.items())

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import pwd
+import secrets
 import shutil
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from batchspawner import BatchSpawnerRegexStates
 from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner
 from traitlets.config import Config
-from wrapspawner import WrapSpawner
+from wrapspawner import ProfilesSpawner, WrapSpawner
 
 from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
 from spawner_tokens.testing import DeliveryContract
@@ -124,24 +125,30 @@ def write_command(commands, system_users, everybodys_python):
     return write
 
 
+@pytest.fixture
+def token():
+    """One that nothing else on this machine has in its arguments or its log."""
+    return secrets.token_hex(20)
+
+
 def find_in_process_list(text):
-    """The commands of running processes that have this text in their arguments."""
+    """The commands of running processes, whoever's, that have this text in their arguments."""
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            commands.append(path.read_bytes().split(b"\0")[0] if text in path.read_bytes() else b"")
+            commands.append(path.read_bytes().split(b"\0")[0] if text.encode() in path.read_bytes() else b"")
         except OSError:  # it has ended
             pass
     return [command for command in commands if command]
 
 
-async def check_files(hub, user, uid):
-    """A server of this user's has its token, and the next one; when it has stopped, nothing is left."""
+async def check_files(hub, user, uid, token):
+    """A server of this user's has its token, and the next one."""
     server = await hub.spawn(user)
     assert (await server.ask(""))["uid"] == uid
-    assert (await server.files())["t"] == b"first"
+    assert (await server.files())["t"] == token.encode()
     assert {(file["uid"], file["mode"]) for name, file in (await server.stat()).items() if name != "."} == {(uid, "0o600")}
-    assert (await server.env())["T"] == b"first"
+    assert (await server.env())["T"] == token.encode()
     await user.save_auth_state({"access_token": "second"})
 
     async def is_second():
@@ -181,11 +188,11 @@ def batch(commands, write_command, system_users):
     return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
 
 
-async def test_a_job_on_the_hubs_host_has_files_and_variables(batch, system_users, start_hub):
+async def test_a_job_on_the_hubs_host_has_files_and_variables(batch, system_users, start_hub, token):
     settings, _ = batch
     hub = await start_hub(TokenBatchSpawner, settings)
-    user = await hub.user(system_users[0], {"access_token": "first"})
-    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid)
+    user = await hub.user(system_users[0], {"access_token": token})
+    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid, token)
     env = await server.env()
     assert env["GIT_CONFIG_COUNT"] != b"0" and b"credential.https://git.example.org.helper" in env.values()
     await user.stop("")
@@ -193,42 +200,42 @@ async def test_a_job_on_the_hubs_host_has_files_and_variables(batch, system_user
 
 
 async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_keeps_and_in_the_debug_log(
-    batch, system_users, start_hub, caplog
+    batch, system_users, start_hub, caplog, token
 ):
     settings, spool = batch
     hub = await start_hub(TokenBatchSpawner, settings)
     for logger in (hub.app.log.name, "traitlets"):  # JupyterHub 5: the latter's, if a Spawner was made before any Hub
         caplog.set_level("DEBUG", logger=logger)
-    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    user = await hub.user(system_users[0], {"access_token": token})
     await hub.spawn(user)
-    kept = {path.suffix: b"the-secret" in path.read_bytes() for path in spool.iterdir()}
+    kept = {path.suffix: token.encode() in path.read_bytes() for path in spool.iterdir()}
     assert kept == {".env": True, ".script": False, ".pid": False, ".log": False}
-    assert find_in_process_list(b"the-secret") == []
-    shown = {record.levelname for record in caplog.records if "the-secret" in record.getMessage()}
+    assert find_in_process_list(token) == []
+    shown = {record.levelname for record in caplog.records if token in record.getMessage()}
     assert shown == {"DEBUG"}  # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
 
 
-async def test_a_job_with_files_alone_has_its_token_nowhere_else(batch, system_users, start_hub, caplog):
+async def test_a_job_with_files_alone_has_its_token_nowhere_else(batch, system_users, start_hub, caplog, token):
     settings, spool = batch
     hub = await start_hub(TokenBatchSpawner, {**settings, "TokenSpawnerMixin.tokens": {"t": {}}})
-    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    user = await hub.user(system_users[0], {"access_token": token})
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == b"the-secret"
-    assert not [path.name for path in spool.iterdir() if b"the-secret" in path.read_bytes()]
-    assert "the-secret" not in caplog.text and find_in_process_list(b"the-secret") == []
+    assert (await server.files())["t"] == token.encode()
+    assert not [path.name for path in spool.iterdir() if token.encode() in path.read_bytes()]
+    assert token not in caplog.text and find_in_process_list(token) == []
 
 
-async def test_what_a_query_says_of_variables_is_in_the_hubs_database(batch, system_users, start_hub):
+async def test_what_a_query_says_of_variables_is_in_the_hubs_database(batch, system_users, start_hub, token):
     settings, _ = batch
     query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
     hub = await start_hub(TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query})
-    user = await hub.user(system_users[0], {"access_token": "the-secret"})
+    user = await hub.user(system_users[0], {"access_token": token})
     await hub.spawn(user)
     # batchspawner.py, get_state: "job_status" is what the command said. TorqueSpawner's is "qstat -x", PBSSpawner's
     # "qstat -fx", and both scripts have "#PBS -v {keepvars}", which are the job's Variable_List by qsub's manual.
     state = user.spawners[""].orm_spawner.state
-    assert "the-secret" in state.pop("job_status")
-    assert "the-secret" not in str(state)
+    assert token in state.pop("job_status")
+    assert token not in str(state)
 
 
 # -- sudospawner -------------------------------------------------------------------------------------
@@ -236,7 +243,7 @@ async def test_what_a_query_says_of_variables_is_in_the_hubs_database(batch, sys
 
 @pytest.mark.filterwarnings("ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning")  # SudoSpawner waits for none
 async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
-    commands, write_command, system_users, start_hub, caplog
+    commands, write_command, system_users, start_hub, caplog, token
 ):
     if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
         (commands / "sudo").unlink()
@@ -246,9 +253,9 @@ async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
     settings = {**TOKENS, "SudoSpawner.sudospawner_path": write_command("sudospawner", "sudospawner.mediator")}
     settings["SudoSpawner.mediator_log_level"] = "DEBUG"
     hub = await start_hub(TokenSudoSpawner, settings)
-    user = await hub.user(name, {"access_token": "first"})
-    await check_files(hub, user, pwd.getpwnam(name).pw_uid)
-    assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    user = await hub.user(name, {"access_token": token})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid, token)
+    assert find_in_process_list(token) == [] and token not in caplog.text
     await user.stop("")
     assert hub.token_directories == []
     gc.collect()
@@ -269,25 +276,43 @@ def test_a_hub_that_is_not_root_cannot_give_files_to_sudospawners_users(system_u
 
 
 async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
-    commands, system_users, start_hub, monkeypatch, caplog
+    commands, system_users, start_hub, monkeypatch, caplog, token
 ):
     units = commands / "units"
     units.mkdir()
     monkeypatch.setenv("SYSTEMD_UNITS", str(units))
     name, _, command = system_users
     hub = await start_hub(TokenSystemdSpawner, {**TOKENS, "Spawner.cmd": command})
-    user = await hub.user(name, {"access_token": "first"})
-    await check_files(hub, user, pwd.getpwnam(name).pw_uid)
+    user = await hub.user(name, {"access_token": token})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid, token)
     unit = user.spawners[""].unit_name
     called = (units / f"{unit}.called").read_text().splitlines()
     env_file = Path(f"/run/{unit}/{unit}.env")
     # What systemd is told, and so what "systemctl show" says, is the file's path.
-    assert f"--property=EnvironmentFile={env_file}" in called and not [each for each in called if "first" in each]
-    assert "T=first" in env_file.read_text().splitlines()
+    assert f"--property=EnvironmentFile={env_file}" in called and not [each for each in called if token in each]
+    assert f"T={token}" in env_file.read_text().splitlines()
     assert [stat.S_IMODE(path.stat().st_mode) for path in (env_file, env_file.parent)] == [0o400, 0o700]
-    assert find_in_process_list(b"first") == [] and '"first"' not in caplog.text
+    assert find_in_process_list(token) == [] and token not in caplog.text
     await user.stop("")
     assert hub.token_directories == []
+
+
+async def test_to_systemdspawners_dynamic_users_no_file_can_be_given_and_the_policy_applies(
+    commands, system_users, start_hub, monkeypatch, caplog, token
+):
+    units = commands / "units"
+    units.mkdir()
+    monkeypatch.setenv("SYSTEMD_UNITS", str(units))
+    settings = {**TOKENS, "Spawner.cmd": system_users[2], "SystemdSpawner.dynamic_users": True}
+    hub = await start_hub(TokenSystemdSpawner, settings)
+    user = await hub.user("tokens-without-account", {"access_token": token})
+    env = await (await hub.spawn(user)).env()
+    assert env["T"] == token.encode() and "T_TOKEN_FILE" not in env
+    assert "token files of tokens-without-account: there is no system user 'tokens-without-account'" in caplog.text
+    await user.stop("")
+    hub.spawner(user).token_missing = "refuse"
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(user)
 
 
 # -- wrapspawner -------------------------------------------------------------------------------------
@@ -297,9 +322,15 @@ async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
 wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
 
 
+WRAPPED = {
+    **TOKENS,
+    "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner,
+    "ProfilesSpawner.profiles": [("With tokens", "tokens", TokenSimpleLocalProcessSpawner, {})],
+}
+
+
 async def start_wrapped(start_hub, spawner_class):
-    settings = {**TOKENS, "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner}
-    hub = await start_hub(spawner_class, settings)
+    hub = await start_hub(spawner_class, WRAPPED)
     user = await hub.user("alice", {"access_token": "first"})
     server = await hub.spawn(user)
     assert (await server.files())["t"] == b"first" and (await server.env())["T"] == b"first"
@@ -307,20 +338,38 @@ async def start_wrapped(start_hub, spawner_class):
 
 
 @wraps
-async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(start_hub):
-    hub, user, server = await start_wrapped(start_hub, WrapSpawner)
+@pytest.mark.parametrize("spawner_class", [WrapSpawner, ProfilesSpawner])
+async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(start_hub, spawner_class):
+    hub, user, server = await start_wrapped(start_hub, spawner_class)
     await user.save_auth_state({"access_token": "second"})
     await asyncio.sleep(1)
     assert (await server.files())["t"] == b"first"
     await user.stop("")
-    assert hub.token_directories != []  # until the server's next start, or the Hub's
+    assert hub.token_directories != []  # until the server's next start
     assert (await (await hub.spawn(user)).files())["t"] == b"second"
 
 
 @wraps
-async def test_with_the_readmes_lines_wrapspawner_has_all_of_it(start_hub, tmp_path):
+async def test_what_a_wrapped_server_leaves_goes_when_the_next_one_starts_after_the_hub(start_hub):
+    hub, user, _ = await start_wrapped(start_hub, WrapSpawner)
+    await user.stop("")
+    left = hub.token_directories
+    again = await start_hub(WrapSpawner, WRAPPED)
+    again.spawner(await again.user("alice"))
+    bob = await again.user("bob", {"access_token": "first"})
+    assert again.token_directories == left != []
+    await again.spawn(bob)
+    assert again.token_directories == [Path(bob.spawners[""].child_spawner.token_directory).name]
+
+
+@wraps
+@pytest.mark.parametrize("profiles", [False, True])
+async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothing(start_hub, tmp_path, profiles):
     *_, code = (block.values[0] for block in blocks("python") if "TokenWrapSpawner" in block.values[0])
-    hub, user, server = await start_wrapped(start_hub, load(code, tmp_path).JupyterHub.spawner_class)
+    spawner_class = load(code, tmp_path).JupyterHub.spawner_class
+    if profiles:
+        spawner_class = type("TokenProfilesSpawner", (spawner_class, ProfilesSpawner), {})
+    hub, user, server = await start_wrapped(start_hub, spawner_class)
     await user.save_auth_state({"access_token": "second"})
 
     async def is_second():

@@ -66,8 +66,11 @@ MAY_IMPORT = {
     "rbac": set(),
     "testing/contents": set(),
     "testing/hub": {"jupyterhub", "sqlalchemy", "traitlets"},
-    "testing/platform": {"contents", "hub", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
-    "testing/contract": {"backend", "contents", "platform", "delivery", "pytest"},
+    "testing/platform": {"backend", "contents", "hub", "jupyterhub", "pytest", "pytest_asyncio", "traitlets"},
+    "testing/checks": {"delivery", "contents", "platform", "pytest"},
+    "testing/privacy": {"checks", "contents", "platform", "pytest"},
+    "testing/removal": {"backend", "checks", "contents", "platform", "pytest"},
+    "testing/contract": {"checks", "delivery", "contents", "platform", "privacy", "removal", "pytest"},
     "swarm": {"container", "delivery", "mixin", "docker", "dockerspawner"},
 }
 

@@ -8,13 +8,14 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import pytest_asyncio
 from jupyterhub import orm
 from traitlets.config import Config
 
+from ..backend import TokenBackend
 from .contents import DIFFICULT_VALUES, Files
 from .hub import BareHub
 
@@ -41,7 +42,10 @@ class Platform:
     @pytest_asyncio.fixture
     async def make_spawner(self, config: Config) -> AsyncIterator[Callable[[str, str], Awaitable[Any]]]:
         """``await make_spawner(user, server)``: a Spawner that has not been started. All are of one Hub."""
-        hub = BareHub(self.spawner_class, config)
+        spawner_class = getattr(self, "spawner_class", None)
+        if not (isinstance(spawner_class, type) and issubclass(spawner_class, TokenBackend)):
+            pytest.fail(f"{type(self).__name__}.spawner_class has to be a class with TokenSpawnerMixin", pytrace=False)
+        hub = BareHub(spawner_class, config)
         yield hub.make_spawner
         hub.close()
 
@@ -59,21 +63,26 @@ class Platform:
     async def can_others_read(self, spawner: Any, path: str) -> bool:
         """Whether another user of the server's system can read a file, by its name: by default, as its mode says and
         that of its directory."""
-        found = [os.stat(each).st_mode for each in (path, os.path.dirname(path))]
-        return any(found[0] & readable and found[1] & passable for readable, passable in _OTHERS)
+        expect_here(path)
+        return is_open(path)
 
     async def list_stored(self, spawner: Any) -> set[str]:
         """The names of all that the backend keeps: files, volumes, Secrets. By default, what there is beside the
         server's directory, and below."""
-        return await asyncio.to_thread(_list, os.path.dirname(spawner.token_directory))
+        place = os.path.dirname(spawner.token_directory)
+        if place == "/":
+            _fail_elsewhere(spawner.token_directory)
+        return await asyncio.to_thread(_list, place)
 
     @asynccontextmanager
     async def obstructed(self, spawner: Any) -> AsyncIterator[None]:
-        """Meanwhile nothing can be delivered to this server, which runs; where a running server sees nothing new, it has
-        stopped. By default, a plain file is in the place of its directory."""
+        """Meanwhile nothing can be delivered to this server. It runs, or it has stopped: where a running server sees
+        nothing new, or to look at a delivery before the start. By default, a plain file is in the place of its
+        directory."""
         directory, aside = Path(spawner.token_directory), Path(f"{spawner.token_directory}.aside")
         if has_directory := directory.exists():
             directory.rename(aside)
+        directory.parent.mkdir(parents=True, exist_ok=True)
         directory.touch()
         try:
             yield
@@ -127,6 +136,25 @@ _OTHERS = ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH))
 def _tell_database(spawner: Any, runs: bool) -> None:
     spawner.orm_spawner.server = orm.Server() if runs else None
     spawner.user.db.commit()
+
+
+def is_open(path: str) -> bool:
+    """Whether the group or all can read a file, by its mode and its directory's."""
+    found = [os.stat(each).st_mode for each in (path, os.path.dirname(path))]
+    return any(found[0] & readable and found[1] & passable for readable, passable in _OTHERS)
+
+
+def expect_here(path: str) -> None:
+    """A file that a running server has is on this machine: else what is at its path belongs to somebody else."""
+    if not os.path.exists(path):
+        _fail_elsewhere(path)
+
+
+def _fail_elsewhere(path: str) -> NoReturn:
+    pytest.fail(
+        f"{path} cannot be looked at on this machine: override can_others_read(), list_stored() and obstructed()",
+        pytrace=False,
+    )
 
 
 def _read(path: Path) -> bytes | None:

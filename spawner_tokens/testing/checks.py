@@ -1,0 +1,85 @@
+"""What several of a backend's tests do and look at: servers started, files seen, deliveries that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ..delivery import PUBLIC_FILE
+from .contents import Files
+from .platform import Platform, Servers, expect_here
+
+
+class Checks(Platform):
+    async def _start_changeable(self, servers: Servers, files: Files) -> Any:
+        if (await servers.make()).delivery_delay == math.inf:
+            pytest.skip("delivery_delay is infinite: a running server sees nothing new")
+        return await servers.start(files)
+
+    async def _start_several(
+        self, servers: Servers, keys: Iterable[tuple[str, str]]
+    ) -> tuple[dict[Any, Any], dict[Any, Files]]:
+        """User and name of servers → their Spawners, which see their files, and these."""
+        started: dict[Any, Any] = {}
+        files: dict[Any, Files] = {}
+        for key in keys:
+            public = self._make_public(await servers.make(*key), "public".join(key).encode())
+            files[key] = {"t": " of ".join(key).encode(), **public}
+            started[key] = await servers.start(files[key], *key)
+        await self._expect_all(started, files)
+        return started, files
+
+    def _make_public(self, spawner: Any, contents: bytes | None) -> Files:
+        """The file that is no secret, if there is one."""
+        return {} if spawner.token_public_path is None else {PUBLIC_FILE: contents}
+
+    @asynccontextmanager
+    async def _obstructed(self, servers: Servers, spawner: Any, stopped: bool = False) -> AsyncIterator[None]:
+        """Nothing can be delivered to this server. It runs and has a file ``t``, and is stopped here if it has to be."""
+        if type(self).obstructed is Platform.obstructed:
+            expect_here(self._find_path(spawner, "t"))
+        if stopped or spawner.delivery_delay == math.inf:
+            await self._stop_and_withdraw(servers, spawner)
+        async with self.obstructed(spawner):
+            yield
+
+    async def _stop_and_withdraw(self, servers: Servers, spawner: Any) -> None:
+        await servers.stop(spawner)
+        await spawner.withdraw_files()
+
+    async def _list_new(self, spawner: Any, before: set[str]) -> set[str]:
+        """What there is now that a server runs."""
+        found = await self.list_stored(spawner) - before
+        assert found, "list_stored() shows nothing of a server that runs: override it, to say where its files are"
+        return found
+
+    async def _expect_nothing_left(self, spawner: Any, before: set[str]) -> None:
+        left = await self.list_stored(spawner) - before
+        assert not left, f"left behind: {sorted(left)}"
+
+    async def _expect(self, spawner: Any, files: Files) -> None:
+        """The server sees these, within the time that its backend needs."""
+        delay = 0.0 if spawner.delivery_delay == math.inf else spawner.delivery_delay
+        deadline = time.monotonic() + delay
+        for name, contents in files.items():
+            right = {contents, b""} if name == PUBLIC_FILE and contents is None else {contents}
+            while (found := await self.read_file(spawner, self._find_path(spawner, name))) not in right:
+                assert time.monotonic() < deadline, f"{name}: {describe(found)} in place of {describe(contents)}"
+                await asyncio.sleep(min(1.0, delay / 10))
+
+    async def _expect_all(self, started: Mapping[Any, Any], files: Mapping[Any, Files]) -> None:
+        for key, spawner in started.items():
+            await self._expect(spawner, files[key])
+
+    def _find_path(self, spawner: Any, name: str) -> str:
+        return str(spawner.token_public_path if name == PUBLIC_FILE else f"{spawner.token_directory}/{name}")
+
+
+def describe(contents: bytes | None) -> str:
+    return "no file" if contents is None else f"{len(contents)} bytes"
