@@ -10,7 +10,7 @@ from .test_readme import blocks, tljh, values_files  # noqa: F401
 
 # After the pages "GitHub Setup" and so on of OAuthenticator's documentation, with auth state and a token.
 DOCUMENTED = [
-    param("github", "GitHubOAuthenticator", "", "github", ["refresh-token-never"], id="github"),
+    param("github", "GitHubOAuthenticator", "", "github", [], id="github"),
     param("gitlab", "GitLabOAuthenticator", "", "gitlab", ["scopes-too-powerful"], id="gitlab"),
     param("google", "GoogleOAuthenticator", "", "google", ["refresh-token-not-asked"], id="google"),
     param(
