@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tornado.log import access_log, app_log, gen_log
 
+from .waiting import until
+
 # One at a time: the stand-in for a kubelet gives a container its variables by process arguments.
 pytestmark = pytest.mark.xdist_group("leaks")
 
@@ -86,6 +88,16 @@ async def places(hub, user, log, error=None):
     return found
 
 
+async def start_with_argument(text):
+    process = await asyncio.create_subprocess_exec("sh", "-c", "sleep 60 # " + text)
+
+    async def shows_it():  # its arguments are empty for a moment after the exec
+        return text.encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+    await until(shows_it)
+    return process
+
+
 @pytest.mark.parametrize(
     "spawner_class", ["spawner_tokens.TokenSimpleLocalProcessSpawner", "tests.spawners.VariablesOnly"]
 )
@@ -104,13 +116,15 @@ async def test_a_delivered_token_is_found_nowhere_else(start_hub, debug_log, spa
     assert search(await places(hub, user, debug_log)) == []
 
     # The search can find: in each of these places, planted.
-    process = await asyncio.create_subprocess_exec("sh", "-c", "sleep 60 # " + REFRESH)
+    process = await start_with_argument(REFRESH)
     logging.getLogger("JupyterHub").debug("planted %s", base64.b64encode(b"{" + ACCESS.encode()).decode())
     Path("planted.sqlite").write_bytes(b"\0" + REFRESH.encode() + b"\0")
-    found = search(await places(hub, user, debug_log, ValueError(ACCESS)))
+    try:
+        found = search(await places(hub, user, debug_log, ValueError(ACCESS)))
+    finally:
+        process.kill()
+        await process.wait()
     assert {"log", "error", "planted.sqlite", f"arguments of {process.pid}"} <= set(found)
-    process.kill()
-    await process.wait()
 
 
 @pytest.mark.parametrize("policy", ["warn", "refuse"])
