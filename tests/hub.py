@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import sys
 import urllib.request
@@ -46,6 +47,7 @@ async def launch(folder, memory, crypt_key, spawner_class, settings):
     app = JupyterHub.instance(config=config)
     await app.initialize([])
     app.log.propagate = True  # to caplog
+    logging.getLogger("traitlets").setLevel(app.log_level)  # a Spawner's, where a bare Hub's was there first
     return Hub(app)
 
 
