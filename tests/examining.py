@@ -113,6 +113,12 @@ def by_hand(old, new):
     return mend
 
 
+def find_one(findings, id):
+    """The only finding of this id."""
+    (found,) = (finding for finding in findings if finding["id"] == id)
+    return found
+
+
 def find_and_mend(examine, config, id, mend):
     """A finding of this id is made of the config, and what is printed for it makes it go away."""
     status, findings = examine(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from .examining import DOCKER, KUBERNETES, VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
+from .examining import DOCKER, KUBERNETES, VERBS, cluster, examine, find_one, hubs_environment, of, serve  # noqa: F401
 
 
 def test_an_engine_that_does_not_answer_is_found(examine, monkeypatch, serve):
@@ -89,7 +89,7 @@ def test_a_life_that_the_kubelets_pace_cannot_serve_is_found(examine, cluster):
     keycloak += f'c.GenericOAuthenticator.token_url = "{url}"\n'
     assert "lifetime-too-short" not in of(examine(keycloak)[1], "warning")
     slow = keycloak.replace("token_sync_period = 90", "token_sync_period = 150")
-    (found,) = (finding for finding in examine(slow)[1] if finding["id"] == "lifetime-too-short")
+    found = find_one(examine(slow)[1], "lifetime-too-short")
     assert found["level"] == "warning"
     (most,) = re.findall(r"token_sync_period = (\d+)", found["fix"][0]["text"])
     mended = keycloak.replace("token_sync_period = 90", f"token_sync_period = {most}")

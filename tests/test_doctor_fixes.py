@@ -6,7 +6,7 @@ import secrets
 import pytest
 from pytest import param
 
-from .examining import DOCKER, KEY, SOUND, VERBS, append, cluster, examine, hubs_environment, of, serve  # noqa: F401
+from .examining import DOCKER, KEY, SOUND, VERBS, append, cluster, examine, find_one, hubs_environment, of, serve  # noqa: F401
 from .test_readme import values_files
 
 
@@ -97,7 +97,7 @@ def test_a_class_is_proposed_only_if_its_name_is_near(examine, trait, name, near
 
 def test_a_key_of_something_else_is_not_taken_for_the_logins_token(examine):  # noqa: F811
     config = SOUND.replace('{"gitlab": {"preset": "gitlab"}}', '{"aws": {"key": "aws.token", "env": "AWS_TOKEN"}}')
-    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "key-never-stored")
+    found = find_one(examine(config)[1], "key-never-stored")
     assert [part["kind"] for part in found["fix"]] == ["words"] and "access_token" in found["fix"][0]["text"]
 
 
@@ -151,7 +151,7 @@ c.JupyterHub.spawner_class = make()
     ],
 )
 def test_a_class_of_the_config_itself_is_not_dropped(examine, code, words):  # noqa: F811
-    (found,) = (finding for finding in examine(SOUND + code)[1] if finding["id"] == "mixin-missing")
+    found = find_one(examine(SOUND + code)[1], "mixin-missing")
     assert found["fix"] == [{"kind": "words", "text": words}]
 
 

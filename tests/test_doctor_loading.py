@@ -13,7 +13,7 @@ from pytest import param
 
 from spawner_tokens.__main__ import main
 
-from .examining import SOUND, examine, hubs_environment, login, of  # noqa: F401
+from .examining import SOUND, examine, find_one, hubs_environment, login, of  # noqa: F401
 
 
 def test_the_file_has_to_be_there(capsys):
@@ -129,7 +129,7 @@ def test_what_a_class_raises_shows_no_secret(examine, secret):
         c.Mine.api_tokens = [{secret!r}]
         """
     )
-    (found,) = (finding for finding in examine(SOUND + raised)[1] if finding["id"] == "authenticator-fails")
+    found = find_one(examine(SOUND + raised)[1], "authenticator-fails")
     assert "not as it is: id" in found["what"] and SECRET not in found["what"]
     (found,) = (finding for finding in examine(SOUND + raised.replace("TraitError(", "ValueError("))[1] if finding["fix"])
     assert "ValueError, line" in found["what"] and "not as it is" not in found["what"]

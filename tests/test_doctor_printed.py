@@ -16,7 +16,7 @@ from pytest import param
 from spawner_tokens.doctor.finding import literal
 from spawner_tokens.doctor.loading import load_file
 
-from .examining import GENERIC, KEY, SOUND, append, apply_all, examine, hubs_environment, login, of  # noqa: F401
+from .examining import GENERIC, KEY, SOUND, append, apply_all, examine, find_one, hubs_environment, login, of  # noqa: F401
 
 
 def test_the_lines_of_two_findings_go_together(examine):
@@ -73,7 +73,7 @@ def test_a_literal_is_read_as_the_same_value():
 )
 def test_an_id_token_is_proposed_only_for_its_own_name(examine, key, asked, mended):
     config = SOUND.replace('"preset": "gitlab"', f'"key": "{key}"').replace('["read_user", "read_repository"]', repr(asked))
-    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "key-never-stored")
+    found = find_one(examine(config)[1], "key-never-stored")
     assert found["fix"][0]["text"].endswith(f' = "{mended}"')
 
 

@@ -5,7 +5,7 @@ from textwrap import dedent
 import pytest
 from pytest import param
 
-from .examining import SOUND, append, examine, hubs_environment, login, of  # noqa: F401
+from .examining import SOUND, append, examine, find_one, hubs_environment, login, of  # noqa: F401
 
 GITLAB = ("https://gitlab.com/oauth/authorize", "https://gitlab.com/oauth/token", "https://gitlab.com/oauth/userinfo")
 OWN_GITLAB = ("https://gitlab.example.org/oauth/authorize", "https://gitlab.example.org/oauth/token", "")
@@ -103,14 +103,14 @@ def test_nothing_is_asked_of_a_provider_that_it_does_not_know(examine, urls, sco
 )
 def test_companions_are_found_where_the_class_keeps_them(examine, urls, preset, fix):  # noqa: F811
     config = generic(urls, ["openid", "email"], preset)
-    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "variable-never-stored")
+    found = find_one(examine(config)[1], "variable-never-stored")
     assert found["fix"][0]["text"].startswith(f'c.TokenSpawnerMixin.tokens["t"]{fix}')
     assert "variable-never-stored" not in of(examine(append(config, found["fix"]))[1], "warning")
 
 
 def test_the_proposed_token_is_one_whose_companions_the_class_keeps(examine):  # noqa: F811
     config = generic(GITLAB, ["read_user"]).replace('{"t": {"preset": "oidc"}}', "{}")
-    (found,) = (finding for finding in examine(config)[1] if finding["id"] == "tokens-none")
+    found = find_one(examine(config)[1], "tokens-none")
     assert {finding["level"] for finding in examine(append(config, found["fix"]))[1]} == {"ok"}
 
 

@@ -68,8 +68,13 @@ def name_of_class(authenticator: Any) -> str | None:
 
 
 def is_app(client_id: str) -> bool:
-    """Whether a client id is one of a GitHub App, and not of an OAuth App."""
+    """Whether a client id is one of a GitHub App."""
     return client_id.startswith("Iv")
+
+
+def is_oauth_app(client_id: str) -> bool:
+    """Whether a client id is one of a GitHub OAuth App, or there is none; of another form, it may be either's."""
+    return bool(re.match(r"Ov|[0-9a-f]{20}$|$", client_id))
 
 
 def own_class(authenticator: Any) -> type:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 
 from ..lifetime import Lifetime
 from .finding import Finding, Setting, Words, error, warning
-from .provider import name_provider, own_class
+from .provider import is_oauth_app, name_provider, own_class
 from .scopes import mend_scope, needs_offline_access, want_scopes
 from .setup import Setup
 
@@ -20,9 +19,6 @@ _LIVES = {
     "azuread": 3600,
     "bitbucket": 7200,
 }
-
-# The client ids of GitHub's OAuth Apps, and of none; those of its GitHub Apps begin with Iv.
-_OAUTH_APP = re.compile(r"Ov|[0-9a-f]{20}$|$")
 
 
 def check_refresh_token(setup: Setup) -> Iterator[Finding]:
@@ -49,7 +45,7 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
             why,
             mend_scope(setup),
         )
-    elif provider == "github" and _OAUTH_APP.match(authenticator.client_id):
+    elif provider == "github" and is_oauth_app(authenticator.client_id):
         yield warning(
             "refresh-token-never",
             "The client id is not one of a GitHub App: tokens of an OAuth App have no end, and no refresh token.",
