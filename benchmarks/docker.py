@@ -17,8 +17,8 @@ from statistics import median
 from dockerspawner import DockerSpawner
 
 from spawner_tokens import TokenDockerSpawner
-from tests.engine import Engine
-from tests.hub import launch
+from tests.support.engine import Engine
+from tests.support.hub import launch
 
 DIRECTORY = "/var/run/secrets/spawner-tokens"
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
@@ -33,8 +33,11 @@ async def snippet(spawner):
 WAYS = {
     "DockerSpawner": (DockerSpawner, {}),
     "with a pre_spawn_hook": (DockerSpawner, {"Spawner.pre_spawn_hook": snippet}),
-    "tokens, bind": (TokenDockerSpawner, {**TOKENS, "DockerTokenMixin.token_volume_mode": "bind"}),
-    "tokens, volume": (TokenDockerSpawner, {**TOKENS, "DockerTokenMixin.token_volume_mode": "volume"}),
+    "tokens, bind": (TokenDockerSpawner, {**TOKENS, "DockerTokenMixin.tokens_volume_mode": "bind"}),
+    "tokens, volume": (
+        TokenDockerSpawner,
+        {**TOKENS, "DockerTokenMixin.tokens_volume_mode": "volume"},
+    ),
 }
 
 WAIT = """
@@ -62,7 +65,9 @@ async def start_hub(engine, way):
 async def measure_spawns(engine, hubs, rounds):
     """Way → seconds of each spawn."""
     seconds = {way: [] for way in WAYS}
-    users = {way: await hub.user("alice", {"access_token": "the-token"}) for way, hub in hubs.items()}
+    users = {
+        way: await hub.user("alice", {"access_token": "the-token"}) for way, hub in hubs.items()
+    }
     for round in range(rounds + 1):
         for way, user in users.items():
             began = time.monotonic()
@@ -102,7 +107,9 @@ async def main(rounds):
         hubs = {way: await stack.enter_async_context(start_hub(engine, way)) for way in WAYS}
         spawns = await measure_spawns(engine, hubs, rounds)
         plain = spawns["DockerSpawner"]
-        print(f"{rounds} spawns each, interleaved: median, and the median of what it is more than DockerSpawner's")
+        print(
+            f"{rounds} spawns each, interleaved: median, and the median of what it is more than DockerSpawner's"
+        )
         for way, seconds in spawns.items():
             more = median(each - base for each, base in zip(seconds, plain))
             print(f"  {way:24}{1000 * median(seconds):7.0f} ms  {1000 * more:+6.0f} ms")
@@ -113,6 +120,10 @@ async def main(rounds):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.docker", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="spawns of each way, and deliveries")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.docker", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, metavar="N", help="spawns of each way, and deliveries"
+    )
     asyncio.run(main(parser.parse_args().rounds))

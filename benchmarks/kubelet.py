@@ -16,9 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from spawner_tokens import TokenKubeSpawner
-from tests.cluster import PATCH_RULES, Z2JH_RULES, Cluster, Namespace, clean, stop_clients
-from tests.hub import launch
-from tests.scripted import Provider, login, tokens
+from tests.support.cluster import PATCH_RULES, Z2JH_RULES, Cluster, Namespace, clean, stop_clients
+from tests.support.hub import launch
+from tests.support.scripted import Provider, login, tokens
 
 
 class Watch:
@@ -56,8 +56,14 @@ class Watch:
             await asyncio.sleep(0.5)
 
     def report(self):
-        delays = [self.seen[token][0] - self.issued[token] for token in list(self.issued)[1:] if token in self.seen]
-        left = [self.issued[old] + self.lifetime - self.seen[old][1] for old, _ in pairwise(self.seen)]
+        delays = [
+            self.seen[token][0] - self.issued[token]
+            for token in list(self.issued)[1:]
+            if token in self.seen
+        ]
+        left = [
+            self.issued[old] + self.lifetime - self.seen[old][1] for old, _ in pairwise(self.seen)
+        ]
         print(
             f"{len(delays)} renewals, {self.looks} looks. Old tokens live on: {self.expired} dead looks, the "
             f"old one had {min(left):.0f} s left at least. Old tokens end at the refresh: a dead one for "
@@ -81,11 +87,15 @@ async def main(rules, lifetime, lifetimes):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kubelet", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kubelet", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--patch", action="store_true", help="the Hub may patch Secrets and pods")
     parser.add_argument("--lifetime", type=int, default=400, metavar="SECONDS", help="of a token")
     parser.add_argument("--lifetimes", type=int, default=2, metavar="N", help="how long to look")
     options = parser.parse_args()
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # JupyterHub leaves its HTTP sessions to the collector
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # JupyterHub leaves its HTTP sessions to the collector
     rules = PATCH_RULES if options.patch else Z2JH_RULES
     asyncio.run(main(rules, options.lifetime, options.lifetimes))

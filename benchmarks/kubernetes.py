@@ -19,15 +19,27 @@ from pathlib import Path
 from kubespawner import KubeSpawner, clients
 
 from spawner_tokens import TokenKubeSpawner
-from tests.cluster import PATCH_RULES, Z2JH_RULES, Cluster, Namespace, clean, stop_clients, use
-from tests.hub import Server, launch
+from tests.support.cluster import (
+    PATCH_RULES,
+    Z2JH_RULES,
+    Cluster,
+    Namespace,
+    clean,
+    stop_clients,
+    use,
+)
+from tests.support.hub import Server, launch
 
 from .spawns import pre_spawn_hook
 
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
 HUBS = {
     "KubeSpawner": (KubeSpawner, {}, Z2JH_RULES),
-    "KubeSpawner and a snippet": (KubeSpawner, {"Spawner.pre_spawn_hook": pre_spawn_hook}, Z2JH_RULES),
+    "KubeSpawner and a snippet": (
+        KubeSpawner,
+        {"Spawner.pre_spawn_hook": pre_spawn_hook},
+        Z2JH_RULES,
+    ),
     "TokenKubeSpawner": (TokenKubeSpawner, TOKENS, Z2JH_RULES),
     "TokenKubeSpawner, may patch": (TokenKubeSpawner, TOKENS, PATCH_RULES),
 }
@@ -49,7 +61,11 @@ class Run:
     async def begin(self):
         """Start the Hub; the first server finds out what the account may do."""
         use(self.namespace.kubeconfig)
-        settings = {**self.settings, **self.namespace.settings(), "JupyterHub.log_level": logging.ERROR}
+        settings = {
+            **self.settings,
+            **self.namespace.settings(),
+            "JupyterHub.log_level": logging.ERROR,
+        }
         self.hub = await launch(self.folder, self.folder, b"k" * 32, self.spawner_class, settings)
         self.user = await self.hub.user("alice", {"access_token": secrets.token_hex(20)})
         self.clients = {}
@@ -73,8 +89,14 @@ class Run:
             while (await Server(self.user.spawners[""]).files())["t"].decode() != token:
                 await asyncio.sleep(0.02)
             self.arrivals.append(time.time() - saved)
-            last = [event for event in self.count("renewal") if event["objectRef"]["resource"] == "secrets"][-1]
-            answered = datetime.fromisoformat(last["stageTimestamp"].replace("Z", "+00:00")).timestamp()
+            last = [
+                event
+                for event in self.count("renewal")
+                if event["objectRef"]["resource"] == "secrets"
+            ][-1]
+            answered = datetime.fromisoformat(
+                last["stageTimestamp"].replace("Z", "+00:00")
+            ).timestamp()
             self.deliveries.append(answered - saved)
         await self.user.stop("")
         self.count("stop")
@@ -82,8 +104,12 @@ class Run:
 
     def count(self, step):
         # KubeSpawner watches pods and events, and lists them each time that a watch ends.
-        events = [event for event in self.namespace.events() if event["verb"] not in ("watch", "list")]
-        self.requests[step].update(f"{event['verb']} {event['objectRef']['resource']}" for event in events)
+        events = [
+            event for event in self.namespace.events() if event["verb"] not in ("watch", "list")
+        ]
+        self.requests[step].update(
+            f"{event['verb']} {event['objectRef']['resource']}" for event in events
+        )
         return events
 
 
@@ -100,7 +126,9 @@ async def run(rounds, folder):
     finally:
         for each in runs:
             await each.hub.close()
-            clients._client_cache.update({(each.name, *key): client for key, client in each.clients.items()})
+            clients._client_cache.update(
+                {(each.name, *key): client for key, client in each.clients.items()}
+            )
         await stop_clients()
         clean(cluster, [each.namespace.name for each in runs])
 
@@ -111,10 +139,14 @@ def describe(seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kubernetes", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kubernetes", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # JupyterHub leaves its HTTP sessions to the collector
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # JupyterHub leaves its HTTP sessions to the collector
     with tempfile.TemporaryDirectory() as folder:
         runs = asyncio.run(run(options.rounds, Path(folder)))
     print(f"medians of {options.rounds}, and the smallest and largest")
@@ -124,7 +156,10 @@ def main():
             print(f"  from a saved auth_state to the API's answer {describe(each.deliveries)}")
             print(f"  from a saved auth_state to the file in the server {describe(each.arrivals)}")
         for step, requests in each.requests.items():
-            text = ", ".join(f"{count / options.rounds:g} × {request}" for request, count in sorted(requests.items()))
+            text = ", ".join(
+                f"{count / options.rounds:g} × {request}"
+                for request, count in sorted(requests.items())
+            )
             print(f"  requests of a {step}: {text or '–'}")
 
 

@@ -37,7 +37,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner, renewal
-from tests.oauth import make_auth_state
+from tests.support.oauth import make_auth_state
 
 LATENCY = 0.1, 0.3  # seconds that the provider takes
 DOWN = OUTAGE = 1800  # seconds without the Hub, and without the provider
@@ -138,12 +138,38 @@ class Loop(asyncio.SelectorEventLoop):
         busy, seconds = time.process_time() - self._busy, self.time() - self._began
         calls = sorted(self._calls)
         longest, cpu, name = self._longest
-        yield Figure(phase, "CPU", 100 * busy / seconds, "%", f"of a core: {busy:.1f} s in {seconds / 3600:.1f} h")
-        yield Figure(phase, "callback, median", 1e3 * calls[len(calls) // 2], "ms", f"of {len(calls):,}")
+        yield Figure(
+            phase,
+            "CPU",
+            100 * busy / seconds,
+            "%",
+            f"of a core: {busy:.1f} s in {seconds / 3600:.1f} h",
+        )
+        yield Figure(
+            phase, "callback, median", 1e3 * calls[len(calls) // 2], "ms", f"of {len(calls):,}"
+        )
         yield Figure(phase, "callback, p99", 1e3 * calls[len(calls) * 99 // 100], "ms")
-        yield Figure(phase, "callback, longest", 1e3 * longest, "ms", f"{name}; {1e3 * cpu:.1f} ms of it on the CPU")
-        yield Figure(phase, "pass, longest", 1e3 * max(self._waits.passes), "ms", "between two looks at the network")
-        yield Figure(phase, "collector, longest", 1e3 * max(self._collections), "ms", "in passes, not in callbacks")
+        yield Figure(
+            phase,
+            "callback, longest",
+            1e3 * longest,
+            "ms",
+            f"{name}; {1e3 * cpu:.1f} ms of it on the CPU",
+        )
+        yield Figure(
+            phase,
+            "pass, longest",
+            1e3 * max(self._waits.passes),
+            "ms",
+            "between two looks at the network",
+        )
+        yield Figure(
+            phase,
+            "collector, longest",
+            1e3 * max(self._collections),
+            "ms",
+            "in passes, not in callbacks",
+        )
 
 
 # -- the provider and the servers ----------------------------------------------------------------
@@ -332,7 +358,7 @@ class World:
         config = Config()
         config.Spawner.poll_interval = 0
         config.TokenSpawnerMixin.tokens = {"login": {}}
-        config.LocalTokenMixin.token_mount_path = f"{self._memory}/tokens"
+        config.LocalTokenMixin.tokens_mount_path = f"{self._memory}/tokens"
         settings = {
             "authenticator": authenticator,
             "config": config,
@@ -342,7 +368,9 @@ class World:
         }
         log = logging.getLogger("benchmarks")
         log.setLevel(logging.ERROR)  # an outage brings a warning for each user
-        renewal.Renewal(authenticator, session, min_lifetime=300, timeout=10, log=log, clock=self.clock)
+        renewal.Renewal(
+            authenticator, session, min_lifetime=300, timeout=10, log=log, clock=self.clock
+        )
         users = UserDict(lambda: session, settings)
         rows = session.query(orm.User).options(selectinload(orm.User._orm_spawners)).all()
         return [users[row].spawners[name] for row in rows for name in row.orm_spawners]
@@ -378,7 +406,11 @@ def steady(hours, lifetime):
         began = world.clock()
         await asyncio.sleep(3600 * hours)
         await provider.calm()
-        seconds, requests, granted = world.clock() - began, len(provider.requests), list(provider.granted)
+        seconds, requests, granted = (
+            world.clock() - began,
+            len(provider.requests),
+            list(provider.granted),
+        )
         figures = [*provider.figures("steady"), *loop.figures("steady")]
         await asyncio.sleep(10)  # for the last deliveries
         cycles = sum(servers.seen[token] == world.servers_each for token in granted) / users
@@ -386,10 +418,30 @@ def steady(hours, lifetime):
 
         words = "from one renewal of a user that reached all servers to the next"
         yield Figure("steady", "cycle", seconds / cycles / 60, "min", words)
-        yield Figure("steady", "requests per cycle", requests / users / cycles, "", "of a user, to the token endpoint")
-        yield Figure("steady", "requests per lifetime", requests / users * lifetime / seconds, "", "of a user")
-        yield Figure("steady", "dead", dead, "%", "of the servers' time, with a dead token in the file")
-        yield Figure("steady", "memory", memory / 1024, "KiB", "per server: what the process grew in the first cycle")
+        yield Figure(
+            "steady",
+            "requests per cycle",
+            requests / users / cycles,
+            "",
+            "of a user, to the token endpoint",
+        )
+        yield Figure(
+            "steady",
+            "requests per lifetime",
+            requests / users * lifetime / seconds,
+            "",
+            "of a user",
+        )
+        yield Figure(
+            "steady", "dead", dead, "%", "of the servers' time, with a dead token in the file"
+        )
+        yield Figure(
+            "steady",
+            "memory",
+            memory / 1024,
+            "KiB",
+            "per server: what the process grew in the first cycle",
+        )
         for figure in figures:
             yield figure
 
@@ -399,16 +451,36 @@ def steady(hours, lifetime):
 async def restart_and_outage(world, loop, spawners):
     provider, servers, users = world.provider, world.servers, len(world.provider.tokens)
     await world.forget(loop)
-    yield Figure("restart", "overdue", provider.count_overdue(), "users", f"of {users:,}, after {DOWN // 60} minutes")
-    yield Figure("restart", "dead", servers.count_dead(), "servers", f"of {len(spawners):,} have a dead token by then")
+    yield Figure(
+        "restart",
+        "overdue",
+        provider.count_overdue(),
+        "users",
+        f"of {users:,}, after {DOWN // 60} minutes",
+    )
+    yield Figure(
+        "restart",
+        "dead",
+        servers.count_dead(),
+        "servers",
+        f"of {len(spawners):,} have a dead token by then",
+    )
     began, wall, busy = world.clock(), time.perf_counter(), time.process_time()
     await world.start(spawners)
     wall, busy = time.perf_counter() - wall, time.process_time() - busy
     words = f"until all servers have their files again; {busy:.1f} s of it on the CPU"
     yield Figure("restart", "start", wall, "s", words)
     await asyncio.sleep(SETTLING)
-    yield Figure("restart", "overdue for", provider.last_overdue - began, "s", "until no renewal was overdue")
-    yield Figure("restart", "dead for", max(0.0, servers.last_revived - began), "s", "until no server had a dead token")
+    yield Figure(
+        "restart", "overdue for", provider.last_overdue - began, "s", "until no renewal was overdue"
+    )
+    yield Figure(
+        "restart",
+        "dead for",
+        max(0.0, servers.last_revived - began),
+        "s",
+        "until no server had a dead token",
+    )
     for figure in [*provider.figures("restart"), *loop.figures("restart")]:
         yield figure
 
@@ -419,19 +491,48 @@ async def restart_and_outage(world, loop, spawners):
     provider.is_down = False
     end, mean = world.clock(), len(provider.requests) / OUTAGE
     yield Figure("outage", "requests", mean, "1/s", f"in {OUTAGE // 60} minutes of HTTP 503")
-    yield Figure("outage", "overdue", provider.count_overdue(), "users", f"of {users:,}, at its end")
-    yield Figure("outage", "dead", servers.count_dead(), "servers", f"of {len(spawners):,} have a dead token by then")
+    yield Figure(
+        "outage", "overdue", provider.count_overdue(), "users", f"of {users:,}, at its end"
+    )
+    yield Figure(
+        "outage",
+        "dead",
+        servers.count_dead(),
+        "servers",
+        f"of {len(spawners):,} have a dead token by then",
+    )
     await asyncio.sleep(SETTLING)
-    yield Figure("outage", "overdue for", max(0.0, provider.last_overdue - end), "s", "until no renewal was overdue")
-    yield Figure("outage", "dead for", max(0.0, servers.last_revived - end), "s", "until no server had a dead token")
+    yield Figure(
+        "outage",
+        "overdue for",
+        max(0.0, provider.last_overdue - end),
+        "s",
+        "until no renewal was overdue",
+    )
+    yield Figure(
+        "outage",
+        "dead for",
+        max(0.0, servers.last_revived - end),
+        "s",
+        "until no server had a dead token",
+    )
     for figure in [*provider.figures("outage"), *loop.figures("outage")]:
         yield figure
 
     newest = dict(provider.tokens)
     await asyncio.sleep(10)  # for the last answers and deliveries
-    files = ((newest[each.user.name], Path(each.token_directory, "login").read_text()) for each in spawners)
+    files = (
+        (newest[each.user.name], Path(each.tokens_directory, "login").read_text())
+        for each in spawners
+    )
     wrong = sum(find_end(token) < find_end(wanted) for wanted, token in files)
-    yield Figure("outage", "old files", wrong, "servers", "whose file has not the user's newest token in the end")
+    yield Figure(
+        "outage",
+        "old files",
+        wrong,
+        "servers",
+        "whose file has not the user's newest token in the end",
+    )
 
 
 def find_memory():
@@ -441,7 +542,11 @@ def find_memory():
 
 def measure(servers, users, hours, lifetime):
     """Yields :class:`Figure`."""
-    with make_crypt_key(), tempfile.TemporaryDirectory() as disk, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+    with (
+        make_crypt_key(),
+        tempfile.TemporaryDirectory() as disk,
+        tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
+    ):
         world = World(servers, users, lifetime, disk, memory)
         try:
             yield from world.live(steady(hours, lifetime))
@@ -462,12 +567,20 @@ def make_crypt_key():
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.renewal", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.renewal", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--servers", type=int, default=10000, metavar="N")
     parser.add_argument("--users", type=int, default=5000, metavar="N")
-    parser.add_argument("--hours", type=float, default=8, help="of the steady state, after the first lifetime")
-    parser.add_argument("--lifetime", type=int, default=7200, help="of the provider's tokens, in seconds")
-    for phase, figures in groupby(measure(**vars(parser.parse_args())), key=lambda figure: figure.phase):
+    parser.add_argument(
+        "--hours", type=float, default=8, help="of the steady state, after the first lifetime"
+    )
+    parser.add_argument(
+        "--lifetime", type=int, default=7200, help="of the provider's tokens, in seconds"
+    )
+    for phase, figures in groupby(
+        measure(**vars(parser.parse_args())), key=lambda figure: figure.phase
+    ):
         print(phase)
         for _, name, value, unit, words in figures:
             text = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"

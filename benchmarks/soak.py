@@ -17,12 +17,12 @@ from pathlib import Path
 
 from spawner_tokens.demo.processes import end_processes, find_processes
 from spawner_tokens.demo.provider import DATABASE
-from tests.crashing import HubProcess, log_in, look, start_forkserver
-from tests.oauth import hub_settings
-from tests.provider import start_provider
+from tests.support.crashing import HubProcess, log_in, look, start_forkserver
+from tests.support.oauth import hub_settings
+from tests.support.provider import start_provider
 
 SERVERS = {"alice": ["", "b"], "bob": [""]}
-# A look is dead if the file goes on showing the dead token for longer than this (seconds): see tests.crashing.Look.
+# A look is dead if the file goes on showing the dead token for longer than this (seconds): see tests.support.crashing.Look.
 DELIVERY = 0.25
 # Seconds in which a Hub that has found its servers again has new tokens in their files.
 SOON = 2.0
@@ -68,11 +68,17 @@ class Watch:
         query = "SELECT created FROM oauth2_provider_accesstoken WHERE token = ? AND source_refresh_token_id NOT NULL"
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
             for [created] in database.execute(query, [token]):
-                self.delays[token] = written - datetime.fromisoformat(created).replace(tzinfo=timezone.utc).timestamp()
+                self.delays[token] = (
+                    written
+                    - datetime.fromisoformat(created).replace(tzinfo=timezone.utc).timestamp()
+                )
 
 
 async def run(lifetime, lifetimes, kills):
-    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
+    ):
         folder = Path(name)
         (folder / "hub").mkdir()
         Path(memory).chmod(0o711)
@@ -95,7 +101,10 @@ async def soak(provider, folder, memory, hubs, lifetime, lifetimes, kills):
         return hubs[-1].ready()
 
     files = await start(
-        {username: (await log_in(provider, username), servers) for username, servers in SERVERS.items()}
+        {
+            username: (await log_in(provider, username), servers)
+            for username, servers in SERVERS.items()
+        }
     )
     watches = [Watch(provider, folder / DATABASE, file) for file in files]
     looking = asyncio.gather(*(watch.run() for watch in watches))
@@ -121,7 +130,11 @@ async def soak(provider, folder, memory, hubs, lifetime, lifetimes, kills):
         return any(killed <= each.at <= found + SOON for killed, found in outages)
 
     def gap(watch, killed, found):
-        dead = [each.at + each.dead for each in watch.looks if killed <= each.at <= found + SOON and each.dead]
+        dead = [
+            each.at + each.dead
+            for each in watch.looks
+            if killed <= each.at <= found + SOON and each.dead
+        ]
         return max(dead, default=killed) - killed
 
     looks = [each for watch in watches for each in watch.looks]
@@ -138,7 +151,9 @@ async def soak(provider, folder, memory, hubs, lifetime, lifetimes, kills):
         renewals=provider.grants() - grants,
         requests=", ".join(f"{count} × {status}" for status, count in sorted(asked.items())),
         per_life=round(sum(asked.values()) / len(SERVERS) / lifetimes, 2),
-        to_file_ms=round(1000 * max((delay for watch in watches for delay in watch.delays.values()), default=0)),
+        to_file_ms=round(
+            1000 * max((delay for watch in watches for delay in watch.delays.values()), default=0)
+        ),
     )
 
 
@@ -155,7 +170,9 @@ def words(numbers):
 
 async def main(options):
     start_forkserver()
-    runs = await asyncio.gather(*(run(options.lifetime, options.lifetimes, kills) for kills in (0, options.kills)))
+    runs = await asyncio.gather(
+        *(run(options.lifetime, options.lifetimes, kills) for kills in (0, options.kills))
+    )
     row = "{:58}{:>24}{:>24}"
     print(row.format("", "no kills", f"{options.kills} kills"))
     for field, label in LABELS.items():
@@ -163,8 +180,12 @@ async def main(options):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--lifetime", type=int, default=20, metavar="SECONDS", help="of a token")
     parser.add_argument("--lifetimes", type=int, default=20, metavar="N", help="how long to look")
-    parser.add_argument("--kills", type=int, default=3, metavar="N", help="of the Hub, in the second run")
+    parser.add_argument(
+        "--kills", type=int, default=3, metavar="N", help="of the Hub, in the second run"
+    )
     asyncio.run(main(parser.parse_args()))

@@ -19,10 +19,17 @@ from pathlib import Path
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from tests.browser import Browser
-from tests.hub import Server, launch
-from tests.oauth import hub_settings, log_in, make_admin_token, start_by_cookie, start_by_token, wait_for_server
-from tests.provider import start_provider
+from tests.support.browser import Browser
+from tests.support.hub import Server, launch
+from tests.support.oauth import (
+    hub_settings,
+    log_in,
+    make_admin_token,
+    start_by_cookie,
+    start_by_token,
+    wait_for_server,
+)
+from tests.support.provider import start_provider
 
 
 async def pre_spawn_hook(spawner):
@@ -32,9 +39,15 @@ async def pre_spawn_hook(spawner):
 
 HUBS = {
     "stock": (SimpleLocalProcessSpawner, {"Spawner.pre_spawn_hook": pre_spawn_hook}),
-    "spawner_tokens": (TokenSimpleLocalProcessSpawner, {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}),
+    "spawner_tokens": (
+        TokenSimpleLocalProcessSpawner,
+        {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}},
+    ),
 }
-PROVIDERS = {"threaded": [], "one at a time, reuse protection": ["--single-threaded", "--reuse-protection"]}
+PROVIDERS = {
+    "threaded": [],
+    "one at a time, reuse protection": ["--single-threaded", "--reuse-protection"],
+}
 WAYS = ("cookie", "user's API token", "admin's API token")
 
 
@@ -73,8 +86,14 @@ async def run(hub_name, provider_options, way, servers):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with start_provider(folder, "--token-lifetime", "2") as provider:
-            settings = {**hub_settings(provider), "JupyterHub.log_level": logging.WARNING, **settings}
-            hub = await launch(folder, folder / "tokens", secrets.token_bytes(32), spawner_class, settings)
+            settings = {
+                **hub_settings(provider),
+                "JupyterHub.log_level": logging.WARNING,
+                **settings,
+            }
+            hub = await launch(
+                folder, folder / "tokens", secrets.token_bytes(32), spawner_class, settings
+            )
             hub.app.log.handlers[:] = [logging.NullHandler()]
             hub.app.log.propagate = False
             watched = Watched(hub.app.authenticator)
@@ -94,7 +113,13 @@ async def run(hub_name, provider_options, way, servers):
             try:
                 return await measure(hub, provider, watched, alice, browser, way, servers, requests)
             finally:
-                await asyncio.gather(*(alice.stop(name) for name, each in list(alice.spawners.items()) if each.server))
+                await asyncio.gather(
+                    *(
+                        alice.stop(name)
+                        for name, each in list(alice.spawners.items())
+                        if each.server
+                    )
+                )
                 await hub.close()
 
 
@@ -142,15 +167,21 @@ def summarize(runs):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.spawns", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.spawns", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--servers", type=int, nargs="+", default=[10, 50], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # JupyterHub leaves its HTTP sessions to the collector
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # JupyterHub leaves its HTTP sessions to the collector
 
     row = "{:>2}  {:32}{:19}{:15}" + "{:>10}" * len(fields(Run))
     print(row.format("N", "provider", "started by", "Hub", *(field.name for field in fields(Run))))
-    for servers, (provider, provider_options), way in product(options.servers, PROVIDERS.items(), WAYS):
+    for servers, (provider, provider_options), way in product(
+        options.servers, PROVIDERS.items(), WAYS
+    ):
         runs = {hub: [] for hub in HUBS}
         for _ in range(options.rounds):
             for hub in HUBS:

@@ -1,24 +1,29 @@
-"""Spawner mixins that hand a user's OAuth tokens to their notebook server."""
+"""Spawner mixins that hand a user's OAuth tokens to their notebook server.
+
+Importing this package imports nothing else: each class is imported when it is asked for (PEP 562).
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import jupyterhub
-
 from ._version import __version__
 
-if jupyterhub.version_info < (5, 0):  # which the modules below cannot be imported with
-    raise ImportError(f"spawner_tokens needs jupyterhub>=5.0; {jupyterhub.__version__} is installed")
-
-from .local import LocalTokenMixin, TokenLocalProcessSpawner, TokenSimpleLocalProcessSpawner
-from .mixin import TokenSpawnerMixin
-
 if TYPE_CHECKING:
-    from .docker import DockerTokenMixin, TokenDockerSpawner, TokenSystemUserSpawner
-    from .kubernetes import KubeTokenMixin, TokenKubeSpawner
-    from .swarm import SwarmTokenMixin, TokenSwarmSpawner
+    from .backends.docker.spawner import (
+        DockerTokenMixin,
+        TokenDockerSpawner,
+        TokenSystemUserSpawner,
+    )
+    from .backends.docker.swarm import SwarmTokenMixin, TokenSwarmSpawner
+    from .backends.kubernetes.spawner import KubeTokenMixin, TokenKubeSpawner
+    from .backends.local import (
+        LocalTokenMixin,
+        TokenLocalProcessSpawner,
+        TokenSimpleLocalProcessSpawner,
+    )
+    from .mixin import TokenSpawnerMixin
 
 __all__ = [
     "DockerTokenMixin",
@@ -35,23 +40,43 @@ __all__ = [
     "__version__",
 ]
 
-# What needs more than JupyterHub: class → its module, and the extra that installs what it needs.
-_EXTRAS = {
-    "DockerTokenMixin": (".docker", "docker"),
-    "TokenDockerSpawner": (".docker", "docker"),
-    "TokenSystemUserSpawner": (".docker", "docker"),
-    "KubeTokenMixin": (".kubernetes", "kubernetes"),
-    "TokenKubeSpawner": (".kubernetes", "kubernetes"),
-    "SwarmTokenMixin": (".swarm", "docker"),
-    "TokenSwarmSpawner": (".swarm", "docker"),
+# Class → its module, and the extra that installs what it needs beside JupyterHub.
+_CLASSES = {
+    "DockerTokenMixin": (".backends.docker.spawner", "docker"),
+    "KubeTokenMixin": (".backends.kubernetes.spawner", "kubernetes"),
+    "LocalTokenMixin": (".backends.local", None),
+    "SwarmTokenMixin": (".backends.docker.swarm", "docker"),
+    "TokenDockerSpawner": (".backends.docker.spawner", "docker"),
+    "TokenKubeSpawner": (".backends.kubernetes.spawner", "kubernetes"),
+    "TokenLocalProcessSpawner": (".backends.local", None),
+    "TokenSimpleLocalProcessSpawner": (".backends.local", None),
+    "TokenSpawnerMixin": (".mixin", None),
+    "TokenSwarmSpawner": (".backends.docker.swarm", "docker"),
+    "TokenSystemUserSpawner": (".backends.docker.spawner", "docker"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXTRAS:
+    if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, extra = _EXTRAS[name]
+    _expect_jupyterhub(name)
+    module, extra = _CLASSES[name]
     try:
         return getattr(import_module(module, __name__), name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} needs more packages: pip install 'spawner_tokens[{extra}]'") from error
+        if extra is None:
+            raise
+        raise ImportError(
+            f"{name} needs more packages: pip install 'spawner_tokens[{extra}]'"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _expect_jupyterhub(name: str) -> None:
+    import jupyterhub
+
+    if jupyterhub.version_info < (5, 0):
+        raise ImportError(f"{name} needs jupyterhub>=5.0; {jupyterhub.__version__} is installed")

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from .rbac import make_role
+from .backends.kubernetes.rbac import make_role
 
 DEMO_MODULES = (
     *("configurable_http_proxy", "cryptography", "django", "ipykernel", "jupyterlab"),
@@ -26,19 +26,35 @@ EPILOG = "After -- come options of the Hub's own command line, such as -- --Jupy
 def run() -> NoReturn:
     """The console script. It ends with its status, whatever threads a configuration has started."""
     status = main()
-    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+    if all(
+        thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
+    ):
         sys.exit(status)
     sys.stdout.flush()
     os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="spawner-tokens", description="Live OAuth tokens for JupyterHub's servers.")
+    parser = argparse.ArgumentParser(
+        prog="spawner-tokens", description="Live OAuth tokens for JupyterHub's servers."
+    )
     commands = parser.add_subparsers(title="commands", required=True)
-    add_demo(commands.add_parser("demo", help="see it work here: a real provider, proxy and Hub on loopback"))
+    add_demo(
+        commands.add_parser(
+            "demo", help="see it work here: a real provider, proxy and Hub on loopback"
+        )
+    )
     add_rbac(commands.add_parser("rbac", help="print the rights that a Hub needs in Kubernetes"))
-    add_doctor(commands.add_parser("doctor", help="say what is wrong with a Hub's configuration, and how to mend it"))
-    add_explain(commands.add_parser("explain", help="say what a user's server would get now, and why not, without a value"))
+    add_doctor(
+        commands.add_parser(
+            "doctor", help="say what is wrong with a Hub's configuration, and how to mend it"
+        )
+    )
+    add_explain(
+        commands.add_parser(
+            "explain", help="say what a user's server would get now, and why not, without a value"
+        )
+    )
     own, hubs = split_arguments(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(own, argparse.Namespace(hubs=hubs))
     if hubs and options.run not in (run_doctor, run_explain):
@@ -52,9 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
-        if error.errno == errno.ENOSPC:  # the other one is of a reader such as head, that has seen enough
+        if (
+            error.errno == errno.ENOSPC
+        ):  # the other one is of a reader such as head, that has seen enough
             print(f"spawner-tokens: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for the flush at the interpreter's end
         return 1
     return status
 
@@ -70,12 +90,21 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
         "Start a real OAuth provider, proxy and Hub on loopback, with all of their state in a temporary folder. "
         "Ctrl-C ends them and removes it."
     )
-    parser.add_argument("--check", action="store_true", help="log in, look and compare without a person, then end")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="with --check: write its steps to FILE, too")
     parser.add_argument(
-        "--token-lifetime", type=int, metavar="SECONDS", help="of an access token (default 60, with --check 10)"
+        "--check", action="store_true", help="log in, look and compare without a person, then end"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the Hub's configuration instead of the demo's")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="with --check: write its steps to FILE, too"
+    )
+    parser.add_argument(
+        "--token-lifetime",
+        type=int,
+        metavar="SECONDS",
+        help="of an access token (default 60, with --check 10)",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the Hub's configuration instead of the demo's"
+    )
     parser.set_defaults(run=partial(run_demo, parser))
 
 
@@ -98,15 +127,26 @@ def add_rbac(parser: argparse.ArgumentParser) -> None:
         "Print a Role with the rights that TokenKubeSpawner needs beside those of KubeSpawner, and its binding to the "
         "Hub's service account: spawner-tokens rbac | kubectl apply -n NAMESPACE -f -"
     )
-    parser.add_argument("--patch", action="store_true", help="with the rights to renew Secrets in place, and at once")
-    parser.add_argument("--service-account", default="hub", metavar="NAME", help="the Hub's (default hub)")
+    parser.add_argument(
+        "--patch",
+        action="store_true",
+        help="with the rights to renew Secrets in place, and at once",
+    )
+    parser.add_argument(
+        "--service-account", default="hub", metavar="NAME", help="the Hub's (default hub)"
+    )
     more = "for enable_user_namespaces: a ClusterRole, for the Hub in NAMESPACE"
     parser.add_argument("--user-namespaces", metavar="NAMESPACE", help=more)
     parser.set_defaults(run=run_rbac)
 
 
 def run_rbac(options: argparse.Namespace) -> int:
-    print(make_role(options.service_account, patch=options.patch, hub_namespace=options.user_namespaces), end="")
+    print(
+        make_role(
+            options.service_account, patch=options.patch, hub_namespace=options.user_namespaces
+        ),
+        end="",
+    )
     return 0
 
 
@@ -117,7 +157,9 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     )
     source = parser.add_mutually_exclusive_group()
     add_config(source)
-    source.add_argument("--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its hub.config")
+    source.add_argument(
+        "--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its hub.config"
+    )
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG
     parser.set_defaults(run=run_doctor)
@@ -130,7 +172,9 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser)
     parser.add_argument("user", help="the user's name in JupyterHub")
-    parser.add_argument("--server", metavar="NAME", default="", help="a named server instead of the default one")
+    parser.add_argument(
+        "--server", metavar="NAME", default="", help="a named server instead of the default one"
+    )
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG
     parser.set_defaults(run=run_explain)
@@ -138,13 +182,17 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def add_config(parser: argparse._ActionsContainer) -> None:
     words = "the Hub's configuration (default: jupyterhub_config.py)"
-    parser.add_argument("-f", "--config", metavar="FILE", default="jupyterhub_config.py", help=words)
+    parser.add_argument(
+        "-f", "--config", metavar="FILE", default="jupyterhub_config.py", help=words
+    )
 
 
 def run_doctor(options: argparse.Namespace) -> int:
     from .doctor.command import doctor
 
-    return doctor(config=options.config, options=options.hubs, values=options.values, as_json=options.json)
+    return doctor(
+        config=options.config, options=options.hubs, values=options.values, as_json=options.json
+    )
 
 
 def run_explain(options: argparse.Namespace) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import inspect
 
-from .identity import find_hub_name
 from .traits import TokenTraits
 
 
@@ -16,8 +17,8 @@ class TokenBackend(TokenTraits):
     """The part of :class:`~spawner_tokens.mixin.TokenSpawnerMixin` that a backend overrides:
 
     - :meth:`deliver_files` and :meth:`withdraw_files`,
-    - :attr:`token_directory` if the files are not at ``token_mount_path``,
-    - :attr:`token_public_path` if all users of the server's system can be shown a file,
+    - :attr:`tokens_directory` if the files are not at ``tokens_mount_path``,
+    - :attr:`tokens_public_path` if all users of the server's system can be shown a file,
     - :attr:`delivery_delay` if a running server sees new files only some time later,
     - :meth:`sweep_files` if a Hub that was killed may leave something behind,
     - :attr:`delivers_in_start` if it knows only during its own start where the files go,
@@ -50,7 +51,7 @@ class TokenBackend(TokenTraits):
         """Show these files to the server, each of them whole at any time: before it starts, and while it runs.
 
         ``files``: name → contents, or ``None`` for a file that must not be there any more. These are always all of
-        the server's files; ``.gitconfig`` is the one at :attr:`token_public_path`. Raises :exc:`OSError` if it cannot:
+        the server's files; ``.gitconfig`` is the one at :attr:`tokens_public_path`. Raises :exc:`OSError` if it cannot:
         for a running server, it is called again. The error is logged, so there are no contents in it.
         """
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
@@ -69,12 +70,12 @@ class TokenBackend(TokenTraits):
         """
 
     @property
-    def token_directory(self) -> str:
+    def tokens_directory(self) -> str:
         """The directory of the files, as the server sees it."""
-        return self.token_mount_path
+        return self.tokens_mount_path
 
     @property
-    def token_public_path(self) -> str | None:
+    def tokens_public_path(self) -> str | None:
         """Where the server sees a file that is no secret, and that all users of its system are able to read, though
         they need not find it; ``None`` if it cannot be shown one. git refuses to work when it cannot read a file
         that it is told of. One that has to go may as well be empty.
@@ -82,6 +83,16 @@ class TokenBackend(TokenTraits):
         return None
 
     @cached_property
-    def token_hub_name(self) -> str:
+    def tokens_hub_name(self) -> str:
         """A name for this Hub among those that share a host, an engine or a cluster."""
         return find_hub_name(inspect(self.orm_spawner).session)
+
+
+def find_hub_name(session: Any) -> str:
+    """Twelve hexadecimal digits. What makes a Hub is its database, by the URL of SQLAlchemy's ``session``."""
+    url = session.get_bind().url
+    identity = url.render_as_string()  # without its password
+    if url.get_backend_name() == "sqlite":
+        in_memory = url.database in (None, "", ":memory:")
+        identity = f"in memory of {os.getpid()}" if in_memory else os.path.abspath(url.database)
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]

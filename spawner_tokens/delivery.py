@@ -1,121 +1,250 @@
-"""The delivery's contents: tokens → the files and variables that a server gets. Pure builders."""
+"""One server: what it gets by its specs, hook and policy, and what it has been shown of it."""
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .git import make_system_config
-from .selection import Reason, Token
+from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
+from jupyterhub.utils import maybe_future
 
-# The one file that is no secret, and that all users of the server's system have to be able to read: a tool that is
-# told of a file that it cannot read may refuse to work. git does.
-PUBLIC_FILE = ".gitconfig"
+from .metrics import count_delivery, observe_lifetimes
+from .redaction import describe
+from .refusal import Problem, explain, make_refusal
+from .tokens.files import make_files
+from .tokens.lifetime import Due, Key
+from .tokens.selection import Reason, Token, judge, pick, put
+from .tokens.spec import TokenSpec
 
-_PLACE = re.compile(r"\{(\w+)\}")
-_LEFT_OUT = object()
 
+class TokenServer:
+    """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
-def make_files(
-    tokens: Sequence[Token],
-    directory: str,
-    *,
-    public: bool = False,
-    variables: bool = False,
-    login_ended: bool = False,
-) -> dict[str, bytes | None]:
-    """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
-
-    A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
-    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them. With
-    ``variables``, so is the text of variables that get a token, by :func:`name_variable_file`: it is empty if the token
-    is withheld.
+    ``specs`` are those that it was started with. While it ``runs``, it is a :class:`~spawner_tokens.renewal.schedule.Server`.
     """
-    files: dict[str, bytes | None] = {}
-    if public:
-        files[PUBLIC_FILE] = make_system_config(tokens)
-    for token in tokens:
-        if token.spec.file:
-            files[token.spec.name] = None if token.text is None else token.text.encode()
-            files[f"{token.spec.name}.json"] = make_status(token, login_ended)
-        if token.spec.config is not None:
-            files[_config_name(token)] = None if token.text is None else make_config(token, directory)
-        if variables and token.spec.env:
-            files[name_variable_file(token.spec.name)] = (token.text or "").encode()
-    return files
+
+    def __init__(self, spawner: Any) -> None:
+        self.specs: Sequence[TokenSpec] = ()
+        self.runs = False
+        self._lost = False  # what it has been shown
+        self._spawner = spawner
+        self._lock = asyncio.Lock()  # a delivery and a withdrawal never overlap
+        self._seen: tuple[bytes, bool] | None = (
+            None  # of which auth_state it has been shown the tokens
+        )
+        self._files: Mapping[str, bytes] = {}  # name → digest
+
+    # -- what it gets ----------------------------------------------------------------------------
+
+    def find_short(self, auth_state: Mapping[str, Any]) -> dict[Key, Due]:
+        """The tokens, and when each will be too short-lived to be handed over."""
+        return self._find(auth_state, lambda token: token.lifetime.short_at(self._asked(token)))
+
+    def find_due(self, auth_state: Mapping[str, Any], spread: float) -> dict[Key, Due]:
+        """The tokens, and when each should be renewed for the server that runs."""
+        delay = self._spawner.delivery_delay
+        return self._find(
+            auth_state, lambda token: token.lifetime.stale_at(self._asked(token), delay, spread)
+        )
+
+    def _find(
+        self, auth_state: Mapping[str, Any], find_time: Callable[[Token], float]
+    ) -> dict[Key, Due]:
+        return {
+            (token.spec.name, hash(token.value)): Due(find_time(token), token.lifetime.ends_at)
+            for token in (
+                pick(spec, auth_state) for spec in self.specs if spec.file or not self.runs
+            )
+            if token.value is not None
+        }
+
+    def _asked(self, token: Token) -> float:
+        least: float = self._spawner.tokens_min_lifetime
+        return least if token.spec.min_lifetime is None else token.spec.min_lifetime
+
+    async def select(self) -> list[Token]:
+        """The tokens for a spawn.
+
+        Raises what :func:`~spawner_tokens.refusal.make_refusal` makes if one is not as asked and its policy is
+        ``refuse``.
+        """
+        auth_state, problem = await self._read_auth_state()
+        if auth_state is None:
+            tokens = [Token(spec, reason=problem) for spec in self.specs]
+        else:
+            tokens = await self._select_from(auth_state)
+            self._seen = _digest(auth_state), False
+        self._log_problems(tokens)
+        self._refuse(tokens, lambda token: token.reason)
+        return tokens
+
+    async def _read_auth_state(self) -> tuple[dict[str, Any] | None, Reason | None]:
+        user = self._spawner.user
+        if not self._spawner.authenticator.enable_auth_state:
+            return None, Reason.AUTH_STATE_OFF
+        try:
+            CryptKeeper.instance().check_available()
+        except EncryptionUnavailable:
+            return None, Reason.NO_CRYPT_KEY
+        if user.encrypted_auth_state is None:
+            return None, Reason.NEVER_STORED
+        auth_state = await user.get_auth_state()
+        if auth_state is None:
+            return None, Reason.UNDECRYPTABLE
+        return auth_state if isinstance(auth_state, dict) else {}, None
+
+    async def _select_from(self, auth_state: dict[str, Any]) -> list[Token]:
+        spawner = self._spawner
+        scope = getattr(spawner.authenticator, "scope", None)
+        requested = scope if isinstance(scope, (list, tuple, set)) else None
+        tokens = [pick(spec, auth_state, requested) for spec in self.specs]
+        if spawner.tokens_hook is not None:
+            tokens = await self._run_tokens_hook(auth_state, tokens)
+        now = time.time()
+        return [judge(token, now, spawner.tokens_min_lifetime) for token in tokens]
+
+    async def _run_tokens_hook(
+        self, auth_state: dict[str, Any], tokens: list[Token]
+    ) -> list[Token]:
+        spawner = self._spawner
+        found = {token.spec.name: token.value for token in tokens if token.value is not None}
+        try:
+            values = await maybe_future(
+                spawner.tokens_hook(spawner, copy.deepcopy(auth_state), found)
+            )
+        except Exception as error:
+            failure = describe(error)
+        else:
+            if isinstance(values, Mapping):
+                for name in sorted(values.keys() - {token.spec.name for token in tokens}, key=str):
+                    spawner.log.warning(
+                        "tokens_hook returned %r, which is not declared in tokens: ignored", name
+                    )
+                return [put(token, values, auth_state) for token in tokens]
+            failure = f"it returned no dict of names and values but {type(values).__name__}"
+        return [token.withheld(Reason.HOOK_FAILED, failure) for token in tokens]
+
+    def _policy(self, token: Token) -> str:
+        policy: str = token.spec.missing or self._spawner.tokens_missing
+        return policy
+
+    def _refuse(
+        self, tokens: Iterable[Token], find_reason: Callable[[Token], Reason | None]
+    ) -> None:
+        refused = [
+            Problem(token.spec.name, reason, token.detail)
+            for token in tokens
+            if (reason := find_reason(token)) is not None and self._policy(token) == "refuse"
+        ]
+        if refused:
+            raise make_refusal(self._spawner, refused) from None
+
+    def _log_problems(self, tokens: Iterable[Token]) -> None:
+        for token in tokens:
+            policy = self._policy(token)
+            if token.reason is not None and policy != "skip":
+                level = logging.ERROR if policy == "refuse" else logging.WARNING
+                words = explain(token.reason, token.detail)
+                self._spawner.log.log(
+                    level, "%s: token %s: %s", self._spawner._log_name, token.spec.name, words
+                )
+
+    # -- what it is shown ------------------------------------------------------------------------
+
+    def make_files(
+        self, tokens: Sequence[Token], login_ended: bool = False
+    ) -> dict[str, bytes | None]:
+        """All files that the server gets with these tokens."""
+        spawner = self._spawner
+        public = (
+            any(spec.git_identity for spec in self.specs) and spawner.tokens_public_path is not None
+        )
+        return make_files(
+            tokens,
+            spawner.tokens_directory,
+            public=public,
+            variables=spawner.delivers_variables,
+            login_ended=login_ended,
+        )
+
+    async def deliver(self, tokens: Sequence[Token]) -> bool:
+        """Deliver the files before the server starts. Returns whether it could; raises as :meth:`select`."""
+        given, delivered = tokens, True
+        try:
+            async with self._lock:
+                await self._deliver_changed(self.make_files(tokens))
+        except OSError as error:
+            self._spawner.log.error(
+                "Could not deliver the token files of %s: %s", self._spawner._log_name, error
+            )
+            await self.withdraw()
+            by_file = self._spawner.delivers_variables
+            self._refuse(
+                [token for token in tokens if token.spec.file or by_file],
+                lambda token: Reason.DELIVERY_FAILED,
+            )
+            given, delivered = [token for token in tokens if token.spec.env and not by_file], False
+        observe_lifetimes(given, time.time(), running=False)
+        return delivered
+
+    def forget(self) -> None:
+        """The server has lost what it has been shown: show it all of it the next time."""
+        self._lost = True
+
+    async def show(self, auth_state: dict[str, Any], login_ended: bool) -> None:
+        """Deliver what changed while the server runs. Raises what the backend raises."""
+        if self._lost:
+            self._lost, self._seen, self._files = False, None, {}
+        seen = _digest(auth_state), login_ended
+        if seen == self._seen:
+            return
+        tokens = await self._select_from(auth_state)
+        async with self._lock:
+            if self.runs:
+                if changed := await self._deliver_changed(self.make_files(tokens, login_ended)):
+                    self._log_problems(tokens)
+                    new = [
+                        token for token in tokens if token.spec.file and token.spec.name in changed
+                    ]
+                    observe_lifetimes(new, time.time(), running=True)
+                self._seen = seen
+
+    async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> set[str]:
+        """Returns the names of those that have changed."""
+        before, digests = self._files, {name: _digest(contents) for name, contents in files.items()}
+        if digests == before:
+            return set()
+        self._files, running = {}, self.runs
+        try:
+            await self._spawner.deliver_files(files)
+        except BaseException:
+            if self.runs == running:  # else it was cancelled because the server stops
+                count_delivery(running=running, delivered=False)
+            raise
+        self._files = digests
+        count_delivery(running=running, delivered=True)
+        return {
+            name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name)
+        }
+
+    async def withdraw(self) -> None:
+        """Withdraw the files; what goes wrong is logged."""
+        async with self._lock:
+            self._seen, self._files = None, {}
+            try:
+                await self._spawner.withdraw_files()
+            except Exception:
+                self._spawner.log.exception(
+                    "Could not remove the token files of %s", self._spawner._log_name
+                )
 
 
-def name_variable_file(token: str) -> str:
-    """The file with the text of a token's variables. No other file has its name, and no listing shows it."""
-    return f".env.{token}"
-
-
-def make_config(token: Token, directory: str) -> bytes:
-    """The spec's ``config`` as JSON, with the token's path and companions in it, and never the token."""
-    values = {**token.companions, "file": f"{directory}/{token.spec.name}"}
-    return json.dumps(_fill(token.spec.config, values), indent=2).encode() + b"\n"
-
-
-def _config_name(token: Token) -> str:
-    return f"{token.spec.name}.config.json"
-
-
-def _fill(node: Any, values: Mapping[str, str]) -> Any:
-    """Replace ``{name}`` in all texts. What names a value that there is not is left out."""
-    if isinstance(node, str):
-        if not all(name in values for name in _PLACE.findall(node)):
-            return _LEFT_OUT
-        return _PLACE.sub(lambda match: values[match[1]], node)
-    if isinstance(node, Mapping):
-        filled = {key: _fill(value, values) for key, value in node.items()}
-        return {key: value for key, value in filled.items() if value is not _LEFT_OUT}
-    if isinstance(node, list):
-        return [value for value in (_fill(each, values) for each in node) if value is not _LEFT_OUT]
-    return node
-
-
-def make_status(token: Token, login_ended: bool = False) -> bytes:
-    """What a notebook may know of a token.
-
-    ``expires_at`` and ``renewed_at`` are ISO 8601 in UTC, ``scopes`` is a list; each is null where unknown.
-    ``status`` is ``ok`` or a value of :class:`~spawner_tokens.selection.Reason`: ``login_ended`` for a token with an
-    end, if the provider has said that it will not be renewed.
-    """
-    ends = token.text is not None and token.lifetime.expires_at is not None
-    reason = Reason.LOGIN_ENDED if login_ended and ends else token.reason
-    status = {
-        "expires_at": _iso(token.lifetime.expires_at),
-        "renewed_at": _iso(token.lifetime.issued_at),
-        "scopes": None if token.scopes is None else list(token.scopes),
-        "status": reason.value if reason else "ok",
-    }
-    return json.dumps(status, indent=2).encode() + b"\n"
-
-
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def make_env(tokens: Iterable[Token], directory: str | None, public: str | None = None) -> dict[str, str]:
-    """Variable → text. ``directory`` and ``public`` are where the server sees its files, and the public one; ``None``
-    if it got none."""
-    env = {}
-    if directory is not None:
-        env["SPAWNER_TOKENS_DIR"] = directory
-    if public is not None:
-        env["GIT_CONFIG_SYSTEM"] = public
-    for token in tokens:
-        if token.text is None:
-            continue
-        env.update(token.companions)
-        env.update(dict.fromkeys(token.spec.env, token.text))
-        if directory is not None and token.spec.file_env:
-            env[token.spec.file_env] = f"{directory}/{token.spec.name}"
-        if directory is not None and token.spec.config_env:
-            env[token.spec.config_env] = f"{directory}/{_config_name(token)}"
-    return env
+def _digest(value: Any) -> bytes:
+    contents = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(contents).digest()

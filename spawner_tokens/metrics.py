@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from jupyterhub.metrics import metrics_prefix
 from prometheus_client import Counter, Histogram
 
-from .grant import Failure, Kind
-from .selection import Reason, Token
+from .tokens.selection import Reason, Token
 
 SUCCESS, UNCHANGED, FAILURE = "success", "unchanged", "failure"
+# What becomes of a renewal: the last three are why there is no new token.
+RENEWAL_STATUSES = (SUCCESS, UNCHANGED, "transient", "misconfigured", "rejected")
 SPAWNING, RUNNING = "spawning", "running"
 
 DELIVERIES = Counter(
@@ -48,7 +49,7 @@ for server in (SPAWNING, RUNNING):
     LIFETIME.labels(server)
     for status in (SUCCESS, FAILURE):
         DELIVERIES.labels(server, status)
-for status in (SUCCESS, UNCHANGED, *(kind.name.lower() for kind in Kind)):
+for status in RENEWAL_STATUSES:
     RENEWALS.labels(status)
 for reason in Reason:
     REFUSALS.labels(reason.value)
@@ -58,10 +59,9 @@ def count_delivery(*, running: bool, delivered: bool) -> None:
     DELIVERIES.labels(RUNNING if running else SPAWNING, SUCCESS if delivered else FAILURE).inc()
 
 
-def count_renewal(failure: Failure | None, changed: bool = True) -> None:
-    """``None`` for one that went well; ``changed``: whether it brought other tokens."""
-    done = SUCCESS if changed else UNCHANGED
-    RENEWALS.labels(done if failure is None else failure.kind.name.lower()).inc()
+def count_renewal(status: str) -> None:
+    """``status``: one of :data:`RENEWAL_STATUSES`."""
+    RENEWALS.labels(status).inc()
 
 
 def count_refusal(reason: Reason) -> None:
@@ -72,4 +72,6 @@ def observe_lifetimes(tokens: Iterable[Token], now: float, *, running: bool) -> 
     """Of those that are handed over, and whose end is known. ``now``: seconds since the epoch."""
     for token in tokens:
         if token.value is not None and token.lifetime.expires_at is not None:
-            LIFETIME.labels(RUNNING if running else SPAWNING).observe(max(0.0, token.lifetime.left(now)))
+            LIFETIME.labels(RUNNING if running else SPAWNING).observe(
+                max(0.0, token.lifetime.left(now))
+            )

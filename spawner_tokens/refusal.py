@@ -14,7 +14,7 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from .metrics import count_refusal
-from .selection import Reason
+from .tokens.selection import Reason
 
 
 class Problem(NamedTuple):
@@ -60,23 +60,36 @@ _WORDS = {
     Reason.ABSENT: _Words("your login did not give it", "not in auth_state"),
     Reason.EXPIRED: _Words("it has expired", "expired"),
     Reason.SHORT_LIVED: _Words("it is about to expire", "too short-lived"),
-    Reason.LOGIN_ENDED: _Words("your login has ended", "the provider does not renew this login any more"),
-    Reason.SCOPE_MISSING: _Words("your login did not grant all that it needs", "a scope is missing"),
+    Reason.LOGIN_ENDED: _Words(
+        "your login has ended", "the provider does not renew this login any more"
+    ),
+    Reason.SCOPE_MISSING: _Words(
+        "your login did not grant all that it needs", "a scope is missing"
+    ),
     Reason.SCOPE_FORBIDDEN: _Words(
-        "your login granted more than is allowed here", "a forbidden scope was granted", admins_turn=True
+        "your login granted more than is allowed here",
+        "a forbidden scope was granted",
+        admins_turn=True,
     ),
     Reason.UNUSABLE: _admin("it has a form that cannot be used", "cannot be delivered"),
     Reason.KEY_FAILED: _admin("it could not be looked up", "could not be looked up"),
     Reason.REFRESH_TOKEN: _admin(
         "it is one that must not leave this JupyterHub", "the refresh token never leaves the Hub"
     ),
-    Reason.HOOK_FAILED: _admin("it could not be prepared", "token_hook failed"),
-    Reason.HOOK_WITHHELD: _admin("it was withheld by this JupyterHub", "withheld by token_hook"),
-    Reason.DELIVERY_FAILED: _admin("it could not be handed over", "the files could not be delivered"),
+    Reason.HOOK_FAILED: _admin("it could not be prepared", "tokens_hook failed"),
+    Reason.HOOK_WITHHELD: _admin("it was withheld by this JupyterHub", "withheld by tokens_hook"),
+    Reason.DELIVERY_FAILED: _admin(
+        "it could not be handed over", "the files could not be delivered"
+    ),
     Reason.MISCONFIGURED: _admin("this JupyterHub's configuration of it is wrong", "misconfigured"),
 }
 
-_HUBS_FAULT = {Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY, Reason.DELIVERY_FAILED, Reason.MISCONFIGURED}
+_HUBS_FAULT = {
+    Reason.AUTH_STATE_OFF,
+    Reason.NO_CRYPT_KEY,
+    Reason.DELIVERY_FAILED,
+    Reason.MISCONFIGURED,
+}
 
 
 def explain(reason: Reason, detail: str = "") -> str:
@@ -107,7 +120,9 @@ def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError
         )
     else:
         refusal = web.HTTPError(status, text)
-        if spawner.handler is not None:  # its error page shows nothing of the exception but User.spawn's reason
+        if (
+            spawner.handler is not None
+        ):  # its error page shows nothing of the exception but User.spawn's reason
             spawner.handler.extra_error_html = html
     # What the pending and progress pages show, on 5.0 and 6.1 alike.
     refusal.jupyterhub_message = text  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Bool, Callable, Dict, Enum, Float, TraitError, Unicode, validate
 from traitlets.config import LoggingConfigurable
 
-from .fields import POLICIES
+from .tokens.fields import POLICIES
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Base
@@ -33,17 +33,17 @@ class TokenTraits(_Base):
         The fields of a spec are listed in the README, under "A token's spec".
 
         .. versionadded:: 0.1
-        """,
+        """
     ).tag(config=True)
 
-    token_mount_path = Unicode(
+    tokens_mount_path = Unicode(
         "/var/run/secrets/spawner-tokens",
         help="""
         The directory where a server finds its token files.
 
         Example::
 
-            c.TokenSpawnerMixin.token_mount_path = "/run/jupyterhub-tokens"
+            c.TokenSpawnerMixin.tokens_mount_path = "/run/jupyterhub-tokens"
 
         Local processes share one file system, so each server gets a private directory inside of this one, which
         is made if only its parent exists. Their default is a directory in memory: in ``/run``, ``/dev/shm`` or
@@ -53,18 +53,20 @@ class TokenTraits(_Base):
         """,
     ).tag(config=True)
 
-    @validate("token_mount_path")
-    def _validate_token_mount_path(self, proposal: Any) -> str:
-        return self._validate_token_path(proposal)
+    @validate("tokens_mount_path")
+    def _validate_tokens_mount_path(self, proposal: Any) -> str:
+        return self._validate_tokens_path(proposal)
 
-    def _validate_token_path(self, proposal: Any) -> str:
+    def _validate_tokens_path(self, proposal: Any) -> str:
         given, name = str(proposal.value), proposal.trait.name
         path = "/" + os.path.normpath(given).lstrip("/")
         if not given.startswith("/") or path == "/" or ":" in path or "\0" in path:
-            raise TraitError(f"{type(self).__name__}.{name} has to be an absolute path without ':', not {given!r}")
+            raise TraitError(
+                f"{type(self).__name__}.{name} has to be an absolute path without ':', not {given!r}"
+            )
         return path
 
-    token_missing = Enum(
+    tokens_missing = Enum(
         POLICIES,
         default_value="warn",
         help="""
@@ -72,7 +74,7 @@ class TokenTraits(_Base):
 
         Example::
 
-            c.TokenSpawnerMixin.token_missing = "refuse"
+            c.TokenSpawnerMixin.tokens_missing = "refuse"
 
         ``refuse``
             The server does not start; the user is told why, and how to log in again.
@@ -88,7 +90,7 @@ class TokenTraits(_Base):
         """,
     ).tag(config=True)
 
-    token_min_lifetime = Float(
+    tokens_min_lifetime = Float(
         300,
         min=0,
         help="""
@@ -96,7 +98,7 @@ class TokenTraits(_Base):
 
         Example::
 
-            c.TokenSpawnerMixin.token_min_lifetime = 600
+            c.TokenSpawnerMixin.tokens_min_lifetime = 600
 
         Never more is asked than half of the life that the provider gives. A token whose end is not
         known passes. A spec's field ``min_lifetime`` overrides this.
@@ -105,14 +107,14 @@ class TokenTraits(_Base):
         """,
     ).tag(config=True)
 
-    token_renew = Bool(
+    tokens_renew = Bool(
         True,
         help="""
         Keep the tokens of running servers fresh, and renew them before they are handed over.
 
         Example::
 
-            c.TokenSpawnerMixin.token_renew = False
+            c.TokenSpawnerMixin.tokens_renew = False
 
         With it, the Hub's own refreshes of a user's login (``Authenticator.refresh_user``) and ours are one: the
         provider is asked once for all who wait. Without it, a token is handed over as it is.
@@ -121,7 +123,7 @@ class TokenTraits(_Base):
         """,
     ).tag(config=True)
 
-    token_renew_timeout = Float(
+    tokens_renew_timeout = Float(
         10,
         min=0,
         help="""
@@ -129,22 +131,22 @@ class TokenTraits(_Base):
 
         Example::
 
-            c.TokenSpawnerMixin.token_renew_timeout = 5
+            c.TokenSpawnerMixin.tokens_renew_timeout = 5
 
-        When they are over, the server gets what there is, as ``token_missing`` has it; an answer that comes later
+        When they are over, the server gets what there is, as ``tokens_missing`` has it; an answer that comes later
         is kept, and delivered.
 
         .. versionadded:: 0.1
         """,
     ).tag(config=True)
 
-    token_hook = Callable(
+    tokens_hook = Callable(
         None,
         allow_none=True,
         help="""
         A function with the last word on the tokens' values, which may be async.
 
-        Called as ``tokens = [await] token_hook(spawner, auth_state, tokens)`` with a dict of token name →
+        Called as ``tokens = [await] tokens_hook(spawner, auth_state, tokens)`` with a dict of token name →
         value, it returns such a dict: changed values are delivered, names left out are withheld. It
         may give values for declared tokens that auth_state does not have. It is not called when there is
         no auth_state; if it raises, all tokens are withheld. It is called at each spawn, and again for a running
@@ -156,7 +158,7 @@ class TokenTraits(_Base):
                 tokens["storage"] = await storage_token_for(tokens["login"])
                 return tokens
 
-            c.TokenSpawnerMixin.token_hook = exchange
+            c.TokenSpawnerMixin.tokens_hook = exchange
 
         .. versionadded:: 0.1
         """,

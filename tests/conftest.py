@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import ApiProxy, Cluster, Namespace, clean, stop_clients
-from .engine import Engine, OwnEngine
-from .hub import launch
+from .support.cluster import ApiProxy, Cluster, Namespace, clean, stop_clients
+from .support.engine import Engine, OwnEngine
+from .support.hub import launch
 
 
 def pytest_addoption(parser):
@@ -26,7 +26,11 @@ def pytest_sessionfinish(session, exitstatus):
     """Of a part of the tests, none may be ``alone``: ``tox -- tests/test_spec.py``."""
     config = session.config
     is_part = config.option.keyword or config.args != config.getini("testpaths")
-    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and config.option.markexpr == "alone" and is_part:
+    if (
+        exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+        and config.option.markexpr == "alone"
+        and is_part
+    ):
         session.exitstatus = pytest.ExitCode.OK
 
 
@@ -49,7 +53,9 @@ def memory():
     """A folder in memory for token files."""
     folder = Path("/dev/shm", f"spawner-tokens-test-{secrets.token_hex(4)}")
     yield folder
-    subprocess.run(["rm", "-rf", folder], check=True)  # shutil.rmtree cannot go as deep as a test may
+    subprocess.run(
+        ["rm", "-rf", folder], check=True
+    )  # shutil.rmtree cannot go as deep as a test may
 
 
 @pytest.fixture
@@ -57,13 +63,18 @@ def system_users(need):
     """Two ordinary users of the system, and a command for their servers that they can run."""
     need(os.geteuid() == 0, "root")
     need(shutil.which("useradd"), "useradd")
-    python = need(shutil.which("python3", path="/usr/bin:/usr/local/bin"), "a python3 that every user can run")
+    python = need(
+        shutil.which("python3", path="/usr/bin:/usr/local/bin"), "a python3 that every user can run"
+    )
     names = [f"tokens-{secrets.token_hex(4)}" for _ in range(2)]
     homes = [Path("/var/tmp", name) for name in names]
     for name, home in zip(names, homes):
-        subprocess.run(["useradd", "--create-home", "--skel", "/nonexistent", "--home-dir", home, name], check=True)
+        subprocess.run(
+            ["useradd", "--create-home", "--skel", "/nonexistent", "--home-dir", home, name],
+            check=True,
+        )
     script = Path("/var/tmp", f"{names[0]}.py")
-    shutil.copy(Path(__file__).with_name("server.py"), script)
+    shutil.copy(Path(__file__).parent / "support" / "server.py", script)
     script.chmod(0o644)
     yield *names, [python, str(script)]
     script.unlink()
@@ -100,8 +111,10 @@ def start_engine(engine, need):
 async def kube(tmp_path, need, monkeypatch):
     """A namespace of the test's own in a Kubernetes cluster: ``kube(rules, proxied=True)``."""
     kubeconfig = need(os.environ.get("KUBECONFIG"), "a Kubernetes cluster, by KUBECONFIG,")
-    # An attribute that tests.cluster.use() sets, back at the end.
-    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig)
+    # An attribute that tests.support.cluster.use() sets, back at the end.
+    monkeypatch.setattr(
+        "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig
+    )
     cluster, namespaces = Cluster(kubeconfig), []
     async with ApiProxy(cluster) as proxy:
 

@@ -75,7 +75,9 @@ def run_demo(
         ports = stack.enter_context(reserve_ports(3))
         callback = f"http://127.0.0.1:{ports[0]}/hub/oauth_callback"
         with step("the OAuth provider is up"):
-            provider = stack.enter_context(run_provider(folder, callback, "--token-lifetime", str(token_lifetime)))
+            provider = stack.enter_context(
+                run_provider(folder, callback, "--token-lifetime", str(token_lifetime))
+            )
         with step("the proxy and the Hub are up"):
             for username in provider.passwords:
                 home = folder / "home" / username
@@ -88,7 +90,15 @@ def run_demo(
 @contextmanager
 def run_provider(folder: Path, callback: str, *options: str) -> Iterator[Provider]:
     """Start the provider with its state in ``folder``. Again with the same folder, it is the same provider."""
-    command = [sys.executable, "-m", f"{__name__}.provider", "--state", str(folder), "--redirect-uri", callback]
+    command = [
+        sys.executable,
+        "-m",
+        f"{__name__}.provider",
+        "--state",
+        str(folder),
+        "--redirect-uri",
+        callback,
+    ]
     with closing(Child("provider", [*command, *options], folder)) as child:
 
         def describe() -> Provider | None:
@@ -102,7 +112,9 @@ def run_provider(folder: Path, callback: str, *options: str) -> Iterator[Provide
 
 
 @contextmanager
-def run_hub(folder: Path, provider: Provider, ports: Sequence[int], config: Path = CONFIG) -> Iterator[Hub]:
+def run_hub(
+    folder: Path, provider: Provider, ports: Sequence[int], config: Path = CONFIG
+) -> Iterator[Hub]:
     """Start the Hub, which starts its proxy, on three ports."""
     public, internal, proxy_api = ports
     url = f"http://127.0.0.1:{public}"
@@ -113,7 +125,7 @@ def run_hub(folder: Path, provider: Provider, ports: Sequence[int], config: Path
         f"--ConfigurableHTTPProxy.api_url=http://127.0.0.1:{proxy_api}",
         f"--SimpleLocalProcessSpawner.home_dir_template={folder}/home/{{username}}",
         # Not in /run or /dev/shm, where token files belong: all of the demo goes with its folder.
-        f"--TokenSpawnerMixin.token_mount_path={folder}/tokens",
+        f"--TokenSpawnerMixin.tokens_mount_path={folder}/tokens",
     ]
     environment = {
         "DEMO_PROVIDER_URL": provider.url,

@@ -73,7 +73,9 @@ class Browser:
         """Fill in the form of a page, and send it."""
         values = Fields(page.text).values
         if missing := filled.keys() - values.keys():
-            raise DemoError(f"the form at {urlsplit(page.url).path} has no {', '.join(sorted(missing))}")
+            raise DemoError(
+                f"the form at {urlsplit(page.url).path} has no {', '.join(sorted(missing))}"
+            )
         return self.request("POST", page.url, data=values | filled)
 
     def get(self, path: str) -> requests.Response:
@@ -91,7 +93,9 @@ class Browser:
         except requests.RequestException as error:
             raise DemoError(f"{method} {urlsplit(url).path}: {type(error).__name__}") from None
         if not response.ok:
-            raise DemoError(f"{method} {urlsplit(response.url).path} was answered with {response.status_code}")
+            raise DemoError(
+                f"{method} {urlsplit(response.url).path} was answered with {response.status_code}"
+            )
         return response
 
     @contextmanager
@@ -99,7 +103,9 @@ class Browser:
         """A new kernel in the server, through the proxy."""
         kernel = self.request("POST", f"/user/{self.username}/api/kernels", json={}).json()
         url = f"{self.hub_url}/user/{self.username}/api/kernels/{kernel['id']}/channels"
-        cookies = requests.cookies.get_cookie_header(self.session.cookies, requests.Request("GET", url).prepare())
+        cookies = requests.cookies.get_cookie_header(
+            self.session.cookies, requests.Request("GET", url).prepare()
+        )
         try:
             connection = websocket.create_connection(
                 url.replace("http", "ws", 1),
@@ -125,10 +131,20 @@ class Kernel:
             json.dumps(
                 {
                     "channel": "shell",
-                    "header": {"msg_id": request, "msg_type": "execute_request", "session": request, "version": "5.3"},
+                    "header": {
+                        "msg_id": request,
+                        "msg_type": "execute_request",
+                        "session": request,
+                        "version": "5.3",
+                    },
                     "parent_header": {},
                     "metadata": {},
-                    "content": {"code": code, "silent": False, "store_history": False, "allow_stdin": False},
+                    "content": {
+                        "code": code,
+                        "silent": False,
+                        "store_history": False,
+                        "allow_stdin": False,
+                    },
                 }
             )
         )

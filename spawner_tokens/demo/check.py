@@ -31,7 +31,10 @@ def check(steps: Steps, *, token_lifetime: int, config: Path) -> None:
             try:
                 walk(demo, steps, token_lifetime)
             except DemoError:
-                print(f"The last lines of the Hub's log:\n{demo.hub.child.log_tail()}", file=sys.stderr)
+                print(
+                    f"The last lines of the Hub's log:\n{demo.hub.child.log_tail()}",
+                    file=sys.stderr,
+                )
                 raise
     finally:
         if demo is not None:
@@ -79,8 +82,14 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
     with steps("both variables are as they were, and their tokens are dead"):
         for username, [*_, last] in looks.items():
             token, answer = last["environment"]["DEMO_TOKEN"], last["answers"]["DEMO_TOKEN"]
-            expect(token == seen[username]["environment"]["DEMO_TOKEN"], f"DEMO_TOKEN of {username} has changed")
-            expect(answer == "status 403", f"the provider answered {answer!r} to DEMO_TOKEN of {username}")
+            expect(
+                token == seen[username]["environment"]["DEMO_TOKEN"],
+                f"DEMO_TOKEN of {username} has changed",
+            )
+            expect(
+                answer == "status 403",
+                f"the provider answered {answer!r} to DEMO_TOKEN of {username}",
+            )
     if has_git:
         with steps("git pushes again, from the same servers"):
             for browser in browsers:
@@ -90,7 +99,9 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
     with steps("no token in a log or a process argument"):
         logs = [log.read_text(errors="replace") for log in demo.folder.glob("*.log")]
         expect(not show_tokens(demo, logs), "a log shows one")
-        arguments = [argument for process in find_processes(demo.folder) for argument in process.cmdline()]
+        arguments = [
+            argument for process in find_processes(demo.folder) for argument in process.cmdline()
+        ]
         expect(not show_tokens(demo, arguments), "a process argument shows one")
     with steps("servers stopped, and their token files are gone"):
         for browser in browsers:
@@ -143,15 +154,27 @@ def expect_issued_token(demo: Demo, username: str, seen: dict[str, Any]) -> None
     expect(seen["files"]["demo"] in issued, "the file does not hold an issued token alone")
     refresh_tokens = query(demo, "SELECT token_checksum FROM oauth2_provider_refreshtoken")
     held = {*seen["environment"].values(), *seen["files"].values()}
-    expect(len(refresh_tokens) > 0 and held.isdisjoint(refresh_tokens), "the server holds a refresh token")
+    expect(
+        len(refresh_tokens) > 0 and held.isdisjoint(refresh_tokens),
+        "the server holds a refresh token",
+    )
 
 
 def expect_private_file(seen: dict[str, Any]) -> None:
-    expect(seen["modes"] == ["0700", "0600"], f"directory and file have the modes {', '.join(seen['modes'])}")
+    expect(
+        seen["modes"] == ["0700", "0600"],
+        f"directory and file have the modes {', '.join(seen['modes'])}",
+    )
     description = seen["description"]
     expect(description["status"] == "ok", f"demo.json has the status {description['status']!r}")
-    expect(description["scopes"] == ["profile", "read"], f"demo.json has the scopes {description['scopes']}")
-    expect({"expires_at", "renewed_at"} < description.keys(), f"demo.json has only {', '.join(description)}")
+    expect(
+        description["scopes"] == ["profile", "read"],
+        f"demo.json has the scopes {description['scopes']}",
+    )
+    expect(
+        {"expires_at", "renewed_at"} < description.keys(),
+        f"demo.json has only {', '.join(description)}",
+    )
 
 
 def expect_live_file(username: str, seen: dict[str, Any]) -> None:
@@ -164,17 +187,24 @@ def expect_frugal_renewals(demo: Demo, looks: dict[str, list[dict[str, Any]]]) -
         requests = demo.provider.child.log.read_text().count(" POST /o/token/ ")
         return requests == len(query(demo, "SELECT token_checksum FROM issued"))
 
-    wait_until(is_asked_once, "as many requests for tokens as tokens", 5)  # it logs a request after its answer
+    wait_until(
+        is_asked_once, "as many requests for tokens as tokens", 5
+    )  # it logs a request after its answer
     for username, [first, *_] in looks.items():
         issued = find_issued(demo, username)
         held = list(dict.fromkeys(seen["files"]["demo"] for seen in looks[username]))
         start = issued.index(first["files"]["demo"])
-        expect(held == issued[start : start + len(held)], f"not every token of {username} came to the file")
+        expect(
+            held == issued[start : start + len(held)],
+            f"not every token of {username} came to the file",
+        )
 
 
 def expect_discreet_notebook(demo: Demo, kernel: Kernel) -> None:
     cells = json.loads(NOTEBOOK.read_text())["cells"]
-    output = [run_cell(kernel, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    output = [
+        run_cell(kernel, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"
+    ]
     expect(all(output), "a cell printed nothing")
     expect(not show_tokens(demo, output), "it showed a token")
 
@@ -183,7 +213,9 @@ def run_cell(kernel: Kernel, source: str) -> str:
     try:
         return kernel.run(source)
     except DemoError:
-        time.sleep(1)  # a renewal may have ended the token that the cell had just read: a person would run it again
+        time.sleep(
+            1
+        )  # a renewal may have ended the token that the cell had just read: a person would run it again
         return kernel.run(source)
 
 
@@ -214,7 +246,11 @@ def expect_nothing_left(demo: Demo) -> None:
 def show_tokens(demo: Demo, texts: Iterable[str]) -> bool:
     """Whether an access or refresh token of this provider is somewhere in the texts: known by its SHA-256 alone."""
     tables = ("issued", "oauth2_provider_refreshtoken")
-    issued = {checksum for table in tables for checksum in query(demo, f"SELECT token_checksum FROM {table}")}
+    issued = {
+        checksum
+        for table in tables
+        for checksum in query(demo, f"SELECT token_checksum FROM {table}")
+    }
     words = {word for text in texts for word in re.findall(r"[A-Za-z0-9]{20,}", text)}
     return not issued.isdisjoint(sha256(word.encode()).hexdigest() for word in words)
 

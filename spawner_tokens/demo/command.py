@@ -33,7 +33,9 @@ def demo(*, token_lifetime: int, config: Path | None) -> int:
     """Run the demo until a signal ends it. Returns the exit status."""
     end_on_signals()
     try:
-        with run_demo(token_lifetime=token_lifetime, config=config or CONFIG, step=Steps(sys.stdout)) as running:
+        with run_demo(
+            token_lifetime=token_lifetime, config=config or CONFIG, step=Steps(sys.stdout)
+        ) as running:
             welcome(running, token_lifetime)
             watch(running)
     except DemoError:
@@ -57,7 +59,9 @@ def demo_check(*, token_lifetime: int, config: Path | None, report: Path | None)
         status = 130
     finally:
         if report is not None:
-            report.write_text(json.dumps({"ok": status == 0, "steps": steps.as_dicts()}, indent=2) + "\n")
+            report.write_text(
+                json.dumps({"ok": status == 0, "steps": steps.as_dicts()}, indent=2) + "\n"
+            )
     return status
 
 
@@ -76,8 +80,15 @@ def end_on_signals() -> None:
 
 def welcome(running: Demo, token_lifetime: int) -> None:
     passwords = running.provider.passwords
-    accounts = "\n".join(f"    user {username:6} password {password}" for username, password in passwords.items())
-    values = {"url": running.hub.url, "accounts": accounts, "lifetime": token_lifetime, "folder": running.folder}
+    accounts = "\n".join(
+        f"    user {username:6} password {password}" for username, password in passwords.items()
+    )
+    values = {
+        "url": running.hub.url,
+        "accounts": accounts,
+        "lifetime": token_lifetime,
+        "folder": running.folder,
+    }
     print(WELCOME.format(**values), flush=True)
 
 

@@ -7,7 +7,7 @@ the command line. A file of your own for ``spawner-tokens demo --config`` may be
     from spawner_tokens.demo import CONFIG
 
     load_subconfig(str(CONFIG))
-    c.TokenSpawnerMixin.token_missing = "refuse"
+    c.TokenSpawnerMixin.tokens_missing = "refuse"
 """
 
 import os
@@ -35,7 +35,7 @@ c.TokenSpawnerMixin.tokens = {
         "settings": {"DEMO_URL": provider},
         "git": f"{provider}/git",
         "git_identity": {"name": "oauth_user.name", "email": "oauth_user.email"},
-    },
+    }
 }
 
 # Where a browser lands, and that a server of root's is meant.

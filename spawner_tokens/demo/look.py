@@ -22,7 +22,9 @@ def mode(path: Path) -> str:
 def ask_provider(url: str, token: str) -> str:
     """The user that the token belongs to, or what is wrong."""
     try:
-        with urlopen(Request(f"{url}/userinfo/", headers={"Authorization": f"Bearer {token}"})) as answer:
+        with urlopen(
+            Request(f"{url}/userinfo/", headers={"Authorization": f"Bearer {token}"})
+        ) as answer:
             return str(json.load(answer)["username"])
     except HTTPError as error:
         return f"status {error.code}"

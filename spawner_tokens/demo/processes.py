@@ -60,7 +60,9 @@ def reserve_ports(count: int) -> Iterator[tuple[int, ...]]:
 class Child:
     """A process of the demo, with its output in ``<name>.log`` in the folder."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str] = {}
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as output:
@@ -86,7 +88,9 @@ class Child:
 
     def expect_running(self) -> None:
         if self.process.poll() is not None:
-            raise DemoError(f"the {self.name} has ended; the last lines of its log:\n{self.log_tail()}")
+            raise DemoError(
+                f"the {self.name} has ended; the last lines of its log:\n{self.log_tail()}"
+            )
 
     def log_tail(self, lines: int = 20) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -94,7 +98,9 @@ class Child:
     def close(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(timeout=30)  # the Hub waits up to 15 s for a server that does not end by itself
+            self.process.wait(
+                timeout=30
+            )  # the Hub waits up to 15 s for a server that does not end by itself
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -105,7 +111,9 @@ def make_environment(folder: Path) -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
     return {
         "HOME": str(folder),
-        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join(
+            [os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+        ),
         "PYTHONPATH": os.pathsep.join([str(PACKAGE_DIR), *([inherited] if inherited else [])]),
     }
 

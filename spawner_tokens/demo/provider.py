@@ -47,7 +47,9 @@ class RequestHandler(WSGIRequestHandler):
         self.log_message("%s %s %s", self.command, urlsplit(self.path).path, code)
 
 
-def make_settings(state: Path, *, token_lifetime: int = 3600, reuse_protection: bool = False) -> dict[str, Any]:
+def make_settings(
+    state: Path, *, token_lifetime: int = 3600, reuse_protection: bool = False
+) -> dict[str, Any]:
     """Django's settings, for ``django.conf.settings.configure(**...)``."""
     return {
         "SECRET_KEY": secrets.token_urlsafe(),
@@ -97,7 +99,11 @@ def make_settings(state: Path, *, token_lifetime: int = 3600, reuse_protection: 
             }
         },
         "OAUTH2_PROVIDER": {
-            "SCOPES": {"profile": "Your name and e-mail address", "read": "Read access", "write": "Write access"},
+            "SCOPES": {
+                "profile": "Your name and e-mail address",
+                "read": "Read access",
+                "write": "Write access",
+            },
             "PKCE_REQUIRED": True,
             "REQUEST_APPROVAL_PROMPT": "auto",
             "ACCESS_TOKEN_EXPIRE_SECONDS": token_lifetime,
@@ -148,12 +154,24 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m spawner_tokens.demo.provider", description=__doc__.splitlines()[0])
-    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="an existing, private directory")
-    parser.add_argument("--redirect-uri", required=True, metavar="URL", help="the Hub's OAuth callback")
-    parser.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS", help="of an access token")
-    parser.add_argument("--reuse-protection", action="store_true", help="a spent refresh token revokes the grant")
-    parser.add_argument("--single-threaded", action="store_true", help="serve one request at a time")
+    parser = argparse.ArgumentParser(
+        prog="python -m spawner_tokens.demo.provider", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--state", type=Path, required=True, metavar="DIR", help="an existing, private directory"
+    )
+    parser.add_argument(
+        "--redirect-uri", required=True, metavar="URL", help="the Hub's OAuth callback"
+    )
+    parser.add_argument(
+        "--token-lifetime", type=int, default=3600, metavar="SECONDS", help="of an access token"
+    )
+    parser.add_argument(
+        "--reuse-protection", action="store_true", help="a spent refresh token revokes the grant"
+    )
+    parser.add_argument(
+        "--single-threaded", action="store_true", help="serve one request at a time"
+    )
     options = parser.parse_args(argv)
 
     os.umask(0o077)
@@ -165,7 +183,11 @@ def main(argv: list[str] | None = None) -> None:
     from django.core.wsgi import get_wsgi_application
 
     settings.configure(
-        **make_settings(options.state, token_lifetime=options.token_lifetime, reuse_protection=options.reuse_protection)
+        **make_settings(
+            options.state,
+            token_lifetime=options.token_lifetime,
+            reuse_protection=options.reuse_protection,
+        )
     )
     django.setup()
 

@@ -14,7 +14,9 @@ from . import repositories
 
 def userinfo(request: HttpRequest) -> JsonResponse:
     user = request.resource_owner
-    return JsonResponse({"username": user.username, "name": user.get_full_name(), "email": user.email or None})
+    return JsonResponse(
+        {"username": user.username, "name": user.get_full_name(), "email": user.email or None}
+    )
 
 
 urlpatterns = [

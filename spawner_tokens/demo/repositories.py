@@ -45,7 +45,10 @@ def create(username: str) -> None:
     """An empty repository, where there is a git."""
     if shutil.which("git"):
         target = settings.REPOSITORIES / username / "work.git"
-        subprocess.run(["git", "-c", "init.defaultBranch=main", "init", "--quiet", "--bare", target], check=True)
+        subprocess.run(
+            ["git", "-c", "init.defaultBranch=main", "init", "--quiet", "--bare", target],
+            check=True,
+        )
 
 
 def _is_owner(authorization: str, username: str) -> bool:

@@ -12,7 +12,10 @@ from traitlets.utils.importstring import import_item
 from .finding import Finding, Setting, Words, error
 from .loading import describe
 
-_GROUPS = {"authenticator_class": "jupyterhub.authenticators", "spawner_class": "jupyterhub.spawners"}
+_GROUPS = {
+    "authenticator_class": "jupyterhub.authenticators",
+    "spawner_class": "jupyterhub.spawners",
+}
 
 
 def check_classes(config: Config) -> Iterator[Finding]:
@@ -51,7 +54,11 @@ def find_order(failure: BaseException | None) -> Finding | None:
 def _unknown(trait: str, name: str, known: list[str]) -> Finding:
     near = difflib.get_close_matches(name.lower(), known, n=1)
     what = f"c.JupyterHub.{trait}: nothing that is installed is called {name}."
-    fix = Setting(("JupyterHub", trait), near[0]) if near else Words(f"name one of these: {', '.join(sorted(known))}")
+    fix = (
+        Setting(("JupyterHub", trait), near[0])
+        if near
+        else Words(f"name one of these: {', '.join(sorted(known))}")
+    )
     return error("class-unknown", what, "The Hub does not start.", fix)
 
 

@@ -46,7 +46,9 @@ def own_output() -> Iterator[TextIO]:
 def doctor(*, config: str, options: Sequence[str], values: str | None, as_json: bool) -> int:
     """Examine a configuration. Returns the exit status: 1 if there are errors."""
     with own_output() as out:
-        findings, at = examine_values(values) if values is not None else (examine_file(config, options), None)
+        findings, at = (
+            examine_values(values) if values is not None else (examine_file(config, options), None)
+        )
         write = write_findings_as_json if as_json else write_findings
         write(findings, out, at)
     return 1 if has_errors(findings) else 0

@@ -52,14 +52,20 @@ def read_database(url: str, options: Mapping[str, Any]) -> Iterator[Session]:
     """A session that can only read. ``url`` and ``options`` are JupyterHub's ``db_url`` and ``db_kwargs``."""
     try:
         engine = _open(make_url(url), options)
-    except (SQLAlchemyError, ImportError, ValueError) as error:  # the last one has a part of the URL in it
+    except (
+        SQLAlchemyError,
+        ImportError,
+        ValueError,
+    ) as error:  # the last one has a part of the URL in it
         raise DatabaseError(f"the database cannot be opened: {type(error).__name__}") from None
     try:
         with _ReadingSession(engine, autoflush=False) as session:
             yield session
     except DBAPIError as error:
         # Of SQLite's texts it is known that they have nothing but names.
-        reason = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
+        reason = (
+            str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
+        )
         advice = _ADVICE.get(reason, "if JupyterHub is newer than it, run jupyterhub upgrade-db")
         raise DatabaseError(f"the database cannot be read ({reason}); {advice}") from None
     finally:
@@ -70,7 +76,9 @@ def _open(url: URL, options: Mapping[str, Any]) -> Engine:
     backend = url.get_backend_name()
     if backend == "sqlite":
         path = _find_file(url)
-        return create_engine(url, creator=lambda: sqlite3.connect(path, uri=True, check_same_thread=False))
+        return create_engine(
+            url, creator=lambda: sqlite3.connect(path, uri=True, check_same_thread=False)
+        )
     if backend not in _READ_ONLY:
         raise DatabaseError(f"a database of the kind {backend} cannot be opened for reading alone")
     engine = create_engine(url, **options)
@@ -90,7 +98,9 @@ def _find_file(url: URL) -> str:
         raise DatabaseError("the database is in the memory of the Hub: nobody else can read it")
     path = os.path.abspath(str(url.database))
     if not os.path.isfile(path):
-        raise DatabaseError(f"there is no database {path}; run this in the folder where the Hub runs, as it does")
+        raise DatabaseError(
+            f"there is no database {path}; run this in the folder where the Hub runs, as it does"
+        )
     try:
         with open(path, "rb") as file:
             header = file.read(20)

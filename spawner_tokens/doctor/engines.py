@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from ..rbac import RIGHTS
+from ..backends.kubernetes.rbac import RIGHTS
 from .finding import Finding, Words, error, warning
 from .setup import Setup
 
@@ -45,7 +45,13 @@ def _ask_docker(spawner: Any) -> None:
     import docker
 
     tls = {"tls": docker.tls.TLSConfig(**spawner.tls_config)} if spawner.tls_config else {}
-    settings = {"version": "auto", "timeout": _PATIENCE, **tls, **docker.utils.kwargs_from_env(), **spawner.client_kwargs}
+    settings = {
+        "version": "auto",
+        "timeout": _PATIENCE,
+        **tls,
+        **docker.utils.kwargs_from_env(),
+        **spawner.client_kwargs,
+    }
     client = docker.APIClient(**settings)
     try:
         client.ping()
@@ -92,9 +98,13 @@ async def check_kubernetes(setup: Setup) -> AsyncIterator[Finding]:
 async def _may(spawner: Any, verb: str) -> bool:
     from kubernetes_asyncio import client
 
-    attributes = client.V1ResourceAttributes(namespace=spawner.namespace, verb=verb, resource="secrets", group="")
+    attributes = client.V1ResourceAttributes(
+        namespace=spawner.namespace, verb=verb, resource="secrets", group=""
+    )
     spec = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
-    async with client.ApiClient() as connection:  # its configuration is the one that KubeSpawner has loaded
+    async with (
+        client.ApiClient() as connection
+    ):  # its configuration is the one that KubeSpawner has loaded
         api = client.AuthorizationV1Api(connection)
         review = api.create_self_subject_access_review(client.V1SelfSubjectAccessReview(spec=spec))
         answer = await asyncio.wait_for(review, _PATIENCE)

@@ -42,7 +42,9 @@ def _to_authenticator(setup: Setup) -> bool:
 
 def _to_known_login(setup: Setup) -> bool:
     """What the login of a stranger's authenticator brings is not known."""
-    return _to_authenticator(setup) and (setup.is_oauth or type(setup.authenticator).__module__.startswith("jupyterhub."))
+    return _to_authenticator(setup) and (
+        setup.is_oauth or type(setup.authenticator).__module__.startswith("jupyterhub.")
+    )
 
 
 def _to_class(setup: Setup) -> bool:
@@ -74,7 +76,9 @@ def _to_frozen(setup: Setup) -> bool:
 
 
 def _to_kubernetes(setup: Setup) -> bool:
-    return _to_tokens(setup) and setup.spawns_by("KubeSpawner") and setup.spawner._delivers_files()  # by Secrets
+    return (
+        _to_tokens(setup) and setup.spawns_by("KubeSpawner") and setup.spawner._delivers_files()
+    )  # by Secrets
 
 
 CHECKS = (
@@ -116,14 +120,22 @@ def examine_values(path: str) -> tuple[list[Finding], tuple[str, ...]]:
         values = load_values(path)
     except LoadError as failure:
         if isinstance(failure.error, (ImportError, FileNotFoundError)):
-            return [_of_part(f"This needs what only the Hub's image has, most likely: {failure}")], ()
+            return [
+                _of_part(f"This needs what only the Hub's image has, most likely: {failure}")
+            ], ()
         return [_of_load(failure)], ()
     findings = asyncio.run(examine(values.config, is_chart=True))
     if values.absent:
         findings.append(_of_absent(f"hub.extraConfig reads {', '.join(values.absent)}"))
     if values.files:
-        findings = [replace(each, level=Level.WARNING) if each.id in _UNSET else each for each in findings]
-        findings.append(_of_part(f"These files are loaded by the chart, and not looked at: {', '.join(values.files)}"))
+        findings = [
+            replace(each, level=Level.WARNING) if each.id in _UNSET else each for each in findings
+        ]
+        findings.append(
+            _of_part(
+                f"These files are loaded by the chart, and not looked at: {', '.join(values.files)}"
+            )
+        )
     return findings, values.at
 
 
@@ -149,7 +161,9 @@ def _of_load(failure: LoadError) -> Finding:
     if isinstance(failure, AbsentError):
         return _of_absent(f"The rest does not load without {', '.join(failure.absent)}")
     what = f"The config does not load: {failure}."
-    return find_order(failure.error) or error("config-fails", what, _CONFIG, Words("mend that line first"))
+    return find_order(failure.error) or error(
+        "config-fails", what, _CONFIG, Words("mend that line first")
+    )
 
 
 async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
@@ -157,7 +171,12 @@ async def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
     with stand_in() as user:
         setup = set_up(config, user, is_chart=is_chart)
         findings = [
-            error(f"{part}-fails", f"The {part} cannot be made: {why}.", _CONFIG, Words("mend what it names"))
+            error(
+                f"{part}-fails",
+                f"The {part} cannot be made: {why}.",
+                _CONFIG,
+                Words("mend what it names"),
+            )
             for part, why in setup.failures.items()
         ]
         if setup.app is None:
@@ -174,7 +193,9 @@ async def _make(check: Check, setup: Setup) -> list[Finding]:
             found = [finding async for finding in _run(check, setup)]
     except Exception as failure:  # of a stranger's class, most likely
         what = f"This check could not be made: {describe(failure, setup.config)}."
-        return [warning(check.id, what, "What it looks for is not known.", Words("please report it"))]
+        return [
+            warning(check.id, what, "What it looks for is not known.", Words("please report it"))
+        ]
     return found or [Finding(check.id, Level.OK, (check.run.__doc__ or "").strip())]
 
 

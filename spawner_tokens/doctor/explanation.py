@@ -15,9 +15,9 @@ from jupyterhub.crypto import CryptKeeper
 from sqlalchemy.orm import Session
 from traitlets.config import Config
 
-from ..delivery import make_env
 from ..refusal import explain
-from ..selection import Reason, Token, judge, pick
+from ..tokens.files import make_env
+from ..tokens.selection import Reason, Token, judge, pick
 from .database import read_database
 from .loading import describe, unheard
 from .setup import Setup, set_up, stand_in
@@ -63,7 +63,9 @@ class _State:
     reason: Reason | None = None
 
 
-async def explain_user(config: Config, username: str, server: str = "", now: float | None = None) -> Explanation:
+async def explain_user(
+    config: Config, username: str, server: str = "", now: float | None = None
+) -> Explanation:
     """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
     with unheard():  # a logger of the config's may show rows
         with stand_in() as nobody:
@@ -77,8 +79,12 @@ async def explain_user(config: Config, username: str, server: str = "", now: flo
             state = _read_auth_state(setup, user.encrypted_auth_state)
             moment = time.time() if now is None else now
             directory, no_directory = _find_directory(setup, row)
-            tokens = tuple(_tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs)
-            return Explanation(user.name, server, moment, tokens, tuple(_note(setup, row, no_directory)))
+            tokens = tuple(
+                _tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs
+            )
+            return Explanation(
+                user.name, server, moment, tokens, tuple(_note(setup, row, no_directory))
+            )
 
 
 def _find_user(setup: Setup, session: Session, name: str) -> orm.User:
@@ -94,7 +100,9 @@ def _expect_sound(setup: Setup) -> None:
     for part, why in setup.failures.items():
         raise ExplanationError(f"the {part} of this config cannot be made: {why}")
     if setup.spawner_class is not None and not setup.has_mixin:
-        raise ExplanationError(f"{setup.spawner_class.__name__} hands over no tokens: run spawner-tokens doctor")
+        raise ExplanationError(
+            f"{setup.spawner_class.__name__} hands over no tokens: run spawner-tokens doctor"
+        )
     for problem in setup.spec_errors:
         raise ExplanationError(str(problem))
 
@@ -128,17 +136,23 @@ def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
         picked = pick(spec, state.auth_state, requested)
     except SystemExit:
         return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
-    return judge(picked, now, setup.spawner.token_min_lifetime)
+    return judge(picked, now, setup.spawner.tokens_min_lifetime)
 
 
 def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, str]:
     """Where the server sees its files, or ``None`` and why: it gets its place with its first start."""
     try:
-        return setup.spawner.token_directory, ""
+        return setup.spawner.tokens_directory, ""
     except (Exception, SystemExit) as error:
         if row is None:
-            return None, "This server was never started: the directory of its files (…) is made with its first start."
-        return None, f"The directory of its files (…) cannot be told: {describe(error, setup.config)}."
+            return (
+                None,
+                "This server was never started: the directory of its files (…) is made with its first start.",
+            )
+        return (
+            None,
+            f"The directory of its files (…) cannot be told: {describe(error, setup.config)}.",
+        )
 
 
 def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
@@ -148,7 +162,7 @@ def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
         name=spec.name,
         status=token.reason.value if token.reason else "ok",
         why=explain(token.reason, token.detail) if token.reason else "",
-        policy=spec.missing or setup.spawner.token_missing,
+        policy=spec.missing or setup.spawner.tokens_missing,
         variables=tuple(name for name in make_env([token], where) if name not in owned),
         path=f"{where}/{spec.name}" if spec.file and text is not None else None,
         length=None if text is None else len(text),
@@ -161,12 +175,17 @@ def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
 
 def _note(setup: Setup, row: orm.Spawner | None, no_directory: str) -> list[str]:
     notes = [] if setup.specs else ["This config declares no tokens."]
-    won = {variable for spec in setup.specs for variable in spec.claims if variable in setup.spawner.environment}
+    won = {
+        variable
+        for spec in setup.specs
+        for variable in spec.claims
+        if variable in setup.spawner.environment
+    }
     if won:
         notes.append(f"Spawner.environment wins over the tokens with: {', '.join(sorted(won))}.")
-    if setup.spawner.token_hook is not None:
-        notes.append("token_hook is not run here: it may change, add or withhold values.")
-    if setup.spawner.token_renew:
+    if setup.spawner.tokens_hook is not None:
+        notes.append("tokens_hook is not run here: it may change, add or withhold values.")
+    if setup.spawner.tokens_renew:
         notes.append("At a spawn, a token that is short-lived is renewed first; here nothing is.")
     for trait in ("group_overrides", "profile_list"):
         if getattr(setup.spawner, trait, None):
@@ -175,7 +194,14 @@ def _note(setup: Setup, row: orm.Spawner | None, no_directory: str) -> list[str]
         notes.append(no_directory)
     if row is not None and row.server_id is not None:
         notes.append("The server runs: its variables are as they were when it started.")
-        plain = {name: spec for name, spec in ((row.state or {}).get("token_specs") or {}).items() if spec is not None}
-        if any(json.loads(json.dumps(setup.tokens.get(name), default=str)) != spec for name, spec in plain.items()):
+        plain = {
+            name: spec
+            for name, spec in ((row.state or {}).get("tokens_specs") or {}).items()
+            if spec is not None
+        }
+        if any(
+            json.loads(json.dumps(setup.tokens.get(name), default=str)) != spec
+            for name, spec in plain.items()
+        ):
             notes.append("It was started with other specs than this config has, and keeps those.")
     return notes

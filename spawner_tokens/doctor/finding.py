@@ -40,7 +40,11 @@ class Setting:
         note = f"  # {self.note}" if self.note else ""
         lines = {("config", *self.path): self.value}
         if self.path == ("JupyterHub", "load_roles"):  # whose place in them is another one
-            lines = {("loadRoles", str(role.get("name")), "scopes"): role["scopes"] for role in self.value if "scopes" in role}
+            lines = {
+                ("loadRoles", str(role.get("name")), "scopes"): role["scopes"]
+                for role in self.value
+                if "scopes" in role
+            }
         return "\n".join(
             f"{write_path(*at, 'hub', *path)}: {json.dumps(value, ensure_ascii=False, default=list)}{note}"
             for path, value in lines.items()
@@ -120,7 +124,10 @@ def _write(part: Fix, at: Sequence[str] | None) -> tuple[str, str]:
         return part.kind, part.as_python() if at is None else part.as_yaml(at)
     except NotPlain:
         assert isinstance(part, Setting)
-        return Words.kind, f"change c.{'.'.join(part.path)} by hand: it has a value that cannot be printed"
+        return (
+            Words.kind,
+            f"change c.{'.'.join(part.path)} by hand: it has a value that cannot be printed",
+        )
 
 
 def write_path(*keys: str) -> str:
@@ -138,11 +145,17 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, (set, frozenset)):
         return "{" + ", ".join(sorted(map(literal, value))) + "}" if value else "set()"
-    if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+    if (
+        value is None
+        or type(value) in (bool, int)
+        or (type(value) is float and math.isfinite(value))
+    ):
         return repr(value)
     raise NotPlain(type(value).__name__)

@@ -28,7 +28,9 @@ def check_hooks(setup: Setup) -> Iterator[Finding]:
         if any(write.is_token for write in seen.writes):
             yield _finding(setup, place, seen, instead)
     if unread:
-        yield Finding("hooks", Level.OK, f"Not looked at, since there is no source: {', '.join(unread)}.")
+        yield Finding(
+            "hooks", Level.OK, f"Not looked at, since there is no source: {', '.join(unread)}."
+        )
 
 
 def _hooks(setup: Setup) -> Iterator[tuple[str, Any, Setting | None]]:
@@ -40,7 +42,11 @@ def _hooks(setup: Setup) -> Iterator[tuple[str, Any, Setting | None]]:
             yield f"Spawner.{trait}", hook, instead if setup.is_set(setup.spawner, trait) else None
     for base in type(setup.spawner).__mro__:
         for name, method in vars(base).items():
-            if name in _METHODS and isinstance(method, FunctionType) and not is_library(method.__code__.co_filename):
+            if (
+                name in _METHODS
+                and isinstance(method, FunctionType)
+                and not is_library(method.__code__.co_filename)
+            ):
                 yield f"{base.__name__}.{name}", MethodType(method, setup.spawner), None
     authenticator = setup.authenticator
     if authenticator is not None:
@@ -54,13 +60,23 @@ def _finding(setup: Setup, place: str, seen: Seen, instead: Setting | None) -> F
     tokens = [write for write in seen.writes if write.is_token]
     variables = list(dict.fromkeys(write.variable for write in tokens))
     fix: Setting | Words | None = None
-    if seen.is_plain and not setup.is_chart and all(write.variable in claims for write in seen.writes):
+    if (
+        seen.is_plain
+        and not setup.is_chart
+        and all(write.variable in claims for write in seen.writes)
+    ):
         fix = instead
     if fix is None:
-        words = f"remove from {place} what sets " + ", ".join(f"{write.variable} ({write.line})" for write in tokens)
-        if missing := [variable for variable in variables if variable not in claims and "…" not in variable]:
+        words = f"remove from {place} what sets " + ", ".join(
+            f"{write.variable} ({write.line})" for write in tokens
+        )
+        if missing := [
+            variable for variable in variables if variable not in claims and "…" not in variable
+        ]:
             words += f"; first name {', '.join(missing)} in the env of a spec, if servers need it"
-        if not seen.is_plain or any(not write.is_token and write.variable not in claims for write in seen.writes):
+        if not seen.is_plain or any(
+            not write.is_token and write.variable not in claims for write in seen.writes
+        ):
             words += "; what else it does stays"
         fix = Words(words)
     reads = ", ".join(seen.reads or ("auth_state",))

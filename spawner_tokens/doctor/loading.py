@@ -41,7 +41,11 @@ def unheard() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        with (
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -96,13 +100,17 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     calls = traceback.extract_tb(error.__traceback__)
     frames = [at for at in calls if not is_library(at.filename)]
     is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
-    is_of_hub = not isinstance(error, KeyError) and bool(calls) and calls[-1].filename.startswith(_TALKERS)
+    is_of_hub = (
+        not isinstance(error, KeyError) and bool(calls) and calls[-1].filename.startswith(_TALKERS)
+    )
     variable = absent_variable(error)
     if variable and len(variable) <= 40 and _mask(variable, config) == variable:
         words += f": {variable!r}"
     elif isinstance(error, _NAMES_ONLY) or is_compilers or is_of_hub:
         # traitlets ends with the value: "expected a list, not the str 'value'"
-        text = re.sub(r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL)
+        text = re.sub(
+            r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL
+        )
         text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
         words += f": {_mask(text, config)}"
     if frames:
@@ -123,7 +131,9 @@ def _mask(text: str, config: Mapping[str, Any] | None) -> str:
     """The text without the secrets in a config, and without all values of the environment."""
     values = [value for value in os.environ.values() if len(value) >= _SHORTEST]
     secrets = {*_find_secrets(config or {}), *values}
-    for secret in sorted({*secrets, *(repr(secret)[1:-1] for secret in secrets)}, key=len, reverse=True):
+    for secret in sorted(
+        {*secrets, *(repr(secret)[1:-1] for secret in secrets)}, key=len, reverse=True
+    ):
         text = text.replace(secret, "…")
     return text
 
@@ -132,7 +142,9 @@ def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
     """The texts under names such as ``client_secret``, ``keys`` and ``api_token``."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _find_secrets(value, is_secret or bool(re.search("secret|token|key|password", str(name))))
+            yield from _find_secrets(
+                value, is_secret or bool(re.search("secret|token|key|password", str(name)))
+            )
     elif isinstance(node, (list, tuple, set)):
         for value in node:
             yield from _find_secrets(value, is_secret)
@@ -146,8 +158,14 @@ def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
 
 _SHORTEST = 6  # characters of a secret: less is a part of other words
 
-_PACKAGES = tuple(os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (os, traitlets, jupyterhub))
-_TALKERS = (*_PACKAGES[1:], os.path.join(os.path.dirname(os.path.dirname(_PACKAGES[2])), "oauthenticator", ""))
+_PACKAGES = tuple(
+    os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep
+    for module in (os, traitlets, jupyterhub)
+)
+_TALKERS = (
+    *_PACKAGES[1:],
+    os.path.join(os.path.dirname(os.path.dirname(_PACKAGES[2])), "oauthenticator", ""),
+)
 _LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
@@ -157,4 +175,6 @@ def is_block(filename: str) -> bool:
 
 
 def is_library(filename: str) -> bool:
-    return not is_block(filename) and (filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename)
+    return not is_block(filename) and (
+        filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename
+    )

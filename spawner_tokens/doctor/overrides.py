@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..fields import SpecError
-from ..spec import parse_tokens
+from ..tokens.fields import SpecError
+from ..tokens.spec import parse_tokens
 from .finding import Finding, Level, Words, error, warning
 from .setup import Setup
 
@@ -22,10 +22,16 @@ def check_overrides(setup: Setup) -> Iterator[Finding]:
         if callable(override):
             unread.append(place)
         elif isinstance(override, Mapping):
-            unread += [f"{trait} of {place}" for trait in ("environment", "tokens") if callable(override.get(trait))]
+            unread += [
+                f"{trait} of {place}"
+                for trait in ("environment", "tokens")
+                if callable(override.get(trait))
+            ]
             yield from _check(setup, place, override)
     if unread:
-        yield Finding("overrides", Level.OK, f"Not looked at, since a function makes it: {', '.join(unread)}.")
+        yield Finding(
+            "overrides", Level.OK, f"Not looked at, since a function makes it: {', '.join(unread)}."
+        )
 
 
 def _list_overrides(spawner: Any) -> Iterator[tuple[str, Any]]:
@@ -38,8 +44,14 @@ def _list_overrides(spawner: Any) -> Iterator[tuple[str, Any]]:
             name = f"the profile {profile.get('display_name')!r}"
             yield name, profile.get("kubespawner_override")
             for option, choices in (profile.get("profile_options") or {}).items():
-                for choice, node in {**(choices.get("choices") or {}), "…": choices.get("unlisted_choice") or {}}.items():
-                    yield f"the choice {option}: {choice} of {name}", node.get("kubespawner_override")
+                for choice, node in {
+                    **(choices.get("choices") or {}),
+                    "…": choices.get("unlisted_choice") or {},
+                }.items():
+                    yield (
+                        f"the choice {option}: {choice} of {name}",
+                        node.get("kubespawner_override"),
+                    )
     groups = getattr(spawner, "group_overrides", None) or {}
     if callable(groups):
         yield "group_overrides", groups
@@ -52,7 +64,9 @@ def _check(setup: Setup, place: str, override: Mapping[str, Any]) -> Iterator[Fi
     tokens, specs = override.get("tokens"), setup.specs
     if tokens is not None and not callable(tokens) and not setup.spec_errors:
         try:
-            specs = parse_tokens(_merge(setup.tokens, tokens), files=setup.spawner._delivers_files())
+            specs = parse_tokens(
+                _merge(setup.tokens, tokens), files=setup.spawner._delivers_files()
+            )
         except SpecError as problem:
             what, _, how = str(problem).partition("; ")
             why = "The server of a user who has it does not start."

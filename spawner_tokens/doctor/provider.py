@@ -25,7 +25,10 @@ _BY_CLASS = {
 
 # Of the classes for any provider, by the addresses that they are given.
 _BY_URL = (
-    (re.compile(r"https://github\.com/|https?://.*/api/v3/user$"), "github"),  # the latter of GitHub Enterprise
+    (
+        re.compile(r"https://github\.com/|https?://.*/api/v3/user$"),
+        "github",
+    ),  # the latter of GitHub Enterprise
     (re.compile(r"https?://gitlab\.|https?://.*/api/v4/user$"), "gitlab"),
     (re.compile(r"https://bitbucket\.org/"), "bitbucket"),
     (re.compile(r"https://(accounts\.google\.com|(oauth2|www)\.googleapis\.com)/"), "google"),
@@ -39,10 +42,25 @@ _URLS = ("token_url", "authorize_url", "userdata_url")
 NO_ID_TOKEN = ("github", "bitbucket", "mediawiki", "openshift")
 
 # Hooks and methods that may put more into auth_state than the class does, or get more from the provider.
-_HOOKS = ("modify_auth_state_hook", "refresh_user_hook", "post_auth_hook", "reconcile_auth_state_hook")
+_HOOKS = (
+    "modify_auth_state_hook",
+    "refresh_user_hook",
+    "post_auth_hook",
+    "reconcile_auth_state_hook",
+)
 _METHODS = (
-    *("authenticate", "get_authenticated_user", "refresh_user", "run_post_auth_hook", "_call_modify_auth_state_hook"),
-    *("build_access_tokens_request_params", "build_refresh_token_request_params", "build_token_info_request_headers"),
+    *(
+        "authenticate",
+        "get_authenticated_user",
+        "refresh_user",
+        "run_post_auth_hook",
+        "_call_modify_auth_state_hook",
+    ),
+    *(
+        "build_access_tokens_request_params",
+        "build_refresh_token_request_params",
+        "build_token_info_request_headers",
+    ),
     *("get_token_info", "httpfetch", "fetch", "token_to_user", "_token_to_auth_model"),
     *("build_auth_state_dict", "update_auth_model"),
 )
@@ -57,7 +75,9 @@ def name_provider(setup: Setup) -> str:
     for pattern, provider in _BY_URL:
         if any(map(pattern.match, urls)):
             return provider
-    presets = {fields.get("preset") for fields in setup.tokens.values() if isinstance(fields, Mapping)}
+    presets = {
+        fields.get("preset") for fields in setup.tokens.values() if isinstance(fields, Mapping)
+    }
     return "nbgallery" if "nbgallery" in presets else "oidc"
 
 
@@ -79,7 +99,11 @@ def is_oauth_app(client_id: str) -> bool:
 
 def own_class(authenticator: Any) -> type:
     """The class of OAuthenticator's that a login is made by, where the admin's own one derives from it."""
-    found = [base for base in type(authenticator).__mro__ if base.__module__.startswith("oauthenticator.")]
+    found = [
+        base
+        for base in type(authenticator).__mro__
+        if base.__module__.startswith("oauthenticator.")
+    ]
     return found[0] if found else type(authenticator)
 
 
@@ -88,19 +112,28 @@ def stores_more(authenticator: Any) -> bool:
     if any(getattr(authenticator, hook, None) is not None for hook in _HOOKS):
         return True
     mro = type(authenticator).__mro__
-    return any(name in vars(base) for base in mro[: mro.index(own_class(authenticator))] for name in _METHODS)
+    return any(
+        name in vars(base)
+        for base in mro[: mro.index(own_class(authenticator))]
+        for name in _METHODS
+    )
 
 
 async def make_auth_state(setup: Setup) -> Mapping[str, Any] | None:
     """What the authenticator's own class makes of an answer of its provider; ``None`` if that cannot be tried."""
     authenticator, provider = setup.authenticator, name_provider(setup)
-    answer: dict[str, Any] = {"access_token": "a", "token_type": "bearer", "scope": " ".join(authenticator.scope)}
+    answer: dict[str, Any] = {
+        "access_token": "a",
+        "token_type": "bearer",
+        "scope": " ".join(authenticator.scope),
+    }
     if provider not in NO_ID_TOKEN:
         answer["id_token"] = "i"
     if provider == "globus":
         answer["resource_server"] = "auth.globus.org"
         answer["other_tokens"] = [
-            {"access_token": "a", "resource_server": server} for server in _resource_servers(authenticator.scope)
+            {"access_token": "a", "resource_server": server}
+            for server in _resource_servers(authenticator.scope)
         ]
     if provider == "mediawiki":
         answer["access_token"] = SimpleNamespace(key="k", secret="s")
@@ -114,7 +147,9 @@ async def make_auth_state(setup: Setup) -> Mapping[str, Any] | None:
 
 def _resource_servers(scopes: list[str]) -> Iterator[str]:
     for scope in scopes:
-        if match := re.match(r"urn:globus:auth:scope:([^:]+):|https://auth\.globus\.org/scopes/([^/]+)/", scope):
+        if match := re.match(
+            r"urn:globus:auth:scope:([^:]+):|https://auth\.globus\.org/scopes/([^/]+)/", scope
+        ):
             yield match[1] or match[2]
 
 
@@ -123,7 +158,11 @@ def stores(authenticator: Any, state: Mapping[str, Any], key: str) -> bool:
     if _walk(state, key.split(".")):
         return True
     root, _, rest = key.partition(".")
-    return bool(rest) and root in state and root in (authenticator.user_auth_state_key, "token_response")
+    return (
+        bool(rest)
+        and root in state
+        and root in (authenticator.user_auth_state_key, "token_response")
+    )
 
 
 def _walk(node: Any, path: list[str]) -> bool:

@@ -5,32 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ..lifetime import Lifetime
+from ..tokens.lifetime import Lifetime
 from .finding import Finding, Setting, Words, error, warning
 from .provider import is_oauth_app, name_provider, own_class
 from .scopes import mend_scope, needs_offline_access, want_scopes
 from .setup import Setup
 
 # Seconds that a token lives at providers that have one answer to that, or a default that few change.
-_LIVES = {
-    "keycloak": 300,
-    "gitlab": 7200,
-    "google": 3600,
-    "azuread": 3600,
-    "bitbucket": 7200,
-}
+_LIVES = {"keycloak": 300, "gitlab": 7200, "google": 3600, "azuread": 3600, "bitbucket": 7200}
 
 
 def check_refresh_token(setup: Setup) -> Iterator[Finding]:
     """The provider is asked for a refresh token."""
     authenticator = setup.authenticator
-    if not setup.of_login or not setup.spawner.token_renew:
+    if not setup.of_login or not setup.spawner.tokens_renew:
         return
     provider, cls = name_provider(setup), own_class(authenticator).__name__
     why = "Without one, a token ends with its first life, an hour mostly, and the user has to log in again."
     if provider == "google":
         params = dict(authenticator.extra_authorize_params)
-        if params.get("access_type") != "offline" and "access_type=offline" not in authenticator.authorize_url:
+        if (
+            params.get("access_type") != "offline"
+            and "access_type=offline" not in authenticator.authorize_url
+        ):
             params.update(access_type="offline", prompt="consent")
             yield warning(
                 "refresh-token-not-asked",
@@ -38,7 +35,10 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
                 why,
                 setup.setting(authenticator, "extra_authorize_params", params, cls),
             )
-    elif needs_offline_access(setup, want_scopes(setup)) and "offline_access" not in authenticator.scope:
+    elif (
+        needs_offline_access(setup, want_scopes(setup))
+        and "offline_access" not in authenticator.scope
+    ):
         yield warning(
             "refresh-token-not-asked",
             "The login does not ask for the scope offline_access, and so gets no refresh token.",
@@ -56,14 +56,22 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
             ),
         )
     elif provider == "nbgallery":
-        lenient = [spec for spec in setup.of_login if (spec.missing or setup.spawner.token_missing) != "refuse"]
+        lenient = [
+            spec
+            for spec in setup.of_login
+            if (spec.missing or setup.spawner.tokens_missing) != "refuse"
+        ]
         if lenient:
             yield warning(
                 "refresh-token-never",
                 "NBGallery issues no refresh tokens.",
                 "When a token has ended, a server starts with a dead one all the same. With the line below, the user "
                 "gets a link to log in again.",
-                *(line for spec in lenient for line in setup.of_token(spec.name, "missing", "refuse")),
+                *(
+                    line
+                    for spec in lenient
+                    for line in setup.of_token(spec.name, "missing", "refuse")
+                ),
             )
 
 
@@ -71,8 +79,10 @@ def check_refresh_settings(setup: Setup) -> Iterator[Finding]:
     """The Hub's own settings for refreshes do what they seem to do."""
     authenticator, spawner = setup.authenticator, setup.spawner
     cls = own_class(authenticator).__name__
-    renew = setup.setting(spawner, "token_renew", True, "TokenSpawnerMixin")
-    if name_provider(setup) == "mediawiki" and (authenticator.refresh_pre_spawn or authenticator.auth_refresh_age):
+    renew = setup.setting(spawner, "tokens_renew", True, "TokenSpawnerMixin")
+    if name_provider(setup) == "mediawiki" and (
+        authenticator.refresh_pre_spawn or authenticator.auth_refresh_age
+    ):
         yield error(
             "refresh-fails",
             "The refresh_user of MWOAuthenticator raises a TypeError, and the Hub calls it.",
@@ -80,17 +90,17 @@ def check_refresh_settings(setup: Setup) -> Iterator[Finding]:
             setup.setting(authenticator, "refresh_pre_spawn", False, cls),
             setup.setting(authenticator, "auth_refresh_age", 0, cls),
         )
-    elif not spawner.token_renew and not authenticator.auth_refresh_age:
+    elif not spawner.tokens_renew and not authenticator.auth_refresh_age:
         yield warning(
             "never-refreshed",
-            "auth_refresh_age = 0 and token_renew = False: nobody refreshes a login, whatever refresh_pre_spawn says.",
+            "auth_refresh_age = 0 and tokens_renew = False: nobody refreshes a login, whatever refresh_pre_spawn says.",
             "JupyterHub looks at auth_refresh_age first, and goes. Servers get the token of the login, dead or alive.",
             renew,
         )
-    elif not spawner.token_renew and authenticator.refresh_pre_spawn and setup.specs:
+    elif not spawner.tokens_renew and authenticator.refresh_pre_spawn and setup.specs:
         yield warning(
             "refresh-pre-spawn-alone",
-            "token_renew = False leaves the tokens to refresh_pre_spawn.",
+            "tokens_renew = False leaves the tokens to refresh_pre_spawn.",
             "That only sees to it that a token works at this moment: it may end a second later. Requests with an API "
             "token start servers with a dead one (auth_refresh_strict), and spawns at a time spend one refresh token twice.",
             renew,
@@ -100,10 +110,13 @@ def check_refresh_settings(setup: Setup) -> Iterator[Finding]:
             yield warning(
                 "refresh-pre-spawn-ignored",
                 "refresh_pre_spawn = True has no effect, since auth_refresh_age = 0.",
-                "Tokens are renewed all the same (token_renew), but groups and user info stay as at the login.",
+                "Tokens are renewed all the same (tokens_renew), but groups and user info stay as at the login.",
                 setup.setting(authenticator, "auth_refresh_age", 300, "Authenticator"),
             )
-    if getattr(authenticator, "userdata_from_id_token", False) and type(authenticator).token_to_user.__module__ == _STOCK:
+    if (
+        getattr(authenticator, "userdata_from_id_token", False)
+        and type(authenticator).token_to_user.__module__ == _STOCK
+    ):
         yield warning(
             "userdata-from-id-token",
             "userdata_from_id_token = True.",
@@ -120,18 +133,28 @@ _STOCK = "oauthenticator.oauth2"  # other classes do not look at userdata_from_i
 def _userdata_url(setup: Setup, cls: str) -> Setting | Words:
     url, known = setup.authenticator.token_url, "/protocol/openid-connect/token"
     if url.endswith(known):
-        return setup.setting(setup.authenticator, "userdata_url", url.removesuffix("token") + "userinfo", cls)
-    return Words(f"set c.{setup.section(setup.authenticator, 'userdata_url', cls)}.userdata_url to your provider's userinfo")
+        return setup.setting(
+            setup.authenticator, "userdata_url", url.removesuffix("token") + "userinfo", cls
+        )
+    return Words(
+        f"set c.{setup.section(setup.authenticator, 'userdata_url', cls)}.userdata_url to your provider's userinfo"
+    )
 
 
 def check_lifetime(setup: Setup) -> Iterator[Finding]:
     """New tokens reach running servers before the old ones end."""
     total, delay = _LIVES.get(name_provider(setup)), setup.spawner.delivery_delay
-    if total is None or not 0 < delay < math.inf or not setup.spawner.token_renew:
+    if total is None or not 0 < delay < math.inf or not setup.spawner.tokens_renew:
         return
-    late = [spec.name for spec in setup.of_login if spec.file and _arrives_late(setup, total, delay, spec.min_lifetime)]
+    late = [
+        spec.name
+        for spec in setup.of_login
+        if spec.file and _arrives_late(setup, total, delay, spec.min_lifetime)
+    ]
     if late:
-        needed = math.ceil(delay / 0.4 / 60) * 60  # of its life, a tenth of the other half is for the scatter
+        needed = (
+            math.ceil(delay / 0.4 / 60) * 60
+        )  # of its life, a tenth of the other half is for the scatter
         yield warning(
             "lifetime-too-short",
             f"A token of {name_provider(setup)} lives {total} seconds by default, and {delay:.0f} pass until a running "
@@ -140,11 +163,11 @@ def check_lifetime(setup: Setup) -> Iterator[Finding]:
             "well if your provider's tokens live longer.",
             Words(
                 f"let the provider's tokens live {needed} seconds at least, or let kubelets look more often "
-                f"(syncFrequency), and say so: token_sync_period = {int(total * 0.4)} or less"
+                f"(syncFrequency), and say so: tokens_sync_period = {int(total * 0.4)} or less"
             ),
         )
 
 
 def _arrives_late(setup: Setup, total: float, delay: float, min_lifetime: float | None) -> bool:
-    least = setup.spawner.token_min_lifetime if min_lifetime is None else min_lifetime
+    least = setup.spawner.tokens_min_lifetime if min_lifetime is None else min_lifetime
     return Lifetime(0, total, total).stale_at(least, delay, spread=1) + delay > total

@@ -29,7 +29,13 @@ def is_coloured(out: TextIO) -> bool:
 def _columns(out: TextIO) -> int:
     """How wide the terminal is. What is no terminal is as wide as a text wants."""
     told = os.environ.get("COLUMNS", "")
-    found = int(told) if told.isdecimal() else os.get_terminal_size(out.fileno()).columns if out.isatty() else 0
+    found = (
+        int(told)
+        if told.isdecimal()
+        else os.get_terminal_size(out.fileno()).columns
+        if out.isatty()
+        else 0
+    )
     return found or 2 * _WIDTH
 
 
@@ -61,7 +67,9 @@ def paint(text: str, colour: str, coloured: bool) -> str:
     return f"\033[{colour}m{text}\033[0m" if coloured and colour else text
 
 
-def write_findings(findings: Sequence[Finding], out: TextIO, at: Sequence[str] | None = None) -> None:
+def write_findings(
+    findings: Sequence[Finding], out: TextIO, at: Sequence[str] | None = None
+) -> None:
     coloured, columns = is_coloured(out), _columns(out)
     worst_first = sorted(findings, key=lambda each: list(Level)[::-1].index(each.level))
     width = max((len(finding.id) for finding in findings if finding.level is Level.OK), default=0)
@@ -79,19 +87,28 @@ def write_findings(findings: Sequence[Finding], out: TextIO, at: Sequence[str] |
             for line in _wrap(text, columns - len(_INDENT)) if text else ():
                 print(_INDENT + paint(line, colour, coloured), file=out)
         for kind, text in finding.write_fix(at):
-            words = _wrap(text, columns - len(_INDENT) - 2) if kind == "words" else text.splitlines()
+            words = (
+                _wrap(text, columns - len(_INDENT) - 2) if kind == "words" else text.splitlines()
+            )
             for sign, line in zip(["→ ", *["  "] * len(words)], words):
-                print(_INDENT + sign + paint(line, "" if kind == "words" else "1", coloured), file=out)
+                print(
+                    _INDENT + sign + paint(line, "" if kind == "words" else "1", coloured), file=out
+                )
     print(summarize(findings), file=out)
 
 
 def summarize(findings: Sequence[Finding]) -> str:
     counts = {level: sum(finding.level is level for finding in findings) for level in Level}
-    parts = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.ERROR, Level.WARNING)]
+    parts = [
+        f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}"
+        for level in (Level.ERROR, Level.WARNING)
+    ]
     return f"{', '.join(parts)}, {counts[Level.OK]} ok"
 
 
-def write_findings_as_json(findings: Sequence[Finding], out: TextIO, at: Sequence[str] | None = None) -> None:
+def write_findings_as_json(
+    findings: Sequence[Finding], out: TextIO, at: Sequence[str] | None = None
+) -> None:
     found = [
         {
             "id": finding.id,
@@ -119,9 +136,13 @@ def write_explanation(explanation: Explanation, out: TextIO) -> None:
     print(f"What a server of {explanation.user} would get now{where}:\n", file=out)
     for token in explanation.tokens:
         colour = "32" if token.status == "ok" else "31" if token.length is None else "33"
-        print(f"{paint(token.name, '1', coloured)}  {paint(token.status, colour, coloured)}", file=out)
+        print(
+            f"{paint(token.name, '1', coloured)}  {paint(token.status, colour, coloured)}", file=out
+        )
         for label, text in _describe(token, explanation.now):
-            printable = "".join(each if each.isprintable() else "?" for each in text)  # scopes are the provider's text
+            printable = "".join(
+                each if each.isprintable() else "?" for each in text
+            )  # scopes are the provider's text
             first, *more = _wrap(printable, columns - 17)
             print(f"    {label:<12} {first}", file=out)
             for line in more:
@@ -135,7 +156,11 @@ def _describe(token: Explained, now: float) -> Iterator[tuple[str, str]]:
     if token.why:
         yield "why", token.why
     if token.length is None:
-        ends = "the server does not start" if token.policy == "refuse" else "withheld, the server starts"
+        ends = (
+            "the server does not start"
+            if token.policy == "refuse"
+            else "withheld, the server starts"
+        )
         yield "so", f"{ends} (missing: {token.policy})"
         return
     if token.why and token.policy == "refuse":
@@ -151,7 +176,11 @@ def _describe(token: Explained, now: float) -> Iterator[tuple[str, str]]:
         yield "expires", "not known, or never"
     else:
         left = token.expires_at - now
-        yield "expires", f"{_clock(token.expires_at)}, " + (f"in {_span(left)}" if left > 0 else f"{_span(-left)} ago")
+        yield (
+            "expires",
+            f"{_clock(token.expires_at)}, "
+            + (f"in {_span(left)}" if left > 0 else f"{_span(-left)} ago"),
+        )
     yield "scopes", "not known" if token.scopes is None else ", ".join(token.scopes) or "none"
 
 

@@ -44,7 +44,9 @@ _RENAMED: Mapping[str, Mapping[str, str | None]] = {
 # Of GitHub's, a scope names none that it has in it.
 _PARTS = {
     **dict.fromkeys(("read:user", "user:email", "user:follow"), "user"),
-    **dict.fromkeys(("public_repo", "repo:status", "repo_deployment", "repo:invite", "security_events"), "repo"),
+    **dict.fromkeys(
+        ("public_repo", "repo:status", "repo_deployment", "repo:invite", "security_events"), "repo"
+    ),
 }
 
 
@@ -64,7 +66,9 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
                 "scopes-never-named",
                 f"tokens[{spec.name!r}] requires {', '.join(hidden)}, which is not what its provider says that it granted.",
                 "Each token has the status scope_missing, though it may do all that.",
-                *setup.of_token(spec.name, "required_scopes", [scope for scope in dict.fromkeys(kept) if scope]),
+                *setup.of_token(
+                    spec.name, "required_scopes", [scope for scope in dict.fromkeys(kept) if scope]
+                ),
             )
         known = (*granted, *spec.forbidden_scopes, *renamed)
         if missing := [scope for scope in spec.required_scopes if scope not in known]:
@@ -85,7 +89,9 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
         words = f"The login asks for more than most servers need: {', '.join(powerful)}."
         yield warning(
             "scopes-too-powerful",
-            "The login asks for no scope, which at GitLab means api." if is_gitlabs_default else words,
+            "The login asks for no scope, which at GitLab means api."
+            if is_gitlabs_default
+            else words,
             "Each notebook, and each library in it, may do all of that. The line below is the least for reading; "
             "required_scopes in a spec says that more is meant.",
             *_fix_powerful(setup),
@@ -99,13 +105,19 @@ def _find_contradictions(setup: Setup) -> Iterator[Finding]:
                 "scopes-contradictory",
                 f"tokens[{spec.name!r}] requires and forbids {', '.join(both)}.",
                 "No token can be as asked: each has the status scope_forbidden or scope_missing.",
-                *setup.of_token(spec.name, "required_scopes", [each for each in spec.required_scopes if each not in both]),
+                *setup.of_token(
+                    spec.name,
+                    "required_scopes",
+                    [each for each in spec.required_scopes if each not in both],
+                ),
             )
 
 
 def _fix_powerful(setup: Setup) -> Iterator[Setting | Words]:
     least = _LEAST.get(name_provider(setup))
-    yield mend_scope(setup, f"to push as well, add {least.push!r}".replace("'", '"') if least else "")
+    yield mend_scope(
+        setup, f"to push as well, add {least.push!r}".replace("'", '"') if least else ""
+    )
     if least and least.note:
         yield Words(least.note)
 
@@ -113,19 +125,28 @@ def _fix_powerful(setup: Setup) -> Iterator[Setting | Words]:
 def mend_scope(setup: Setup, note: str = "") -> Setting:
     """The line for all findings about scopes: of several ones the last one wins, and undoes none."""
     authenticator = setup.authenticator
-    return setup.setting(authenticator, "scope", want_scopes(setup), own_class(authenticator).__name__, note)
+    return setup.setting(
+        authenticator, "scope", want_scopes(setup), own_class(authenticator).__name__, note
+    )
 
 
 def want_scopes(setup: Setup) -> list[str]:
     """What the login should ask for: what it does, with the least that will do in place of what it should not."""
-    authenticator, provider, asked = setup.authenticator, name_provider(setup), list(setup.authenticator.scope)
+    authenticator, provider, asked = (
+        setup.authenticator,
+        name_provider(setup),
+        list(setup.authenticator.scope),
+    )
     forbidden = {scope for spec in setup.of_login for scope in spec.forbidden_scopes}
     without = {*forbidden, *_powerful(setup)}
     wanted = [scope for scope in asked if scope not in without]
     least = _LEAST.get(provider)
     if least and (not asked or not without.isdisjoint(asked)):
         wanted += least.read
-        if any(getattr(authenticator, name, None) for name in ("allowed_gitlab_groups", "allowed_project_ids")):
+        if any(
+            getattr(authenticator, name, None)
+            for name in ("allowed_gitlab_groups", "allowed_project_ids")
+        ):
             wanted.append("read_api")  # by which the Hub asks for members
     elif not asked and provider in _OPENID and provider != "oidc":
         wanted += ["openid", "profile", "email"]
@@ -134,7 +155,9 @@ def want_scopes(setup: Setup) -> list[str]:
         wanted.append("openid")
     if needs_offline_access(setup, wanted):
         wanted.append("offline_access")
-    nothing = [] if provider == "oidc" and not asked else ["openid"]  # at GitLab, an empty list is api
+    nothing = (
+        [] if provider == "oidc" and not asked else ["openid"]
+    )  # at GitLab, an empty list is api
     return [scope for scope in dict.fromkeys(wanted) if scope not in forbidden] or nothing
 
 
@@ -143,7 +166,7 @@ _OPENID = ("azuread", "auth0", "cilogon", "oidc")
 
 def needs_offline_access(setup: Setup, scopes: Sequence[str]) -> bool:
     """Whether the provider gives a refresh token only for this scope, to a login that asks for these ones."""
-    if not setup.of_login or not setup.spawner.token_renew:
+    if not setup.of_login or not setup.spawner.tokens_renew:
         return False
     provider = name_provider(setup)
     # Plain OAuth 2: providers give one unasked, or not at all.
@@ -168,14 +191,20 @@ def _renamed(setup: Setup) -> Mapping[str, str | None]:
 
 def _powerful(setup: Setup) -> list[str]:
     """The scopes that are too much, and that no spec speaks of."""
-    known = {scope for spec in setup.specs for scope in (*spec.required_scopes, *spec.forbidden_scopes)}
-    powerful = [scope for scope in _granted(setup) if _POWERFUL.fullmatch(scope) and scope not in known]
+    known = {
+        scope for spec in setup.specs for scope in (*spec.required_scopes, *spec.forbidden_scopes)
+    }
+    powerful = [
+        scope for scope in _granted(setup) if _POWERFUL.fullmatch(scope) and scope not in known
+    ]
     return powerful if setup.specs else []
 
 
 # Of a Spawner: the scopes that its server is given.
 _TRAITS = ("server_token_scopes", "oauth_client_allowed_scopes")
-_OF_AUTH_STATE = re.compile(r"admin:(auth_state|users)(!.*)?")  # the second one has the first one in it
+_OF_AUTH_STATE = re.compile(
+    r"admin:(auth_state|users)(!.*)?"
+)  # the second one has the first one in it
 
 
 def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
@@ -209,10 +238,20 @@ def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
             continue
         what = f"The role {role.get('name')!r} in load_roles grants {', '.join(_reading(role['scopes']))}"
         if role.get("name") == "server":
-            yield error("servers-read-auth-state", f"{what}, which servers get.", why, Setting(place, mended))
+            yield error(
+                "servers-read-auth-state",
+                f"{what}, which servers get.",
+                why,
+                Setting(place, mended),
+            )
         elif inherits:
             fix = Setting(place, mended, 'or let no servers "inherit"')
-            yield error("servers-read-auth-state", f"{what} to users, and their servers inherit it.", why, fix)
+            yield error(
+                "servers-read-auth-state",
+                f"{what} to users, and their servers inherit it.",
+                why,
+                fix,
+            )
         else:
             yield warning(
                 "servers-read-auth-state",
@@ -234,8 +273,16 @@ def _of_servers(setup: Setup, roles: Sequence[Mapping[str, Any]]) -> Iterator[Se
 
 def _without_auth_state(role: Mapping[str, Any], inherits: bool) -> Mapping[str, Any]:
     is_of_users = inherits and (role.get("groups") or role.get("users"))
-    found = _reading(role.get("scopes") or ()) if is_of_users or role.get("name") in ("server", "user") else []
-    return {**role, "scopes": [scope for scope in role["scopes"] if scope not in found]} if found else role
+    found = (
+        _reading(role.get("scopes") or ())
+        if is_of_users or role.get("name") in ("server", "user")
+        else []
+    )
+    return (
+        {**role, "scopes": [scope for scope in role["scopes"] if scope not in found]}
+        if found
+        else role
+    )
 
 
 def _reading(scopes: Any) -> list[str]:

@@ -19,9 +19,9 @@ from sqlalchemy.pool import StaticPool
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
-from ..fields import SpecError
 from ..mixin import TokenSpawnerMixin
-from ..spec import TokenSpec, parse_token
+from ..tokens.fields import SpecError
+from ..tokens.spec import TokenSpec, parse_token
 from .finding import Code, NotPlain, Setting, Words, literal
 from .loading import describe, unheard
 
@@ -44,7 +44,9 @@ class Setup:
     specs: tuple[TokenSpec, ...] = ()
     spec_errors: tuple[SpecError, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
-    mended: dict[str, dict[str, Any]] = field(default_factory=dict)  # the specs, with all lines of the findings so far
+    mended: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # the specs, with all lines of the findings so far
 
     @property
     def has_mixin(self) -> bool:
@@ -53,13 +55,17 @@ class Setup:
     @property
     def of_login(self) -> list[TokenSpec]:
         """The specs of tokens that come with the login itself, with the keys that findings so far give them."""
-        keys = {spec.name: self.mended.get(spec.name, {}).get("key", spec.key) for spec in self.specs}
+        keys = {
+            spec.name: self.mended.get(spec.name, {}).get("key", spec.key) for spec in self.specs
+        }
         return [spec for spec in self.specs if keys[spec.name] in ("access_token", "id_token")]
 
     @property
     def is_oauth(self) -> bool:
         """Whether the authenticator is one of OAuthenticator's classes, or derives from one."""
-        return any(base.__module__ == "oauthenticator.oauth2" for base in type(self.authenticator).__mro__)
+        return any(
+            base.__module__ == "oauthenticator.oauth2" for base in type(self.authenticator).__mro__
+        )
 
     def spawns_by(self, name: str) -> bool:
         """Whether the spawner derives from a class of this name: its package need not be installed."""
@@ -76,9 +82,15 @@ class Setup:
 
     def sections(self, instance: Any, trait: str) -> list[str]:
         """Where the config sets a trait: the last one wins."""
-        return [name for name in _sections(type(instance)) if name in self.config and trait in self.config[name]]
+        return [
+            name
+            for name in _sections(type(instance))
+            if name in self.config and trait in self.config[name]
+        ]
 
-    def setting(self, instance: Any, trait: str, value: Any, default: str, note: str = "") -> Setting:
+    def setting(
+        self, instance: Any, trait: str, value: Any, default: str, note: str = ""
+    ) -> Setting:
         return Setting((self.section(instance, trait, default), trait), value, note)
 
     def of_token(self, name: str, field: str, value: Any) -> list[Setting | Code | Words]:
@@ -86,11 +98,19 @@ class Setup:
         mended = self.mended.setdefault(name, dict(self.tokens[name]))
         before, mended[field] = mended.get(field), value
         section = self.section(self.spawner, _TOKENS, "TokenSpawnerMixin")
-        if isinstance(self.config[section].get(_TOKENS), LazyConfigValue):  # of tokens.update(…): it has no items yet
+        if isinstance(
+            self.config[section].get(_TOKENS), LazyConfigValue
+        ):  # of tokens.update(…): it has no items yet
             return [_update(section, name, mended, field)]
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            changed = {key: each for key, each in value.items() if key not in before or before[key] is not each}
-            return [Setting((section, _TOKENS, name, field, key), each) for key, each in changed.items()]
+            changed = {
+                key: each
+                for key, each in value.items()
+                if key not in before or before[key] is not each
+            }
+            return [
+                Setting((section, _TOKENS, name, field, key), each) for key, each in changed.items()
+            ]
         return [Setting((section, _TOKENS, name, field), value)]
 
 
@@ -102,14 +122,21 @@ def _update(section: str, name: str, spec: Mapping[str, Any], field: str) -> Cod
     except NotPlain:
         wanted, keep = spec[field], ""
         if isinstance(wanted, Mapping) and any(map(callable, wanted.values())):
-            wanted, keep = {key: each for key, each in wanted.items() if not callable(each)}, ", and keep its functions"
-        return Words(f"in {place}(…), in the spec {literal(name)}, set {literal(field)}: {literal(wanted)}{keep}")
+            wanted, keep = (
+                {key: each for key, each in wanted.items() if not callable(each)},
+                ", and keep its functions",
+            )
+        return Words(
+            f"in {place}(…), in the spec {literal(name)}, set {literal(field)}: {literal(wanted)}{keep}"
+        )
 
 
 @contextmanager
 def stand_in() -> Iterator[orm.User]:
     """A user of a database that is in memory alone: what classes ask theirs for is there, and nobody else's."""
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
     orm.Base.metadata.create_all(engine)
     try:
         with Session(engine, expire_on_commit=False) as session:
@@ -220,7 +247,12 @@ class _Arguments(dict[str, Any]):
 def _find_arguments(setup: Setup, orm_user: orm.User, server: str, config: Config) -> _Arguments:
     app = setup.app
     settings = {name: getattr(app, name) for name in _SETTINGS}
-    settings |= {"app": app, "authenticator": setup.authenticator, "config": config, **app.tornado_settings}
+    settings |= {
+        "app": app,
+        "authenticator": setup.authenticator,
+        "config": config,
+        **app.tornado_settings,
+    }
     user = User(orm_user, settings)
     if server not in user.orm_spawners:
         orm.Spawner(name=server, user=orm_user)
@@ -229,7 +261,15 @@ def _find_arguments(setup: Setup, orm_user: orm.User, server: str, config: Confi
 
 
 # What a User finds in JupyterHub's settings, and they have from its traits.
-_SETTINGS = ("allow_named_servers", "base_url", "db", "domain", "hub", "subdomain_hook", "subdomain_host")
+_SETTINGS = (
+    "allow_named_servers",
+    "base_url",
+    "db",
+    "domain",
+    "hub",
+    "subdomain_hook",
+    "subdomain_host",
+)
 
 
 def _take_tokens(config: Config, spawner_class: type) -> tuple[Config, Any]:
@@ -239,7 +279,9 @@ def _take_tokens(config: Config, spawner_class: type) -> tuple[Config, Any]:
         if name in config and _TOKENS in config[name]:
             config[name] = Config(config[name])
             value = config[name].pop(_TOKENS)
-            tokens = value.get_value(dict(tokens or {})) if isinstance(value, LazyConfigValue) else value
+            tokens = (
+                value.get_value(dict(tokens or {})) if isinstance(value, LazyConfigValue) else value
+            )
     return config, tokens
 
 

@@ -13,8 +13,21 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from .loading import is_library
-from .taint import SOURCES, TOKENS, Page, Taint, bind, find, give, is_plain, list_names, list_writes, resolve, spread
-from .taint import taint_of
+from .taint import (
+    SOURCES,
+    TOKENS,
+    Page,
+    Taint,
+    bind,
+    find,
+    give,
+    is_plain,
+    list_names,
+    list_writes,
+    resolve,
+    spread,
+    taint_of,
+)
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -48,12 +61,18 @@ def look_at(hook: Callable[..., Any], *, is_given_state: bool = False) -> Seen:
     names: set[str] = set()
     pages = list(_unwrap(hook))
     home = pages[0].function
-    if is_given_state and isinstance(home, FunctionType) and (count := home.__code__.co_argcount) > 1:
+    if (
+        is_given_state
+        and isinstance(home, FunctionType)
+        and (count := home.__code__.co_argcount) > 1
+    ):
         pages[0].taints[home.__code__.co_varnames[count - 1]] = Taint.WHOLE
     known = set()
     for page in pages:  # which grows
         function = page.function
-        if (key := (id(function), frozenset(page.environments), frozenset(page.taints.items()))) in known:
+        if (
+            key := (id(function), frozenset(page.environments), frozenset(page.taints.items()))
+        ) in known:
             continue
         known.add(key)
         nodes = _parse(function) if isinstance(function, FunctionType) else []
@@ -66,10 +85,17 @@ def look_at(hook: Callable[..., Any], *, is_given_state: bool = False) -> Seen:
         page.names_tokens = not here.isdisjoint(TOKENS)
         bindings = [binding for node in nodes for binding in bind(node, nodes)]
         spread(page, bindings)
-        pages += [callee for node in nodes if isinstance(node, ast.Call) for callee in _follow(page, node, home)]
+        pages += [
+            callee
+            for node in nodes
+            if isinstance(node, ast.Call)
+            for callee in _follow(page, node, home)
+        ]
         for variable, value, line in list_writes(page, nodes, bindings):
             taint = taint_of(page, value)
-            is_token = taint >= Taint.TOKEN or (taint is Taint.PART and bool(re.search("(^|_)token$", variable, re.I)))
+            is_token = taint >= Taint.TOKEN or (
+                taint is Taint.PART and bool(re.search("(^|_)token$", variable, re.I))
+            )
             write = Write(variable, _locate(function, line, home), is_token)
             seen.writes += [write] if write not in seen.writes else []
         seen.is_plain &= all(is_plain(page, node) for node in nodes)
@@ -86,7 +112,9 @@ def _unwrap(called: Any, owner: Any = None) -> Iterator[Page]:
                 yield from _unwrap(given)
     elif isinstance(called, (MethodType, classmethod, staticmethod)):
         yield from _unwrap(called.__func__, getattr(called, "__self__", owner))
-    elif not isinstance(called, FunctionType) and isinstance(find(type(called), "__call__"), FunctionType):
+    elif not isinstance(called, FunctionType) and isinstance(
+        find(type(called), "__call__"), FunctionType
+    ):
         yield Page(find(type(called), "__call__"), called)
     else:
         yield Page(called, owner)
@@ -104,7 +132,8 @@ def _parse(function: FunctionType) -> list[ast.AST]:
         part
         for node in ast.walk(tree)
         if isinstance(node, _DEFINITIONS) and getattr(node, "name", "<lambda>") == code.co_name
-        if min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))]) == code.co_firstlineno
+        if min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+        == code.co_firstlineno
         for part in (*ast.walk(node.args), *(each for top in _body(node) for each in ast.walk(top)))
     ]
 
@@ -115,11 +144,16 @@ def _body(node: Any) -> Sequence[ast.AST]:
 
 def _follow(page: Page, call: ast.Call, home: Any) -> Iterator[Page]:
     """The functions that a call calls, or hands on with the arguments behind; what they are given has its own name there."""
-    for place, node in enumerate((call.func, *call.args, *(keyword.value for keyword in call.keywords))):
+    for place, node in enumerate(
+        (call.func, *call.args, *(keyword.value for keyword in call.keywords))
+    ):
         for callee in _unwrap(*resolve(page, node)):
             if isinstance(callee.function, FunctionType) and _is_near(callee.function, home):
                 names = callee.function.__code__.co_varnames[callee.owner is not None :]
-                for name, value in (*zip(names, call.args[place:]), *((each.arg, each.value) for each in call.keywords)):
+                for name, value in (
+                    *zip(names, call.args[place:]),
+                    *((each.arg, each.value) for each in call.keywords),
+                ):
                     if name:
                         give(page, callee, name, value)
                 yield callee

@@ -10,8 +10,8 @@ from typing import Any
 
 from traitlets import Type
 
-from ..fields import SpecError
-from ..spec import parse_tokens
+from ..tokens.fields import SpecError
+from ..tokens.spec import parse_tokens
 from ..traits import TokenTraits
 from .finding import Code, Finding, Setting, Words, error, literal, warning
 from .provider import name_of_class
@@ -40,7 +40,9 @@ def check_mixin(setup: Setup) -> Iterator[Finding]:
             "mixin-not-seen",
             f"{cls.__name__} hands over no tokens itself, and which class it wraps is not looked at.",
             "Only a wrapped class with the mixin delivers tokens, and at a spawn alone.",
-            Words("mix into the class that is wrapped, and examine a config with that one as c.JupyterHub.spawner_class"),
+            Words(
+                "mix into the class that is wrapped, and examine a config with that one as c.JupyterHub.spawner_class"
+            ),
         )
     else:
         yield error(
@@ -75,11 +77,23 @@ def _mend_class(cls: type) -> Setting | Code | Words:
         mixin = "TokenSpawnerMixin"
     elif (cls.__module__.partition(".")[0], cls.__name__) == (package, name):
         return Setting(("JupyterHub", "spawner_class"), entry_point)
-    if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls:  # of the config itself, of a function
-        return Words(f"write class {cls.__name__}({mixin}, …), after from spawner_tokens import {mixin}")
+    if (
+        getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls
+    ):  # of the config itself, of a function
+        return Words(
+            f"write class {cls.__name__}({mixin}, …), after from spawner_tokens import {mixin}"
+        )
     own = f"Token{cls.__name__}"
     lines = [f"from spawner_tokens import {mixin}", f"from {cls.__module__} import {cls.__name__}"]
-    return Code("\n".join([*lines, f"class {own}({mixin}, {cls.__name__}): pass", f"c.JupyterHub.spawner_class = {own}"]))
+    return Code(
+        "\n".join(
+            [
+                *lines,
+                f"class {own}({mixin}, {cls.__name__}): pass",
+                f"c.JupyterHub.spawner_class = {own}",
+            ]
+        )
+    )
 
 
 def check_specs(setup: Setup) -> Iterator[Finding]:
@@ -103,7 +117,9 @@ def check_specs(setup: Setup) -> Iterator[Finding]:
 
 def _misplaced(setup: Setup) -> bool:
     """Whether a line of another finding moves some specs to where they are read."""
-    return bool(_find_sections(setup)) or any("tokens" in names for _, _, names in _find_traits(setup))
+    return bool(_find_sections(setup)) or any(
+        "tokens" in names for _, _, names in _find_traits(setup)
+    )
 
 
 def _of_spec(spec_error: SpecError) -> Finding:
@@ -117,8 +133,14 @@ def _of_spec(spec_error: SpecError) -> Finding:
 
 
 def _likely_preset(setup: Setup) -> str:
-    provider = name_of_class(setup.authenticator)  # of another class, the preset would miss the user info
-    return provider if provider in ("github", "gitlab", "bitbucket", "google", "azuread", "globus", "mediawiki") else "oidc"
+    provider = name_of_class(
+        setup.authenticator
+    )  # of another class, the preset would miss the user info
+    return (
+        provider
+        if provider in ("github", "gitlab", "bitbucket", "google", "azuread", "globus", "mediawiki")
+        else "oidc"
+    )
 
 
 def check_names(setup: Setup) -> Iterator[Finding]:
@@ -163,7 +185,14 @@ def check_names(setup: Setup) -> Iterator[Finding]:
             "tokens-twice",
             f"c.{winner}.tokens replaces {listed}: what is only there has no effect.",
             "traitlets takes the value of the most special class, and does not merge.",
-            Code("\n".join([f"c.{winner}.tokens = {{{merged}}}", *(f"del c.{name}.tokens" for name in losers)]))
+            Code(
+                "\n".join(
+                    [
+                        f"c.{winner}.tokens = {{{merged}}}",
+                        *(f"del c.{name}.tokens" for name in losers),
+                    ]
+                )
+            )
             if not setup.is_chart
             else Words("move them all to", ("hub", "config", winner, "tokens")),
         )
@@ -206,11 +235,15 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
     """No variable of a token is set by Spawner.environment, which would win."""
     spawner = setup.spawner
     section = setup.section(spawner, "environment", "Spawner")
-    is_plain = isinstance(setup.config[section].get("environment"), dict)  # not that of environment.update(…)
+    is_plain = isinstance(
+        setup.config[section].get("environment"), dict
+    )  # not that of environment.update(…)
     or_values, path = (", or from", ("singleuser", "extraEnv")) if setup.is_chart else ("", ())
     told: set[str] = set()  # two specs may want the same one
     for spec in setup.specs:
-        for variable in (claim for claim in spec.claims if claim in spawner.environment and claim not in told):
+        for variable in (
+            claim for claim in spec.claims if claim in spawner.environment and claim not in told
+        ):
             told.add(variable)
             yield warning(
                 "environment-wins",

@@ -15,14 +15,65 @@ TOKENS = ("access_token", "id_token", "refresh_token", "token_response")
 SOURCES = ("auth_state", *TOKENS)
 
 # Calls whose results hold what they were given; of any other call's, nobody knows.
-_PASSING = {"str", "repr", "dict", "list", "tuple", "dumps", "format", "join", "items", "values", "copy"}
-_PASSING |= {"encode", "decode", "strip", "lstrip", "rstrip", "b64encode", "urlsafe_b64encode", "standard_b64encode"}
+_PASSING = {
+    "str",
+    "repr",
+    "dict",
+    "list",
+    "tuple",
+    "dumps",
+    "format",
+    "join",
+    "items",
+    "values",
+    "copy",
+}
+_PASSING |= {
+    "encode",
+    "decode",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "b64encode",
+    "urlsafe_b64encode",
+    "standard_b64encode",
+}
 
 # What may be in a function that only writes variables.
 _PLAIN = (
-    *(ast.arguments, ast.arg, ast.keyword, ast.Assign, ast.AnnAssign, ast.Expr, ast.If, ast.Pass, ast.Return),
-    *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.Await),
-    *(ast.expr_context, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.Not, ast.Compare, ast.Is, ast.IsNot, ast.In, ast.NotIn),
+    *(
+        ast.arguments,
+        ast.arg,
+        ast.keyword,
+        ast.Assign,
+        ast.AnnAssign,
+        ast.Expr,
+        ast.If,
+        ast.Pass,
+        ast.Return,
+    ),
+    *(
+        ast.Name,
+        ast.Constant,
+        ast.Attribute,
+        ast.Subscript,
+        ast.Dict,
+        ast.JoinedStr,
+        ast.FormattedValue,
+        ast.Await,
+    ),
+    *(
+        ast.expr_context,
+        ast.BoolOp,
+        ast.boolop,
+        ast.UnaryOp,
+        ast.Not,
+        ast.Compare,
+        ast.Is,
+        ast.IsNot,
+        ast.In,
+        ast.NotIn,
+    ),
 )
 
 
@@ -74,7 +125,11 @@ def resolve(page: Page, node: ast.AST) -> tuple[Any, Any]:
         return nothing
     closure = dict(zip(code.co_freevars, page.function.__closure__ or ()))
     try:
-        return (closure[node.id].cell_contents if node.id in closure else page.function.__globals__.get(node.id)), None
+        return (
+            closure[node.id].cell_contents
+            if node.id in closure
+            else page.function.__globals__.get(node.id)
+        ), None
     except ValueError:  # not set yet
         return nothing
 
@@ -109,8 +164,13 @@ def bind(node: ast.AST, nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, ast.exp
         yield from ((target, _some_of(node.iter)) for target in ast.walk(node.target))
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         for inner in nodes:
-            if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)) and inner.name == node.func.id:
-                yield from ((ast.Name(name.arg), value) for name, value in zip(inner.args.args, node.args))
+            if (
+                isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef))
+                and inner.name == node.func.id
+            ):
+                yield from (
+                    (ast.Name(name.arg), value) for name, value in zip(inner.args.args, node.args)
+                )
                 yield from ((ast.Name(each.arg), each.value) for each in node.keywords if each.arg)
 
 
@@ -167,10 +227,22 @@ def _taint_of_call(page: Page, call: ast.Call) -> Taint:
     if name == "get_auth_state":
         return Taint.WHOLE
     if name in ("get", "pop") and holder and call.args:
-        return max(_pick(page, holder, call.args[0]), *(taint_of(page, default) for default in call.args[1:]), Taint.NONE)
+        return max(
+            _pick(page, holder, call.args[0]),
+            *(taint_of(page, default) for default in call.args[1:]),
+            Taint.NONE,
+        )
     if name in ("bool", "len"):
         return Taint.NONE
-    given = max([holder, *(taint_of(page, part) for part in (*call.args, *(each.value for each in call.keywords)))])
+    given = max(
+        [
+            holder,
+            *(
+                taint_of(page, part)
+                for part in (*call.args, *(each.value for each in call.keywords))
+            ),
+        ]
+    )
     return given if name in _PASSING else min(given, Taint.PART)
 
 
@@ -181,7 +253,9 @@ def _pick(page: Page, holder: Taint, key: ast.AST) -> Taint:
     name = _text(page, key)
     if name == "token_response":
         return Taint.WHOLE
-    is_token = bool(re.search("(^|_)tokens?$", name)) or (name == "…" and holder is Taint.WHOLE and page.names_tokens)
+    is_token = bool(re.search("(^|_)tokens?$", name)) or (
+        name == "…" and holder is Taint.WHOLE and page.names_tokens
+    )
     return Taint.TOKEN if is_token else Taint.PART
 
 
@@ -210,16 +284,27 @@ def list_writes(
     for target, value in bindings:
         if isinstance(target, ast.Subscript) and _is_environment(page, target.value):
             yield _text(page, target.slice), value, target.lineno
-        elif isinstance(target, ast.Attribute) and _is_environment(page, target) and not _is_environment(page, value):
+        elif (
+            isinstance(target, ast.Attribute)
+            and _is_environment(page, target)
+            and not _is_environment(page, value)
+        ):
             yield from _items(page, value)
     for node in nodes:
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and _is_environment(page, node.target):
+        if (
+            isinstance(node, ast.AugAssign)
+            and isinstance(node.target, ast.Name)
+            and _is_environment(page, node.target)
+        ):
             yield from _items(page, node.value)
         elif isinstance(node, ast.Call) and _is_write(page, node):
             if node.func.attr == "setdefault":  # type: ignore[attr-defined]
                 yield _text(page, node.args[0]), node.args[-1], node.lineno
             else:
-                yield from ((keyword.arg or "…", keyword.value, keyword.value.lineno) for keyword in node.keywords)
+                yield from (
+                    (keyword.arg or "…", keyword.value, keyword.value.lineno)
+                    for keyword in node.keywords
+                )
                 yield from (item for argument in node.args for item in _items(page, argument))
 
 

@@ -82,8 +82,14 @@ def _read(path: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         raise LoadError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise LoadError(f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")) from None
-    if isinstance(values, Mapping) and "hub" not in values and isinstance(values.get("jupyterhub"), Mapping):
+        raise LoadError(
+            f"{path} is no YAML" + (f", line {mark.line + 1}" if mark else "")
+        ) from None
+    if (
+        isinstance(values, Mapping)
+        and "hub" not in values
+        and isinstance(values.get("jupyterhub"), Mapping)
+    ):
         return values["jupyterhub"], ("jupyterhub",)  # of a chart that has this one for a part
     return values, ()
 
@@ -101,7 +107,9 @@ def _list_variables(variables: Any) -> dict[str, str]:
         items = [(each.get("name"), each) for each in variables if isinstance(each, Mapping)]
     else:
         items = list(variables.items()) if isinstance(variables, Mapping) else []
-    found = {name: value.get("value") if isinstance(value, Mapping) else value for name, value in items}
+    found = {
+        name: value.get("value") if isinstance(value, Mapping) else value for name, value in items
+    }
     return {str(name): value for name, value in found.items() if isinstance(value, str)}
 
 
@@ -128,17 +136,24 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _load(values: Mapping[str, Any], at: tuple[str, ...]) -> Config:
-    hub, singleuser = _mapping(values, "hub", "the file"), _mapping(values, "singleuser", "the file")
+    hub, singleuser = (
+        _mapping(values, "hub", "the file"),
+        _mapping(values, "singleuser", "the file"),
+    )
     config = Config()
     if roles := _mapping(hub, "loadRoles", "hub"):
-        config.JupyterHub.load_roles = [{"name": key, **_mapping(roles, key, "hub.loadRoles")} for key in roles]
+        config.JupyterHub.load_roles = [
+            {"name": key, **_mapping(roles, key, "hub.loadRoles")} for key in roles
+        ]
     config.KubeSpawner.environment = dict(_mapping(singleuser, "extraEnv", "singleuser"))
     if profiles := singleuser.get("profileList"):
         config.KubeSpawner.profile_list = profiles
     for part in (_CHART, _mapping(hub, "config", "hub")):
         for section in part:
             if not isinstance(section, str):
-                raise LoadError(f"hub.config: a section's name is no text but {type(section).__name__}")
+                raise LoadError(
+                    f"hub.config: a section's name is no text but {type(section).__name__}"
+                )
             config[section].update(deepcopy(_mapping(part, section, "hub.config")))
     blocks = hub.get("extraConfig") or {}
     if isinstance(blocks, str):
@@ -155,7 +170,9 @@ def _mapping(node: Any, name: str, place: str) -> Mapping[str, Any]:
     return found or {}
 
 
-def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], at: tuple[str, ...]) -> None:
+def _run(
+    blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], at: tuple[str, ...]
+) -> None:
     """The chart's own configuration runs them in the order of their names, in its own namespace."""
 
     def get_config(key: str | None = None, default: Any = None) -> Any:
@@ -176,14 +193,22 @@ def _run(blocks: Mapping[str, Any], config: Config, values: Mapping[str, Any], a
         "set_config_if_not_none": set_config_if_not_none,
         "get_secret_value": get_config,
         "get_name": lambda name: name,
-        "get_name_env": lambda name, suffix="": os.environ.get(name.upper().replace("-", "_") + suffix, ""),
+        "get_name_env": lambda name, suffix="": os.environ.get(
+            name.upper().replace("-", "_") + suffix, ""
+        ),
     }
     z2jh = ModuleType("z2jh")
     vars(z2jh).update(chart)
     namespace = {"c": config, "glob": glob, "os": os, "re": re, "sys": sys, **chart}
     namespace |= {"AsyncHTTPClient": AsyncHTTPClient, "url_path_join": url_path_join}
-    namespace |= {"camelCaseify": lambda name: re.sub("_([a-z])", lambda match: match[1].upper(), name)}
-    namespace |= {"configuration_directory": "/usr/local/etc/jupyterhub", "release": "release", "chart": "chart"}
+    namespace |= {
+        "camelCaseify": lambda name: re.sub("_([a-z])", lambda match: match[1].upper(), name)
+    }
+    namespace |= {
+        "configuration_directory": "/usr/local/etc/jupyterhub",
+        "release": "release",
+        "chart": "chart",
+    }
     with suppress(ImportError):  # it comes with KubeSpawner
         namespace["client"] = import_module("kubernetes_asyncio.client")
     before = sys.modules.get("z2jh")
@@ -200,7 +225,12 @@ def _run_blocks(blocks: Mapping[str, Any], namespace: dict[str, Any], at: tuple[
     for name, code in sorted(blocks.items()):
         filename = f"<{write_path(*at, 'hub', 'extraConfig', str(name))}>"
         code = str(code)
-        linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)  # for source.py
+        linecache.cache[filename] = (
+            len(code),
+            None,
+            code.splitlines(True),
+            filename,
+        )  # for source.py
         try:
             with redirect_stdout(sys.stderr):
                 exec(compile(code, filename, "exec"), namespace)

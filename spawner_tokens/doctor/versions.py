@@ -11,11 +11,7 @@ from .finding import Finding, Shell, Words, error
 from .setup import Setup
 
 # Package → the oldest version that is supported, beside JupyterHub's. What is not installed is not too old.
-OLDEST = {
-    "oauthenticator": (17, 3),
-    "jupyterhub-kubespawner": (7, 0),
-    "dockerspawner": (14, 0),
-}
+OLDEST = {"oauthenticator": (17, 3), "jupyterhub-kubespawner": (7, 0), "dockerspawner": (14, 0)}
 OLDEST_PYTHON = (3, 10)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..delivery import PUBLIC_FILE
+from ..tokens.files import PUBLIC_FILE
 from .contents import Files
 from .platform import Platform, Servers, expect_here
 
@@ -37,10 +37,12 @@ class Checks(Platform):
 
     def _make_public(self, spawner: Any, contents: bytes | None) -> Files:
         """The file that is no secret, if there is one."""
-        return {} if spawner.token_public_path is None else {PUBLIC_FILE: contents}
+        return {} if spawner.tokens_public_path is None else {PUBLIC_FILE: contents}
 
     @asynccontextmanager
-    async def _obstructed(self, servers: Servers, spawner: Any, stopped: bool = False) -> AsyncIterator[None]:
+    async def _obstructed(
+        self, servers: Servers, spawner: Any, stopped: bool = False
+    ) -> AsyncIterator[None]:
         """Nothing can be delivered to this server. It runs and has a file ``t``, and is stopped here if it has to be."""
         if type(self).obstructed is Platform.obstructed:
             expect_here(self._find_path(spawner, "t"))
@@ -56,7 +58,9 @@ class Checks(Platform):
     async def _list_new(self, spawner: Any, before: set[str]) -> set[str]:
         """What there is now that a server runs."""
         found = await self.list_stored(spawner) - before
-        assert found, "list_stored() shows nothing of a server that runs: override it, to say where its files are"
+        assert found, (
+            "list_stored() shows nothing of a server that runs: override it, to say where its files are"
+        )
         return found
 
     async def _expect_nothing_left(self, spawner: Any, before: set[str]) -> None:
@@ -69,8 +73,12 @@ class Checks(Platform):
         deadline = time.monotonic() + delay
         for name, contents in files.items():
             right = {contents, b""} if name == PUBLIC_FILE and contents is None else {contents}
-            while (found := await self.read_file(spawner, self._find_path(spawner, name))) not in right:
-                assert time.monotonic() < deadline, f"{name}: {describe(found)} in place of {describe(contents)}"
+            while (
+                found := await self.read_file(spawner, self._find_path(spawner, name))
+            ) not in right:
+                assert time.monotonic() < deadline, (
+                    f"{name}: {describe(found)} in place of {describe(contents)}"
+                )
                 await asyncio.sleep(min(1.0, delay / 10))
 
     async def _expect_all(self, started: Mapping[Any, Any], files: Mapping[Any, Files]) -> None:
@@ -78,7 +86,11 @@ class Checks(Platform):
             await self._expect(spawner, files[key])
 
     def _find_path(self, spawner: Any, name: str) -> str:
-        return str(spawner.token_public_path if name == PUBLIC_FILE else f"{spawner.token_directory}/{name}")
+        return str(
+            spawner.tokens_public_path
+            if name == PUBLIC_FILE
+            else f"{spawner.tokens_directory}/{name}"
+        )
 
 
 def describe(contents: bytes | None) -> str:

@@ -20,4 +20,14 @@ DIFFICULT_VALUES: Mapping[str, bytes] = {
 }
 
 # A token's name is a file name: lower-case letters, digits, and these between them.
-DIFFICULT_NAMES = ("a", "0", "a.b", "a-b", "a_b", "a--b..c__d", "t.json", "t.config.json", "x" * 100)
+DIFFICULT_NAMES = (
+    "a",
+    "0",
+    "a.b",
+    "a-b",
+    "a_b",
+    "a--b..c__d",
+    "t.json",
+    "t.config.json",
+    "x" * 100,
+)

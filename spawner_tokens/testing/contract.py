@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from ..delivery import PUBLIC_FILE
+from ..tokens.files import PUBLIC_FILE
 from .checks import describe
 from .contents import DIFFICULT_NAMES, Files
 from .platform import Servers
@@ -50,15 +50,19 @@ class DeliveryContract(PrivacyContract, RemovalContract):
     @pytest.mark.asyncio
     async def test_the_file_that_is_no_secret_is_at_its_own_path(self, servers: Servers) -> None:
         spawner = await servers.make()
-        if spawner.token_public_path is None:
-            pytest.skip("token_public_path is None: it is not delivered")
+        if spawner.tokens_public_path is None:
+            pytest.skip("tokens_public_path is None: it is not delivered")
         files = {**self._make_public(spawner, b"[user]\n\tname = {Alice}\n"), "t": b"value"}
         spawner = await servers.start(files)
         await self._expect(spawner, files)
-        assert await self.can_others_read(spawner, spawner.token_public_path), "others cannot read it"
+        assert await self.can_others_read(spawner, spawner.tokens_public_path), (
+            "others cannot read it"
+        )
 
     @pytest.mark.asyncio
-    async def test_a_running_server_sees_what_changed_and_keeps_the_rest(self, servers: Servers) -> None:
+    async def test_a_running_server_sees_what_changed_and_keeps_the_rest(
+        self, servers: Servers
+    ) -> None:
         def public(contents: bytes | None) -> Files:
             return self._make_public(unstarted, contents)
 
@@ -76,11 +80,13 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             await spawner.deliver_files(files)
             await self._expect(spawner, files)
             if files.get(PUBLIC_FILE) is not None:
-                can_read = await self.can_others_read(spawner, spawner.token_public_path)
+                can_read = await self.can_others_read(spawner, spawner.tokens_public_path)
                 assert can_read, "others cannot read the file that is no secret any more"
 
     @pytest.mark.asyncio
-    async def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part(self, servers: Servers) -> None:
+    async def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part(
+        self, servers: Servers
+    ) -> None:
         letters = [bytes([letter]) for letter in range(ord("a"), ord("z") + 1)]
         spawner = await self._start_changeable(servers, {"t": letters[0] * 50_000})
         reads, over = 0, asyncio.Event()
@@ -90,7 +96,9 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             while True:
                 is_last = over.is_set()
                 contents = await self.read_file(spawner, self._find_path(spawner, "t"))
-                is_whole = contents is not None and len(contents) == 50_000 and len(set(contents)) == 1
+                is_whole = (
+                    contents is not None and len(contents) == 50_000 and len(set(contents)) == 1
+                )
                 assert is_whole, f"{describe(contents)} in place of 50000 of one kind"
                 reads += 1
                 if is_last:
@@ -108,7 +116,9 @@ class DeliveryContract(PrivacyContract, RemovalContract):
         assert reads > 1
 
     @pytest.mark.asyncio
-    async def test_what_cannot_be_delivered_is_an_oserror_and_later_it_can(self, servers: Servers) -> None:
+    async def test_what_cannot_be_delivered_is_an_oserror_and_later_it_can(
+        self, servers: Servers
+    ) -> None:
         spawner = await servers.start({"t": b"old"})
         async with self._obstructed(servers, spawner):
             with pytest.raises(OSError):
@@ -118,7 +128,9 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             await self._expect(spawner, {"t": b"new"})
 
     @pytest.mark.asyncio
-    async def test_what_cannot_be_delivered_before_the_start_is_an_oserror_too(self, servers: Servers) -> None:
+    async def test_what_cannot_be_delivered_before_the_start_is_an_oserror_too(
+        self, servers: Servers
+    ) -> None:
         spawner = await servers.make()
         if spawner.delivers_in_start:
             pytest.skip("delivers_in_start: nothing is delivered before it")
@@ -132,13 +144,23 @@ class DeliveryContract(PrivacyContract, RemovalContract):
     @pytest.mark.asyncio
     async def test_deliveries_to_servers_at_once_do_not_mix(self, servers: Servers) -> None:
         names = ("", "x", "y")
-        files = {name: {file: f"{file} of {name}".encode() * 9999 for file in ("t", "u")} for name in names}
-        spawners = await asyncio.gather(*(servers.start(files[name], server=name) for name in names))
+        files = {
+            name: {file: f"{file} of {name}".encode() * 9999 for file in ("t", "u")}
+            for name in names
+        }
+        spawners = await asyncio.gather(
+            *(servers.start(files[name], server=name) for name in names)
+        )
         started = dict(zip(names, spawners))
         await self._expect_all(started, files)
         for _ in range(_ROUNDS if spawners[0].delivery_delay < math.inf else 0):
-            files = {name: {file: contents[::-1] for file, contents in files[name].items()} for name in names}
-            await asyncio.gather(*(spawner.deliver_files(files[name]) for name, spawner in started.items()))
+            files = {
+                name: {file: contents[::-1] for file, contents in files[name].items()}
+                for name in names
+            }
+            await asyncio.gather(
+                *(spawner.deliver_files(files[name]) for name, spawner in started.items())
+            )
             await self._expect_all(started, files)
 
 

@@ -40,11 +40,16 @@ class Platform:
         return Config()
 
     @pytest_asyncio.fixture
-    async def make_spawner(self, config: Config) -> AsyncIterator[Callable[[str, str], Awaitable[Any]]]:
+    async def make_spawner(
+        self, config: Config
+    ) -> AsyncIterator[Callable[[str, str], Awaitable[Any]]]:
         """``await make_spawner(user, server)``: a Spawner that has not been started. All are of one Hub."""
         spawner_class = getattr(self, "spawner_class", None)
         if not (isinstance(spawner_class, type) and issubclass(spawner_class, TokenBackend)):
-            pytest.fail(f"{type(self).__name__}.spawner_class has to be a class with TokenSpawnerMixin", pytrace=False)
+            pytest.fail(
+                f"{type(self).__name__}.spawner_class has to be a class with TokenSpawnerMixin",
+                pytrace=False,
+            )
         hub = BareHub(spawner_class, config)
         yield hub.make_spawner
         hub.close()
@@ -69,9 +74,9 @@ class Platform:
     async def list_stored(self, spawner: Any) -> set[str]:
         """The names of all that the backend keeps: files, volumes, Secrets. By default, what there is beside the
         server's directory, and below."""
-        place = os.path.dirname(spawner.token_directory)
+        place = os.path.dirname(spawner.tokens_directory)
         if place == "/":
-            _fail_elsewhere(spawner.token_directory)
+            _fail_elsewhere(spawner.tokens_directory)
         return await asyncio.to_thread(_list, place)
 
     @asynccontextmanager
@@ -79,7 +84,7 @@ class Platform:
         """Meanwhile nothing can be delivered to this server. It runs, or it has stopped: where a running server sees
         nothing new, or to look at a delivery before the start. By default, a plain file is in the place of its
         directory."""
-        directory, aside = Path(spawner.token_directory), Path(f"{spawner.token_directory}.aside")
+        directory, aside = Path(spawner.tokens_directory), Path(f"{spawner.tokens_directory}.aside")
         if has_directory := directory.exists():
             directory.rename(aside)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,9 @@ class Platform:
                 aside.rename(directory)
 
     @pytest_asyncio.fixture
-    async def servers(self, make_spawner: Callable[[str, str], Awaitable[Any]]) -> AsyncIterator[Servers]:
+    async def servers(
+        self, make_spawner: Callable[[str, str], Awaitable[Any]]
+    ) -> AsyncIterator[Servers]:
         servers = Servers(self, make_spawner)
         yield servers
         await servers.close()
@@ -101,7 +108,9 @@ class Platform:
 class Servers:
     """The servers of a test."""
 
-    def __init__(self, platform: Platform, make_spawner: Callable[[str, str], Awaitable[Any]]) -> None:
+    def __init__(
+        self, platform: Platform, make_spawner: Callable[[str, str], Awaitable[Any]]
+    ) -> None:
         self._platform = platform
         self._make_spawner = make_spawner
         self._running: list[Any] = []
@@ -165,4 +174,8 @@ def _read(path: Path) -> bytes | None:
 
 
 def _list(directory: str) -> set[str]:
-    return {os.path.join(at, name) for at, *names in os.walk(directory) for name in (*names[0], *names[1])}
+    return {
+        os.path.join(at, name)
+        for at, *names in os.walk(directory)
+        for name in (*names[0], *names[1])
+    }

@@ -35,7 +35,9 @@ class PrivacyContract(Checks):
                 await self._expect_private(spawner, files)
 
     @pytest.mark.asyncio
-    async def test_nobody_else_can_read_a_token_while_it_is_written_anew(self, servers: Servers) -> None:
+    async def test_nobody_else_can_read_a_token_while_it_is_written_anew(
+        self, servers: Servers
+    ) -> None:
         if type(self).can_others_read is not Platform.can_others_read:
             pytest.skip("can_others_read() may be too slow to see a file that is open for a moment")
         over = threading.Event()

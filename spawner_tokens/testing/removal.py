@@ -14,7 +14,9 @@ from .platform import Servers
 
 class RemovalContract(Checks):
     @pytest.mark.asyncio
-    async def test_what_was_withdrawn_is_not_there_when_the_server_starts_again(self, servers: Servers) -> None:
+    async def test_what_was_withdrawn_is_not_there_when_the_server_starts_again(
+        self, servers: Servers
+    ) -> None:
         public = self._make_public(await servers.make(), b"old")
         await servers.stop(await servers.start({"t": b"old", "u": b"old", **public}))
         # Not by the Spawner that delivered: a Hub that was started since has another.
@@ -35,7 +37,9 @@ class RemovalContract(Checks):
     @pytest.mark.asyncio
     async def test_nothing_is_left_of_servers_that_have_stopped(self, servers: Servers) -> None:
         before = await self.list_stored(await servers.make())
-        started = [await servers.start({"t": b"old", "u": b"value"}, server=server) for server in ("", "x")]
+        started = [
+            await servers.start({"t": b"old", "u": b"value"}, server=server) for server in ("", "x")
+        ]
         first = await self._list_new(started[0], before)
         if started[0].delivery_delay < math.inf:
             for spawner in started:
@@ -62,16 +66,22 @@ class RemovalContract(Checks):
     async def test_servers_have_nothing_of_each_other(self, servers: Servers) -> None:
         # The name of the first is the beginning of the others', however they are joined.
         first, second = self.users
-        started, files = await self._start_several(servers, [(first, ""), (first, "x"), (second, "")])
+        started, files = await self._start_several(
+            servers, [(first, ""), (first, "x"), (second, "")]
+        )
         for key in ((first, ""), (first, "x")):
             await self._stop_and_withdraw(servers, started.pop(key))
             await self._expect_all(started, files)
             started[key] = await servers.start(files[key], *key)
 
     @pytest.mark.asyncio
-    async def test_a_sweep_leaves_the_files_of_running_servers_alone(self, servers: Servers) -> None:
+    async def test_a_sweep_leaves_the_files_of_running_servers_alone(
+        self, servers: Servers
+    ) -> None:
         first, second = self.users
-        started, files = await self._start_several(servers, [(first, ""), (first, "x"), (second, "")])
+        started, files = await self._start_several(
+            servers, [(first, ""), (first, "x"), (second, "")]
+        )
         gone = await servers.start({"t": b"value"}, server="y")
         await servers.stop(gone)
         await gone.sweep_files()
@@ -79,11 +89,15 @@ class RemovalContract(Checks):
         await gone.withdraw_files()
 
     @pytest.mark.asyncio
-    async def test_a_sweep_removes_what_a_hub_that_was_killed_has_left(self, servers: Servers) -> None:
+    async def test_a_sweep_removes_what_a_hub_that_was_killed_has_left(
+        self, servers: Servers
+    ) -> None:
         first, second = self.users
         other = await servers.make(second)
         if type(other).sweep_files is TokenBackend.sweep_files:
-            pytest.skip("sweep_files does nothing: what a killed Hub leaves stays until the server's next start")
+            pytest.skip(
+                "sweep_files does nothing: what a killed Hub leaves stays until the server's next start"
+            )
         # One runs whose names are alike: as long, longer, shorter.
         await servers.start({"t": b"value"}, server="x")
         files: Files = {"t": b"value", "u": b"another"}

@@ -1,0 +1,1 @@
+"""Deliver: one module or folder for each kind of Spawner."""

@@ -1,0 +1,1 @@
+"""Keep fresh: what a user's login needs at the provider."""

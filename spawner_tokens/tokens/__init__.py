@@ -1,0 +1,1 @@
+"""Declare, select, render: what a server gets. Pure: the standard library alone."""

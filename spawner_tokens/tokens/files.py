@@ -1,0 +1,125 @@
+"""The delivery's contents: tokens → the files and variables that a server gets. Pure builders."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from .git import make_system_config
+from .selection import Reason, Token
+
+# The one file that is no secret, and that all users of the server's system have to be able to read: a tool that is
+# told of a file that it cannot read may refuse to work. git does.
+PUBLIC_FILE = ".gitconfig"
+
+_PLACE = re.compile(r"\{(\w+)\}")
+_LEFT_OUT = object()
+
+
+def make_files(
+    tokens: Sequence[Token],
+    directory: str,
+    *,
+    public: bool = False,
+    variables: bool = False,
+    login_ended: bool = False,
+) -> dict[str, bytes | None]:
+    """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
+
+    A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
+    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them. With
+    ``variables``, so is the text of variables that get a token, by :func:`name_variable_file`: it is empty if the token
+    is withheld.
+    """
+    files: dict[str, bytes | None] = {}
+    if public:
+        files[PUBLIC_FILE] = make_system_config(tokens)
+    for token in tokens:
+        if token.spec.file:
+            files[token.spec.name] = None if token.text is None else token.text.encode()
+            files[f"{token.spec.name}.json"] = make_status(token, login_ended)
+        if token.spec.config is not None:
+            files[_config_name(token)] = (
+                None if token.text is None else make_config(token, directory)
+            )
+        if variables and token.spec.env:
+            files[name_variable_file(token.spec.name)] = (token.text or "").encode()
+    return files
+
+
+def name_variable_file(token: str) -> str:
+    """The file with the text of a token's variables. No other file has its name, and no listing shows it."""
+    return f".env.{token}"
+
+
+def make_config(token: Token, directory: str) -> bytes:
+    """The spec's ``config`` as JSON, with the token's path and companions in it, and never the token."""
+    values = {**token.companions, "file": f"{directory}/{token.spec.name}"}
+    return json.dumps(_fill(token.spec.config, values), indent=2).encode() + b"\n"
+
+
+def _config_name(token: Token) -> str:
+    return f"{token.spec.name}.config.json"
+
+
+def _fill(node: Any, values: Mapping[str, str]) -> Any:
+    """Replace ``{name}`` in all texts. What names a value that there is not is left out."""
+    if isinstance(node, str):
+        if not all(name in values for name in _PLACE.findall(node)):
+            return _LEFT_OUT
+        return _PLACE.sub(lambda match: values[match[1]], node)
+    if isinstance(node, Mapping):
+        filled = {key: _fill(value, values) for key, value in node.items()}
+        return {key: value for key, value in filled.items() if value is not _LEFT_OUT}
+    if isinstance(node, list):
+        return [value for value in (_fill(each, values) for each in node) if value is not _LEFT_OUT]
+    return node
+
+
+def make_status(token: Token, login_ended: bool = False) -> bytes:
+    """What a notebook may know of a token.
+
+    ``expires_at`` and ``renewed_at`` are ISO 8601 in UTC, ``scopes`` is a list; each is null where unknown.
+    ``status`` is ``ok`` or a value of :class:`~spawner_tokens.tokens.selection.Reason`: ``login_ended`` for a token with an
+    end, if the provider has said that it will not be renewed.
+    """
+    ends = token.text is not None and token.lifetime.expires_at is not None
+    reason = Reason.LOGIN_ENDED if login_ended and ends else token.reason
+    status = {
+        "expires_at": _iso(token.lifetime.expires_at),
+        "renewed_at": _iso(token.lifetime.issued_at),
+        "scopes": None if token.scopes is None else list(token.scopes),
+        "status": reason.value if reason else "ok",
+    }
+    return json.dumps(status, indent=2).encode() + b"\n"
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def make_env(
+    tokens: Iterable[Token], directory: str | None, public: str | None = None
+) -> dict[str, str]:
+    """Variable → text. ``directory`` and ``public`` are where the server sees its files, and the public one; ``None``
+    if it got none."""
+    env = {}
+    if directory is not None:
+        env["SPAWNER_TOKENS_DIR"] = directory
+    if public is not None:
+        env["GIT_CONFIG_SYSTEM"] = public
+    for token in tokens:
+        if token.text is None:
+            continue
+        env.update(token.companions)
+        env.update(dict.fromkeys(token.spec.env, token.text))
+        if directory is not None and token.spec.file_env:
+            env[token.spec.file_env] = f"{directory}/{token.spec.name}"
+        if directory is not None and token.spec.config_env:
+            env[token.spec.config_env] = f"{directory}/{_config_name(token)}"
+    return env

@@ -1,0 +1,106 @@
+"""git: tokens → the configuration by which git finds them, and who the user is. Pure builders."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from .selection import Token
+from .spec import TokenSpec
+
+
+def make_config(tokens: Iterable[Token], directory: str | None) -> list[tuple[str, str]]:
+    """Entries of git's configuration, key and value; no token is in them.
+
+    ``directory`` is where the server sees the token files; ``None`` if it got none.
+    """
+    helpers = {
+        url: (token.spec, helper)
+        for token in tokens
+        # a newline would end the password, and begin another line of what git is told
+        if token.text is not None
+        and "\n" not in token.text
+        and (helper := _make_helper(token.spec, directory))
+        for url in token.spec.git
+    }
+    # Of all helpers whose URL matches, git takes what the last one leaves: the nearest has to be the last.
+    return [
+        entry for url in sorted(helpers, key=len) for entry in _make_entries(url, *helpers[url])
+    ]
+
+
+def make_variables(config: Sequence[tuple[str, str]], env: Mapping[str, object]) -> dict[str, str]:
+    """The variables that add these entries to those that ``env`` has already (git 2.31 and newer)."""
+    if not config:
+        return {}
+    given = str(env.get("GIT_CONFIG_COUNT", ""))
+    first = int(given) if re.fullmatch(r"[ +]?[0-9]{1,9}", given) else 0
+    variables = {"GIT_CONFIG_COUNT": str(first + len(config))}
+    for number, (key, value) in enumerate(config, first):
+        variables[f"GIT_CONFIG_KEY_{number}"] = key
+        variables[f"GIT_CONFIG_VALUE_{number}"] = value
+    return variables
+
+
+def make_system_config(tokens: Iterable[Token]) -> bytes | None:
+    """The contents of a file for ``GIT_CONFIG_SYSTEM``: the user's name and e-mail address, if any token knows them."""
+    # These are defaults. All that the environment can say itself (GIT_CONFIG_COUNT, GIT_AUTHOR_NAME) beats the user's
+    # own configuration; of what git reads, only the system's comes before it. What the image has there comes last.
+    identity = next((token.identity for token in tokens if token.identity), None)
+    if identity is None:
+        return None
+    lines = [
+        "# From the login, as defaults: what /etc/gitconfig and ~/.gitconfig say wins.",
+        "[user]",
+        *(f"\t{name} = {_quote(text)}" for name, text in identity.items()),
+        "[include]",
+        "\tpath = %(prefix)/etc/gitconfig",  # where git was built for another place, as conda's
+        "\tpath = /etc/gitconfig",
+    ]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def _make_helper(spec: TokenSpec, directory: str | None) -> str | None:
+    """A credential helper in POSIX sh that looks the token up at each use; ``None`` if there is nowhere to look.
+
+    The token is never a word of a command: where that command is not built in, it would be a process argument.
+    """
+    if directory is not None and spec.file:
+        file = shlex.quote(f"{directory}/{spec.name}")
+        found, password = f"test -r {file}", f"printf password= && cat {file} && echo"
+    elif spec.env:
+        variable = spec.env[0]
+        found, password = (
+            f'test -n "${{{variable}:+set}}"',
+            f"env | sed -n 's/^{variable}=/password=/p'",
+        )
+    else:
+        return None
+    username = shlex.quote(f"username={spec.git_username}")
+    return f"!f() {{ test \"$1\" = get && {found} && printf '%s\\n' {username} && {password}; }}; f"
+
+
+def _make_entries(url: str, spec: TokenSpec, helper: str) -> list[tuple[str, str]]:
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    entries = [
+        # The empty one ends the list of the user's own helpers: `store` would write the token to disk.
+        (f"credential.{url}.helper", ""),
+        (f"credential.{url}.helper", helper),
+    ]
+    if parts.path:  # git finds the helper by the path, but git-lfs tells it the path only with this
+        entries.append((f"credential.{url}.useHttpPath", "true"))
+    if not parts.path or url == spec.url:  # else it is a part of what the host has
+        entries += [
+            (f"url.{url}/.insteadOf", ssh) for ssh in (f"git@{host}:", f"ssh://git@{host}/")
+        ]
+    return entries
+
+
+def _quote(text: str) -> str:
+    """A value as git's configuration files have it."""
+    for character, escape in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n")):
+        text = text.replace(character, escape)
+    return f'"{text}"'

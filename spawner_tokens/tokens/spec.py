@@ -1,0 +1,205 @@
+"""The declaration: what one token's spec may say, read and checked once, with its preset merged in."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .fields import DEFAULT, FieldReader, Key, SpecError
+from .presets import PRESETS
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """One token as it is wanted: where it comes from, where it goes, how strictly it is asked for.
+
+    ``missing`` and ``min_lifetime`` (seconds) are ``None`` where the spawner's traits decide.
+    """
+
+    name: str
+    url: str | None
+    key: Key
+    env: tuple[str, ...]
+    file: bool
+    file_env: str | None
+    template: str
+    variables: Mapping[str, Key]
+    settings: Mapping[str, str]
+    config: Mapping[str, Any] | None
+    config_env: str | None
+    git: tuple[str, ...]
+    git_username: str
+    git_identity: Mapping[str, Key]
+    missing: str | None
+    min_lifetime: float | None
+    required_scopes: tuple[str, ...]
+    forbidden_scopes: tuple[str, ...]
+
+    def render(self, value: str) -> str:
+        """The token in the form that its reader wants."""
+        return self.template.replace("{token}", value)
+
+    @property
+    def claims(self) -> list[str]:
+        """Every variable that this token may set."""
+        paths = [variable for variable in (self.file_env, self.config_env) if variable]
+        return [*self.env, *paths, *self.variables, *self.settings]
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    "preset": None,
+    "url": None,
+    "key": "access_token",
+    "env": (),
+    "file": None,
+    "file_env": DEFAULT,
+    "template": "{token}",
+    "variables": {},
+    "settings": {},
+    "config": None,
+    "config_env": None,
+    "git": (),
+    "git_username": "oauth2",
+    "git_identity": False,
+    "missing": None,
+    "min_lifetime": None,
+    "required_scopes": (),
+    "forbidden_scopes": (),
+}
+
+
+def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, ...]:
+    """Read the ``tokens`` trait: token name → spec.
+
+    ``files`` says whether the spawner can deliver files. Raises :exc:`SpecError`.
+    """
+    if not isinstance(tokens, Mapping):
+        raise SpecError("…", None, "tokens is a dict of token name → spec")
+    specs = tuple(parse_token(name, spec, files=files) for name, spec in tokens.items())
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for variable in spec.claims:
+            if variable in owners:
+                other = owners[variable]
+                clash = "this spec twice" if other == spec.name else f"tokens[{other!r}] too"
+                raise SpecError(
+                    spec.name,
+                    None,
+                    f"the variable {variable} is claimed by {clash}; "
+                    "give one of them another name, or set that field to null",
+                )
+            owners[variable] = spec.name
+    _check_git(specs)
+    return specs
+
+
+def _check_git(specs: Iterable[TokenSpec]) -> None:
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for url in spec.git:
+            if (other := owners.setdefault(url, spec.name)) != spec.name:
+                raise SpecError(
+                    spec.name,
+                    "git",
+                    f"git uses tokens[{other!r}] for {url} already; set git to null in one of them",
+                )
+
+
+def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
+    """Read one entry of the ``tokens`` trait. Raises :exc:`SpecError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 200:
+        raise SpecError(
+            name,
+            None,
+            "a name is a file name and a Secret key: lower-case letters, digits, '-', '_' and '.', "
+            "a letter or digit at both ends, at most 200 characters",
+        )
+    if name.endswith((".json", ".config")):
+        raise SpecError(
+            name,
+            None,
+            "a name cannot end in .json or .config, which are the ends of the files beside it",
+        )
+    if not isinstance(fields, Mapping):
+        raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
+    for field in fields:
+        if field not in _DEFAULTS:
+            raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
+
+    given = {field: value for field, value in fields.items() if field != "url" or value is not None}
+    preset = _preset(name, given)
+    merged = {**_DEFAULTS, **preset, **given}
+    if merged["git_identity"] is True:
+        merged["git_identity"] = preset.get("git_identity", True)
+    read = FieldReader(name, merged)
+    url = read.url()
+    file = files if merged["file"] is None else read.boolean("file")
+    if file and not files:
+        raise SpecError(
+            name,
+            "file",
+            "this spawner class cannot deliver files; use a class that can "
+            "(LocalTokenMixin for local processes, DockerTokenMixin for containers), or a spec that needs none",
+        )
+    config = read.config()
+    if config is not None and not file:
+        raise SpecError(
+            name,
+            "config",
+            "it is about the token's file, and there is none; deliver one, or remove it",
+        )
+    spec = TokenSpec(
+        name=name,
+        url=url,
+        key=read.key("key", merged["key"]),
+        env=read.names("env"),
+        file=file,
+        file_env=read.file_env() if file else None,
+        template=read.template(),
+        variables=read.variables(),
+        settings=read.settings(url, "settings" not in fields),
+        config=config,
+        config_env=read.config_env(),
+        git=read.git(url, "git" not in fields),
+        git_username=read.git_username(),
+        git_identity=read.git_identity(),
+        missing=read.policy(),
+        min_lifetime=read.seconds("min_lifetime"),
+        required_scopes=read.scopes("required_scopes"),
+        forbidden_scopes=read.scopes("forbidden_scopes"),
+    )
+    for variable, text in preset.get("settings", {}).items():
+        if text is None and variable not in spec.variables and not spec.settings.get(variable):
+            problem = f"the preset {merged['preset']} needs it; add settings: {{{variable!r}: …}}"
+            raise SpecError(name, f"settings[{variable!r}]", problem)
+    if not spec.env and not spec.file:
+        raise SpecError(name, "env", "nothing would be delivered; name a variable for the token")
+    for variable in spec.claims:
+        read.check_variable(variable)
+    return spec
+
+
+def _preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    preset = fields.get("preset")
+    if preset is None:
+        return {}
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise SpecError(name, "preset", f"unknown preset {preset!r}{_nearest(preset, PRESETS)}")
+    found = PRESETS[preset]
+    if found.get("url", "") is None and "url" not in fields:
+        raise SpecError(
+            name, "url", f"the preset {preset} needs the base URL of your server; add it"
+        )
+    return found
+
+
+def _nearest(wrong: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(wrong), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return "; there are " + ", ".join(known)

@@ -1,0 +1,436 @@
+"""Spawners that nobody here wrote: what their servers get, and where a variable shows on its way to them."""
+
+import asyncio
+import gc
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from batchspawner import BatchSpawnerRegexStates
+from sudospawner import SudoSpawner
+from systemdspawner import SystemdSpawner
+from traitlets.config import Config
+from wrapspawner import ProfilesSpawner, WrapSpawner
+
+from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+from spawner_tokens.testing import DeliveryContract
+
+from ..project.test_readme import blocks, load
+from ..support.waiting import until
+
+pytestmark = pytest.mark.xdist_group("system users")
+
+COMMANDS = Path(__file__).parents[1] / "support" / "commands"
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
+
+
+class TokenBatchSpawner(LocalTokenMixin, BatchSpawnerRegexStates):
+    pass
+
+
+class TokenSudoSpawner(LocalTokenMixin, SudoSpawner):
+    pass
+
+
+class TokenSystemdSpawner(LocalTokenMixin, SystemdSpawner):
+    pass
+
+
+class _InMemory(DeliveryContract):
+    @pytest.fixture
+    def config(self, memory):
+        config = Config()
+        config.LocalTokenMixin.tokens_mount_path = str(memory)
+        return config
+
+    @pytest.fixture(autouse=True)
+    def users_of_the_system(self, system_users):
+        self.users = system_users[:2]
+
+    async def read_file(self, spawner, path):
+        user = pwd.getpwnam(spawner.user.name)
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        read = await asyncio.to_thread(
+            subprocess.run, ["cat", path], capture_output=True, cwd="/", **identity
+        )
+        return read.stdout if read.returncode == 0 else None
+
+
+class TestBatchSpawner(_InMemory):
+    spawner_class = TokenBatchSpawner
+
+
+class TestSudoSpawner(_InMemory):
+    spawner_class = TokenSudoSpawner
+
+
+class TestSystemdSpawner(_InMemory):
+    spawner_class = TokenSystemdSpawner
+
+
+@pytest.mark.parametrize(
+    "spawner_class", [BatchSpawnerRegexStates, SudoSpawner, SystemdSpawner, WrapSpawner]
+)
+def test_the_mixin_has_to_be_in_front_of_every_spawner(spawner_class):
+    assert issubclass(type("Right", (TokenSpawnerMixin, spawner_class), {}), spawner_class)
+    with pytest.raises(TypeError, match="has to come first"):
+        type("Wrong", (spawner_class, TokenSpawnerMixin), {})
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """A folder that every user can use, with the commands of a batch system, and others, first in the ``PATH``."""
+    folder = Path("/var/tmp", f"tokens-commands-{os.getpid()}")
+    shutil.copytree(COMMANDS, folder)
+    folder.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def everybodys_python(need, system_users):
+    """This Python and its packages, at paths where every user of the system can get to them."""
+    folder = Path("/var/tmp", f"tokens-python-{os.getpid()}")
+    mounts = {folder / "base": sys.base_prefix, folder / "packages": sysconfig.get_path("purelib")}
+    for place, source in mounts.items():
+        place.mkdir(parents=True)
+        need(
+            subprocess.run(["mount", "--bind", source, place]).returncode == 0, "the right to mount"
+        )
+    python = folder / "base" / "bin" / "python{}.{}".format(*sys.version_info)
+    yield f"/usr/bin/env -S LD_LIBRARY_PATH={folder}/base/lib {python}", folder / "packages"
+    for place in mounts:
+        subprocess.run(["umount", "--lazy", place], check=True)
+        place.rmdir()
+    folder.rmdir()
+
+
+@pytest.fixture
+def write_command(commands, system_users, everybodys_python):
+    """Write a Python program of an installed package, as pip would, that every user of the system can run."""
+    python, packages = everybodys_python
+
+    def write(command, module):
+        program = f"#!{python}\nimport sys\nsys.path.append({str(packages)!r})\nfrom {module} import main\n"
+        (commands / command).write_text(program)
+        (commands / command).chmod(0o755)
+        user = pwd.getpwnam(system_users[0])
+        subprocess.run(
+            [commands / command],
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            check=True,
+        )
+        (commands / command).write_text(f"{program}main()\n")
+        return str(commands / command)
+
+    return write
+
+
+@pytest.fixture
+def token():
+    """One that nothing else on this machine has in its arguments or its log."""
+    return secrets.token_hex(20)
+
+
+def find_in_process_list(text):
+    """The commands of running processes, whoever's, that have this text in their arguments."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(
+                path.read_bytes().split(b"\0")[0] if text.encode() in path.read_bytes() else b""
+            )
+        except OSError:  # it has ended
+            pass
+    return [command for command in commands if command]
+
+
+async def check_files(hub, user, uid, token):
+    """A server of this user's has its token, and the next one."""
+    server = await hub.spawn(user)
+    assert (await server.ask(""))["uid"] == uid
+    assert (await server.files())["t"] == token.encode()
+    assert {
+        (file["uid"], file["mode"]) for name, file in (await server.stat()).items() if name != "."
+    } == {(uid, "0o600")}
+    assert (await server.env())["T"] == token.encode()
+    await user.save_auth_state({"access_token": "second"})
+
+    async def is_second():
+        return (await server.files())["t"] == b"second"
+
+    await until(is_second)
+    return server
+
+
+# In these tests start_hub comes last: it stops the servers while there still are users and commands.
+
+
+# -- batchspawner ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batch(commands, write_command, system_users):
+    """Settings for jobs of this batch system, and its spool."""
+    spool = commands / "spool"
+    spool.mkdir()
+    spool.chmod(0o1777)
+    script = Path(system_users[2][1])
+    script.chmod(0o755)  # batchspawner-singleuser looks for a command
+    traits = {
+        "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",  # as sudo -E -u, without sudo
+        "batch_script": "#!/bin/sh\n#BATCH --export={keepvars}\nexec {cmd}\n",
+        "batch_submit_cmd": f"env BATCH_SPOOL={spool} {commands}/batch submit",
+        "batch_query_cmd": f"env BATCH_SPOOL={spool} {commands}/batch query {{job_id}}",
+        "batch_cancel_cmd": f"env BATCH_SPOOL={spool} {commands}/batch cancel {{job_id}}",
+        "state_pending_re": "^PENDING",
+        "state_running_re": "^RUNNING",
+        "state_exechost_re": r"^RUNNING (\S+)",
+        "batchspawner_singleuser_cmd": write_command(
+            "batchspawner-singleuser", "batchspawner.singleuser"
+        ),
+        "startup_poll_interval": 0.1,
+    }
+    settings = {f"BatchSpawnerBase.{name}": value for name, value in traits.items()}
+    return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
+
+
+async def test_a_job_on_the_hubs_host_has_files_and_variables(
+    batch, system_users, start_hub, token
+):
+    settings, _ = batch
+    hub = await start_hub(TokenBatchSpawner, settings)
+    user = await hub.user(system_users[0], {"access_token": token})
+    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid, token)
+    env = await server.env()
+    assert (
+        env["GIT_CONFIG_COUNT"] != b"0"
+        and b"credential.https://git.example.org.helper" in env.values()
+    )
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_keeps_and_in_the_debug_log(
+    batch, system_users, start_hub, caplog, token
+):
+    settings, spool = batch
+    hub = await start_hub(TokenBatchSpawner, settings)
+    for logger in (
+        hub.app.log.name,
+        "traitlets",
+    ):  # JupyterHub 5: the latter's, if a Spawner was made before any Hub
+        caplog.set_level("DEBUG", logger=logger)
+    user = await hub.user(system_users[0], {"access_token": token})
+    await hub.spawn(user)
+    kept = {path.suffix: token.encode() in path.read_bytes() for path in spool.iterdir()}
+    assert kept == {".env": True, ".script": False, ".pid": False, ".log": False}
+    assert find_in_process_list(token) == []
+    shown = {record.levelname for record in caplog.records if token in record.getMessage()}
+    assert shown == {
+        "DEBUG"
+    }  # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
+
+
+async def test_a_job_with_files_alone_has_its_token_nowhere_else(
+    batch, system_users, start_hub, caplog, token
+):
+    settings, spool = batch
+    hub = await start_hub(TokenBatchSpawner, {**settings, "TokenSpawnerMixin.tokens": {"t": {}}})
+    user = await hub.user(system_users[0], {"access_token": token})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == token.encode()
+    assert not [path.name for path in spool.iterdir() if token.encode() in path.read_bytes()]
+    assert token not in caplog.text and find_in_process_list(token) == []
+
+
+async def test_what_a_query_says_of_variables_is_in_the_hubs_database(
+    batch, system_users, start_hub, token
+):
+    settings, _ = batch
+    query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
+    hub = await start_hub(
+        TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query}
+    )
+    user = await hub.user(system_users[0], {"access_token": token})
+    await hub.spawn(user)
+    # batchspawner.py, get_state: "job_status" is what the command said. TorqueSpawner's is "qstat -x", PBSSpawner's
+    # "qstat -fx", and both scripts have "#PBS -v {keepvars}", which are the job's Variable_List by qsub's manual.
+    state = user.spawners[""].orm_spawner.state
+    assert token in state.pop("job_status")
+    assert token not in str(state)
+
+
+# -- sudospawner -------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning"
+)  # SudoSpawner waits for none
+async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
+    commands, write_command, system_users, start_hub, caplog, token
+):
+    if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
+        (commands / "sudo").unlink()
+    name, _, command = system_users
+    (commands / "sudospawner-singleuser").write_text(f"#!/bin/sh\nexec {' '.join(command)}\n")
+    (commands / "sudospawner-singleuser").chmod(0o755)
+    settings = {
+        **TOKENS,
+        "SudoSpawner.sudospawner_path": write_command("sudospawner", "sudospawner.mediator"),
+    }
+    settings["SudoSpawner.mediator_log_level"] = "DEBUG"
+    hub = await start_hub(TokenSudoSpawner, settings)
+    user = await hub.user(name, {"access_token": token})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid, token)
+    assert find_in_process_list(token) == [] and token not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
+    gc.collect()
+
+
+def test_a_hub_that_is_not_root_cannot_give_files_to_sudospawners_users(system_users):
+    alice, bob = (pwd.getpwnam(name) for name in system_users[:2])
+    spawner = TokenSudoSpawner(
+        config=Config(), user=SimpleNamespace(name=bob.pw_name, escaped_name=bob.pw_name, id=1)
+    )
+    assert spawner.tokens_file_owner() == (bob.pw_uid, bob.pw_gid)
+    os.seteuid(alice.pw_uid)  # the Hub's user
+    try:
+        assert spawner.tokens_file_owner()[0] == alice.pw_uid
+    finally:
+        os.seteuid(0)
+
+
+# -- systemdspawner ----------------------------------------------------------------------------------
+
+
+async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
+    commands, system_users, start_hub, monkeypatch, caplog, token
+):
+    units = commands / "units"
+    units.mkdir()
+    monkeypatch.setenv("SYSTEMD_UNITS", str(units))
+    name, _, command = system_users
+    hub = await start_hub(TokenSystemdSpawner, {**TOKENS, "Spawner.cmd": command})
+    user = await hub.user(name, {"access_token": token})
+    await check_files(hub, user, pwd.getpwnam(name).pw_uid, token)
+    unit = user.spawners[""].unit_name
+    called = (units / f"{unit}.called").read_text().splitlines()
+    env_file = Path(f"/run/{unit}/{unit}.env")
+    # What systemd is told, and so what "systemctl show" says, is the file's path.
+    assert f"--property=EnvironmentFile={env_file}" in called and not [
+        each for each in called if token in each
+    ]
+    assert f"T={token}" in env_file.read_text().splitlines()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (env_file, env_file.parent)] == [
+        0o400,
+        0o700,
+    ]
+    assert find_in_process_list(token) == [] and token not in caplog.text
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+async def test_to_systemdspawners_dynamic_users_no_file_can_be_given_and_the_policy_applies(
+    commands, system_users, start_hub, monkeypatch, caplog, token
+):
+    units = commands / "units"
+    units.mkdir()
+    monkeypatch.setenv("SYSTEMD_UNITS", str(units))
+    settings = {**TOKENS, "Spawner.cmd": system_users[2], "SystemdSpawner.dynamic_users": True}
+    hub = await start_hub(TokenSystemdSpawner, settings)
+    user = await hub.user("tokens-without-account", {"access_token": token})
+    env = await (await hub.spawn(user)).env()
+    assert env["T"] == token.encode() and "T_TOKEN_FILE" not in env
+    assert (
+        "token files of tokens-without-account: there is no system user 'tokens-without-account'"
+        in caplog.text
+    )
+    await user.stop("")
+    hub.spawner(user).tokens_missing = "refuse"
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(user)
+
+
+# -- wrapspawner -------------------------------------------------------------------------------------
+
+
+# WrapSpawner's own
+wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
+
+
+WRAPPED = {
+    **TOKENS,
+    "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner,
+    "ProfilesSpawner.profiles": [("With tokens", "tokens", TokenSimpleLocalProcessSpawner, {})],
+}
+
+
+async def start_wrapped(start_hub, spawner_class):
+    hub = await start_hub(spawner_class, WRAPPED)
+    user = await hub.user("alice", {"access_token": "first"})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"first" and (await server.env())["T"] == b"first"
+    return hub, user, server
+
+
+@wraps
+@pytest.mark.parametrize("spawner_class", [WrapSpawner, ProfilesSpawner])
+async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(
+    start_hub, spawner_class
+):
+    hub, user, server = await start_wrapped(start_hub, spawner_class)
+    await user.save_auth_state({"access_token": "second"})
+    await asyncio.sleep(1)
+    assert (await server.files())["t"] == b"first"
+    await user.stop("")
+    assert hub.token_directories != []  # until the server's next start
+    assert (await (await hub.spawn(user)).files())["t"] == b"second"
+
+
+@wraps
+async def test_what_a_wrapped_server_leaves_goes_when_the_next_one_starts_after_the_hub(start_hub):
+    hub, user, _ = await start_wrapped(start_hub, WrapSpawner)
+    await user.stop("")
+    left = hub.token_directories
+    again = await start_hub(WrapSpawner, WRAPPED)
+    again.spawner(await again.user("alice"))
+    bob = await again.user("bob", {"access_token": "first"})
+    assert again.token_directories == left != []
+    await again.spawn(bob)
+    assert again.token_directories == [Path(bob.spawners[""].child_spawner.tokens_directory).name]
+
+
+@wraps
+@pytest.mark.parametrize("profiles", [False, True])
+async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothing(
+    start_hub, tmp_path, profiles
+):
+    *_, code = (
+        block.values[0] for block in blocks("python") if "TokenWrapSpawner" in block.values[0]
+    )
+    spawner_class = load(code, tmp_path).JupyterHub.spawner_class
+    if profiles:
+        spawner_class = type("TokenProfilesSpawner", (spawner_class, ProfilesSpawner), {})
+    hub, user, server = await start_wrapped(start_hub, spawner_class)
+    await user.save_auth_state({"access_token": "second"})
+
+    async def is_second():
+        return (await server.files())["t"] == b"second"
+
+    await until(is_second)
+    await user.stop("")
+    assert hub.token_directories == []

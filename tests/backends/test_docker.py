@@ -1,0 +1,688 @@
+"""Token files in containers of a real Docker Engine."""
+
+import asyncio
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pytest import param
+from traitlets import TraitError
+
+from spawner_tokens import TokenDockerSpawner
+from spawner_tokens.backend import find_hub_name
+from spawner_tokens.backends.docker.engine import sees
+
+from ..support.engine import MOUNTS
+from ..support.waiting import until
+
+DOCKER = "spawner_tokens.TokenDockerSpawner"
+SYSTEM_USER = "spawner_tokens.TokenSystemUserSpawner"
+AUTH_STATE = {"access_token": "the-token"}
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
+DIRECTORY = "/var/run/secrets/spawner-tokens"
+ROOT = Path("/run/spawner-tokens")
+
+both_modes = pytest.mark.parametrize("mode", ["bind", "volume"])
+
+# As docker-stacks' images: they start as root, and become NB_UID.
+STACKS = "ENV NB_UID=1000 NB_GID=100 NB_USER=jovyan"
+SWITCH = 'ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=$NB_UID --regid=100 --clear-groups \\"$@\\"", "switch"]'
+
+
+def left_on_host(hub):
+    """What is left of a Hub in the directory that it shares with the engine."""
+    return [path.name for path in (ROOT / find_hub_name(hub.app.db)).glob("*")]
+
+
+def shows(server, token):
+    """A condition: the server's file has this token."""
+
+    async def shows():
+        return (await server.files()).get("t") == token
+
+    return shows
+
+
+@both_modes
+@pytest.mark.parametrize("remove", [False, True])
+async def test_a_container_holds_its_users_token_in_memory_and_nothing_stays(
+    engine, start_hub, mode, remove
+):
+    hub = await start_hub(
+        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=remove)}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    env = await server.env()
+    assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
+        DIRECTORY.encode(),
+        f"{DIRECTORY}/t".encode(),
+    )
+    assert (await server.files())["t"] == b"the-token"
+    assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
+    assert len(left_on_host(hub)) == (mode == "bind") and len(engine.volumes()) == (
+        mode == "volume"
+    )
+    await user.stop("")
+    assert left_on_host(hub) == []
+    if remove:
+        await until(lambda: not engine.containers() and not engine.volumes())
+    else:
+        assert len(engine.volumes()) == (mode == "volume")  # the container's, and empty
+        engine.client.remove_container(*engine.containers())
+        await hub.spawner(user).withdraw_files()
+        assert engine.volumes() == []
+
+
+@both_modes
+@pytest.mark.parametrize(
+    "changes, starts_as, spawner_class, traits",
+    [
+        param([], "1000:100", DOCKER, {}, id="a-number"),
+        param([STACKS, SWITCH], "root", DOCKER, {}, id="root-that-switches"),
+        param([STACKS], "jovyan", DOCKER, {}, id="a-name-of-docker-stacks"),
+        param([], "1000:100", SYSTEM_USER, {}, id="a-system-user"),
+        param([SWITCH], "root", SYSTEM_USER, {"run_as_root": True}, id="a-system-user-by-root"),
+    ],
+)
+async def test_the_files_are_the_servers_users_alone(
+    engine, start_hub, system_users, mode, changes, starts_as, spawner_class, traits
+):
+    is_system_user = spawner_class == SYSTEM_USER
+    name = system_users[0] if is_system_user else "alice"
+    settings = engine.settings(engine.image(*changes, user=starts_as), tokens_volume_mode=mode)
+    settings |= {f"SystemUserSpawner.{trait}": value for trait, value in traits.items()}
+    settings["SystemUserSpawner.host_homedir_format_string"] = "/var/tmp/{username}"
+    hub = await start_hub(spawner_class, {**TOKENS, **settings})
+    server = await hub.spawn(await hub.user(name, AUTH_STATE))
+    uid = (await server.ask(""))["uid"]
+    assert uid == (pwd.getpwnam(name).pw_uid if is_system_user else 1000)
+    stat = await server.stat()
+    assert {(stat[file]["uid"], stat[file]["mode"]) for file in ("t", "t.json")} == {(uid, "0o600")}
+    assert (await server.files())["t"] == b"the-token"
+    [container] = engine.containers()
+    assert engine.run(container, "cat", f"{DIRECTORY}/t", user="1999").code == 1
+
+
+@pytest.mark.parametrize("mode, owner, mask", [("bind", 0, "0o644"), ("volume", 1000, "0o600")])
+async def test_a_user_whom_only_the_image_knows_can_read_the_files(
+    engine, start_hub, mode, owner, mask
+):
+    settings = engine.settings(engine.image(user="jovyan"), tokens_volume_mode=mode)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    assert (await server.ask(""))["uid"] == 1000
+    assert (await server.files())["t"] == b"the-token"
+    stat = await server.stat()
+    assert (stat["t"]["uid"], stat["t"]["mode"]) == (owner, mask)
+    if mode == "bind":  # nobody else on the host can get there
+        assert os.stat(ROOT / find_hub_name(hub.app.db)).st_mode & 0o777 == 0o700
+
+
+@both_modes
+@pytest.mark.parametrize("userns", ["", "host"])
+async def test_the_files_are_the_servers_users_under_userns_remap(
+    start_engine, start_hub, mode, userns
+):
+    engine = start_engine("--userns-remap=default")
+    settings = engine.settings(
+        tokens_volume_mode=mode, network_name="none", extra_host_config={"userns_mode": userns}
+    )
+    settings["Spawner.cmd"] = ["sleep", "600"]
+    hub = await start_hub(engine.spawner_class(TokenDockerSpawner), {**TOKENS, **settings})
+    spawner = hub.spawner(await hub.user("alice", AUTH_STATE))
+    spawner.args = []
+    await spawner.start()  # nobody can ask a server that has no network
+    looked = engine.run(spawner.container_id, "stat", "-c", "%u %a", f"{DIRECTORY}/t")
+    assert looked.out == "1000 600\n"
+    assert engine.run(spawner.container_id, "cat", f"{DIRECTORY}/t").out == "the-token"
+    assert engine.run(spawner.container_id, "cat", f"{DIRECTORY}/t", user="1001").code == 1
+    await spawner.stop()
+
+
+READER = """
+import sys
+reads, seen = 0, set()
+while "z" not in seen:
+    token = open(sys.argv[1]).read()
+    assert len(token) == 4096 and len(set(token)) == 1, len(token)
+    reads += 1
+    seen.add(token[0])
+    if reads >= 3000 and len(seen) >= 3:
+        open("/tmp/enough", "w").close()
+"""
+
+
+@both_modes
+async def test_a_reader_in_the_container_sees_the_old_token_or_the_new_one(engine, start_hub, mode):
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
+    user = await hub.user("alice", {"access_token": "a" * 4096})
+    await hub.spawn(user)
+    [container] = engine.containers()
+    command = [sys.executable, "-c", READER, f"{DIRECTORY}/t"]
+    reading = asyncio.ensure_future(asyncio.to_thread(engine.run, container, *command))
+    is_enough = False
+    while not (is_enough or reading.done()):
+        for number in range(100):
+            await user.spawners[""].deliver_files({"t": b"abcdefgh"[number % 8 :][:1] * 4096})
+            await asyncio.sleep(0)
+        is_enough = engine.run(container, "test", "-e", "/tmp/enough").code == 0
+    await user.spawners[""].deliver_files({"t": b"z" * 4096})
+    ran = await reading
+    assert is_enough and ran.code == 0, ran.out
+
+
+@both_modes
+async def test_an_old_container_gets_the_new_tokens_and_the_log_says_what_is_frozen(
+    engine, start_hub, mode, caplog
+):
+    settings = engine.settings(tokens_volume_mode=mode, environment={"OWN": "x"})
+    tokens = {"t": {"env": ["T", "OWN"], "variables": {"NAME": "name"}}}
+    hub = await start_hub(DOCKER, {"TokenSpawnerMixin.tokens": tokens, **settings})
+    user = await hub.user("alice", {"access_token": "old", "name": "alice"})
+    await hub.spawn(user)
+    [first] = engine.containers().values()
+    await user.stop("")
+    assert "runs in the container that it had" not in caplog.text
+    await user.save_auth_state({"access_token": "new", "name": "alice"})
+    server = await hub.spawn(user)
+    [second] = engine.containers().values()
+    assert second["Id"] == first["Id"]
+    assert (await server.files())["t"] == b"new" and (await server.env())["T"] == b"old"
+    [words] = [line for line in caplog.messages if "runs in the container that it had" in line]
+    assert words.endswith("not as now: T")
+
+
+@both_modes
+async def test_a_container_that_the_engine_starts_again_has_its_files_after_the_next_look(
+    engine, start_hub, mode
+):
+    identity = {"name": "user.name", "email": "user.email"}
+    tokens = {"t": {"git": "https://git.example.org", "git_identity": identity}}
+    hub = await start_hub(
+        DOCKER, {"TokenSpawnerMixin.tokens": tokens, **engine.settings(tokens_volume_mode=mode)}
+    )
+    user = await hub.user(
+        "alice", {**AUTH_STATE, "user": {"name": "Alice", "email": "a@example.org"}}
+    )
+    server = await hub.spawn(user)
+    [container] = engine.containers()
+    spawner = user.spawners[""]
+
+    async def is_whole():
+        await spawner.poll()
+        return (
+            engine.run(container, "sh", "-c", f"cat {DIRECTORY}/t; git config user.name").out
+            == "the-tokenAlice\n"
+        )
+
+    assert (await server.run("git", "config", "user.email")).out == "a@example.org\n"
+    assert await is_whole()
+    engine.client.restart(container, timeout=1)
+    assert engine.run(container, "ls", DIRECTORY).out == ("t\nt.json\n" if mode == "bind" else "")
+    await until(is_whole)
+
+
+@both_modes
+async def test_a_paused_container_has_the_new_token_when_it_goes_on(
+    engine, start_hub, mode, caplog
+):
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    [container] = engine.containers()
+    engine.client.pause(container)
+    await user.save_auth_state({"access_token": "new"})
+    if mode == "volume":
+        await until(lambda: "Cannot deliver to a server of alice yet" in caplog.text)
+    else:
+        path = ROOT / find_hub_name(hub.app.db) / container / "t"
+        await until(lambda: path.read_text() == "new")
+    engine.client.unpause(container)
+    await until(shows(server, b"new"))
+
+
+@both_modes
+async def test_an_engine_that_is_killed_and_started_again_is_waited_for(
+    start_engine, start_hub, mode, caplog
+):
+    engine = start_engine("--live-restore")
+    settings = {**TOKENS, **engine.settings(tokens_volume_mode=mode)}
+    hub = await start_hub(engine.spawner_class(TokenDockerSpawner), settings)
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"the-token"
+    engine.kill()
+    await user.save_auth_state({"access_token": "new"})
+    if mode == "bind":  # nobody needs the engine for it
+        await until(shows(server, b"new"))
+    else:
+        await until(lambda: "Cannot deliver to a server of alice yet" in caplog.text)
+    await user.save_auth_state({"access_token": "newer"})
+    engine.start()
+    await until(shows(server, b"newer"))
+    await user.stop("")
+    assert left_on_host(hub) == []
+
+
+async def test_a_server_that_died_with_its_engine_starts_again_with_the_new_token(
+    start_engine, start_hub
+):
+    engine = start_engine()
+    hub = await start_hub(engine.spawner_class(TokenDockerSpawner), {**TOKENS, **engine.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    engine.kill()
+    with pytest.raises(OSError):
+        await user.spawners[""].poll()
+    engine.start()
+    assert await user.spawners[""].poll() is not None
+    await user.stop("")
+    await user.save_auth_state({"access_token": "new"})
+    assert (await (await hub.spawn(user)).files())["t"] == b"new"
+
+
+@both_modes
+async def test_a_container_that_is_removed_behind_the_hubs_back_leaves_nothing(
+    engine, start_hub, mode
+):
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    [container] = engine.containers()
+    engine.client.remove_container(container, force=True)
+    assert await user.spawners[""].poll() == 0
+    await user.stop("")  # what the Hub's poll callback does
+    assert left_on_host(hub) == [] and engine.volumes() == []
+
+
+@both_modes
+@pytest.mark.parametrize(
+    "settings",
+    [
+        param({"DockerSpawner.image": "localhost:1/nope:1"}, id="no-image"),
+        param(
+            {"DockerSpawner.extra_host_config": {"devices": ["/dev/nonexistent"]}}, id="no-device"
+        ),
+        param({"DockerSpawner.post_start_cmd": "/nonexistent"}, id="post-start"),
+        param(
+            {"Spawner.cmd": ["sleep", "600"], "Spawner.args": [], "Spawner.http_timeout": 1},
+            id="never-answers",
+        ),
+        param({"Spawner.cmd": ["true"], "Spawner.http_timeout": 1}, id="ends-at-once"),
+    ],
+)
+async def test_a_spawn_that_fails_leaves_nothing(engine, start_hub, mode, settings):
+    hub = await start_hub(
+        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True), **settings}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    try:
+        await hub.spawn(user)
+    except Exception:
+        assert "DockerSpawner.post_start_cmd" not in settings
+    else:
+        assert "DockerSpawner.post_start_cmd" in settings  # DockerSpawner only logs that
+        await user.stop("")
+    assert left_on_host(hub) == []
+    engine.remove_containers()  # one that was created and never started
+    await until(lambda: engine.volumes() == [])
+
+
+@both_modes
+@pytest.mark.parametrize("killed", ["KilledWhenCreated", "KilledWhenStarted"])
+async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_next_start(
+    engine, start_hub, tmp_path, memory, mode, killed
+):
+    settings = engine.settings(tokens_volume_mode=mode)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.killed",
+        tmp_path,
+        memory,
+        f"tests.support.spawners.{killed}",
+        json.dumps(settings),
+    ]
+    died = await asyncio.to_thread(subprocess.run, command, cwd=Path(__file__).parents[2])
+    assert died.returncode == -signal.SIGKILL
+    [container] = engine.containers()
+    [token] = ROOT.glob(f"*/{container}/t") if mode == "bind" else [Path("/nonexistent")]
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    await hub.spawner(await hub.user("bob")).wait_for_sweep()
+    # That of a container that runs stays until the server's next start.
+    assert token.exists() == (mode == "bind" and killed == "KilledWhenStarted")
+    user = await hub.user("alice", {"access_token": "new"})
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"new"
+    await user.stop("")
+    engine.remove_containers(volumes=False)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    await hub.spawner(await hub.user("bob")).wait_for_sweep()
+    assert left_on_host(hub) == [] and engine.volumes() == []
+
+
+@both_modes
+@pytest.mark.parametrize("path", ["/run/tokens/", "//run/x/../tokens", "/home/jovyan/my tokens"])
+async def test_a_mount_path_may_be_written_in_any_way(engine, start_hub, mode, path):
+    settings = engine.settings(tokens_volume_mode=mode, tokens_mount_path=path)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    assert (await server.files())["t"] == b"the-token"
+
+
+@both_modes
+async def test_a_hub_that_starts_again_goes_on_with_a_running_container(engine, start_hub, mode):
+    settings = engine.settings(tokens_volume_mode=mode)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    again = await start_hub(DOCKER, {**TOKENS, **settings})
+    user = await again.user("alice")
+    assert user.spawners[""].ready
+    await user.save_auth_state({"access_token": "new"})
+    await until(shows(server, b"new"))
+
+
+async def test_what_a_killed_hub_left_in_a_servers_directory_goes_at_its_next_start(
+    engine, start_hub
+):
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode="bind")})
+    user = await hub.user("alice", AUTH_STATE)
+    folder = ROOT / find_hub_name(hub.app.db) / f"{engine.prefix}-alice"
+    await hub.spawner(user).wait_for_sweep()
+    folder.mkdir(parents=True)
+    (folder / "withheld-since").write_text("old")
+    assert (await (await hub.spawn(user)).files()).keys() == {"t", "t.json"}
+
+
+async def test_a_sweep_that_failed_is_done_at_the_next_spawn(start_engine, start_hub, caplog):
+    engine = start_engine()
+    settings = {**TOKENS, **engine.settings(tokens_volume_mode="bind")}
+    hub = await start_hub(engine.spawner_class(TokenDockerSpawner), settings)
+    folder = ROOT / find_hub_name(hub.app.db) / f"{engine.prefix}-left"
+    folder.mkdir(parents=True)
+    engine.kill()
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawner(user).wait_for_sweep()
+    assert (
+        folder.exists()
+        and "Could not remove the token files that servers left behind" in caplog.text
+    )
+    engine.start()
+    await hub.spawn(user)
+    assert not folder.exists()
+
+
+HOSTILE = {
+    "a link in place of the token": "ln -sf /tmp/victim t",
+    "a directory in place of the token": "rm -f t; mkdir -p t",
+    "its own base64": "cp /bin/true /tmp/base64",
+}
+
+
+@pytest.mark.parametrize("command", list(HOSTILE.values()), ids=list(HOSTILE))
+async def test_what_a_user_does_in_the_volume_is_felt_there_alone(engine, start_hub, command):
+    image = engine.image("ENV PATH=/tmp:/usr/bin:/bin")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, tokens_volume_mode="volume")})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    spawner = user.spawners[""]
+    assert (
+        await server.run("sh", "-c", f"echo untouched >/tmp/victim; cd {DIRECTORY} && {command}")
+    ).code == 0
+    if "mkdir" in command:
+        with pytest.raises(OSError, match="exit code 1"):
+            await spawner.deliver_files({"t": b"new"})
+        assert (await server.run("rmdir", f"{DIRECTORY}/t")).code == 0  # nothing was put into it
+    await spawner.deliver_files({"t": b"new"})
+    assert (await server.run("cat", f"{DIRECTORY}/t", "/tmp/victim")).out == "newuntouched\n"
+
+
+async def test_where_root_writes_nobody_else_can(engine, start_hub):
+    become = 'ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=1000 --regid=100 --clear-groups \\"$@\\"", "become"]'
+    image = engine.image(become, user="root")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, tokens_volume_mode="volume")})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    assert (await server.ask(""))["uid"] == 1000 and (await server.files())["t"] == b"the-token"
+    assert (await server.run("ln", "-s", "/etc/passwd", f"{DIRECTORY}/x")).code != 0
+    options = engine.volumes()[0]["Options"]["o"].split(",")
+    assert {"mode=755", "uid=0", "noexec", "nosuid", "nodev", "size=8m"} == set(options)
+
+
+async def test_a_container_that_does_not_read_holds_nobody_up(engine, start_hub):
+    hub = await start_hub(
+        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode="volume", remove=True)}
+    )
+    users = [await hub.user(f"user{number}", AUTH_STATE) for number in range(6)]
+    servers = [await hub.spawn(user) for user in users]
+    for server in servers[:5]:  # a shell that never comes to its end
+        trap = f"mkdir /tmp/t; cd {DIRECTORY}; while :; do for shell in $(pgrep -f spawner-tokens); do kill -STOP $shell; done; done"
+        await server.run("sh", "-c", f"({trap}) >/dev/null 2>&1 &")
+    for user in users:
+        await user.save_auth_state({"access_token": "new"})
+    await until(shows(servers[5], b"new"), 5)
+
+
+async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_hub, caplog):
+    settings = engine.settings(engine.image(f"VOLUME {DIRECTORY}"), tokens_volume_mode="volume")
+    hub = await start_hub("dockerspawner.DockerSpawner", settings)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)  # its container has the image's volume, on disk
+    await user.stop("")
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    server = await hub.spawn(await hub.user("alice"))
+    [container] = engine.containers()
+    assert engine.run(container, "ls", DIRECTORY).out == ""
+    assert "another volume is mounted at" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+async def test_a_host_path_that_the_engine_does_not_see_is_named(engine, start_hub, caplog, policy):
+    settings = engine.settings(
+        tokens_volume_mode="bind", tokens_host_path="/nonexistent/tokens", tokens_missing=policy
+    )
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    if policy == "refuse":
+        with pytest.raises(Exception, match="could not be handed over"):
+            await hub.spawn(user)
+    else:
+        assert await (await hub.spawn(user)).files() == {}
+    assert "does not see the Hub's /run/spawner-tokens at /nonexistent/tokens" in caplog.text
+    assert "there is no way into its container" in caplog.text and not Path("/nonexistent").exists()
+
+
+async def test_a_hub_that_is_not_root_prefers_a_volume(engine, start_hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "geteuid", lambda: 1500)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/dev/shm")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(remove=True)})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    stat = await server.stat()
+    assert (stat["t"]["uid"], stat["t"]["mode"]) == (1000, "0o600") and len(engine.volumes()) == 1
+
+
+@both_modes
+async def test_servers_never_get_each_others_tokens(engine, start_hub, mode):
+    hub = await start_hub(
+        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True)}
+    )
+    names = ["a-b", "a_b", "a.b", "A-b", "a--b", "ä b", "a", "a@b"]
+    wanted = (
+        [(name, "") for name in names]
+        + [(name, "x-y") for name in names]
+        + [("a", "y-x"), ("a", "xy")]
+    )
+    users = {name: await hub.user(name, {"access_token": f"token of {name!r}"}) for name in names}
+    running = [(name, await hub.spawn(users[name], server)) for name, server in wanted]
+    assert len(engine.containers()) == len(wanted)
+    await users["a"].stop("x-y")
+    running = [each for each, names in zip(running, wanted) if names != ("a", "x-y")]
+    for name, server in running:
+        assert (await server.files())["t"].decode() == f"token of {name!r}"
+
+
+@both_modes
+async def test_twenty_users_at_once(engine, start_hub, mode):
+    hub = await start_hub(
+        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True)}
+    )
+    users = [
+        await hub.user(f"user{number}", {"access_token": f"token{number}"}) for number in range(20)
+    ]
+    servers = await asyncio.gather(*map(hub.spawn, users))
+    assert [(await server.files())["t"] for server in servers] == [
+        b"token%d" % number for number in range(20)
+    ]
+    await asyncio.gather(*(user.stop("") for user in users))
+    assert left_on_host(hub) == []
+    await until(lambda: not engine.containers() and not engine.volumes())
+
+
+@both_modes
+async def test_dockerspawners_own_options_work_side_by_side(engine, start_hub, tmp_path, mode):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("data")
+    network = f"{engine.prefix}-network"
+    engine.client.create_network(network)
+    traits = engine.settings(
+        tokens_volume_mode=mode,
+        remove=True,
+        network_name=network,
+        use_internal_ip=True,
+        environment={"OWN": "own"},
+        read_only_volumes={str(tmp_path / "data"): "/data-{username}"},
+        mounts=[{"type": "bind", "source": str(tmp_path / "data"), "target": "/mounted"}],
+        extra_host_config={
+            "tmpfs": {"/scratch": "mode=1777"},
+            "read_only": True,
+            "cap_drop": ["ALL"],
+        },
+        extra_create_kwargs={"hostname": "own"},
+        post_start_cmd=f"cp {DIRECTORY}/t /scratch/seen",
+        mem_limit="500M",
+    )
+    hub = await start_hub(DOCKER, {**TOKENS, **traits})
+    user = await hub.user("alice", AUTH_STATE)
+    try:
+        await user.spawn("")
+        spawner = user.spawners[""]
+        inspected = engine.client.inspect_container(spawner.container_id)
+        assert spawner.server.ip == inspected["NetworkSettings"]["Networks"][network]["IPAddress"]
+        assert (
+            inspected["HostConfig"]["Memory"] == 500 << 20
+            and inspected["Config"]["Hostname"] == "own"
+        )
+        assert "OWN=own" in inspected["Config"]["Env"]
+        for path in ("/data-alice/file", "/mounted/file"):
+            assert engine.run(spawner.container_id, "cat", path).out == "data"
+        for path in (f"{DIRECTORY}/t", "/scratch/seen"):
+            assert engine.run(spawner.container_id, "cat", path).out == "the-token"
+        await user.stop("")
+    finally:
+        await until(lambda: not engine.containers())
+        engine.client.remove_network(network)
+
+
+async def test_without_files_dockerspawner_is_as_it_was_and_who_may_inspect_sees_variables(
+    engine, start_hub
+):
+    tokens = {"t": {"env": "T", "file": False}}
+    hub = await start_hub(DOCKER, {"TokenSpawnerMixin.tokens": tokens, **engine.settings()})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    [container] = engine.containers()
+    inspected = engine.client.inspect_container(container)
+    assert {mount["Destination"] for mount in inspected["Mounts"]} == set(MOUNTS)
+    assert (await server.env())["T"] == b"the-token"
+    assert "T=the-token" in inspected["Config"]["Env"]
+
+
+async def test_a_container_without_a_place_for_tokens_is_named_with_the_fix(
+    engine, start_hub, caplog
+):
+    hub = await start_hub("dockerspawner.DockerSpawner", engine.settings())
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    await user.stop("")
+    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings()})
+    user = await hub.user("alice")
+    await hub.spawn(user)
+    [container] = engine.containers()
+    assert f"remove the container {container}, and the next start has one" in caplog.text
+    await user.stop("")
+    hub.spawner(user).tokens_missing = "refuse"
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(user)
+    engine.client.remove_container(container)
+    assert (await (await hub.spawn(user)).files())["t"] == b"the-token"
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+async def test_an_image_without_base64_is_treated_by_the_policy(
+    engine, start_hub, tmp_path, caplog, policy
+):
+    (tmp_path / "base64").write_text("")
+    settings = engine.settings(tokens_volume_mode="volume", remove=True, tokens_missing=policy)
+    settings["DockerSpawner.volumes"] |= {
+        str(tmp_path / "base64"): {"bind": "/usr/bin/base64", "mode": "ro"}
+    }
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    if policy == "refuse":
+        with pytest.raises(Exception, match="could not be handed over"):
+            await hub.spawn(user)
+        await until(lambda: not engine.containers() and not engine.volumes())
+    else:
+        assert await (await hub.spawn(user)).files() == {}
+    assert "/bin/sh could not write them in the container (exit code 1)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{username}",
+        "$(X) `id` %s",
+        "'\"\\",
+        " a\n\r\n\tb \n",
+        "😀é",
+        "-",
+        param("x" * 65536, id="64-kB"),
+    ],
+)
+@both_modes
+async def test_a_hostile_value_is_delivered_byte_for_byte(engine, start_hub, mode, value):
+    hub = await start_hub(
+        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True)}
+    )
+    server = await hub.spawn(await hub.user("alice", {"access_token": value}))
+    assert (await server.files())["t"] == value.encode()
+
+
+async def test_the_engine_says_whether_it_shares_a_directory(engine, start_hub, tmp_path):
+    hub = await start_hub(DOCKER, engine.settings())
+    spawner = hub.spawner(await hub.user("alice"))
+    assert await sees(spawner.docker, str(tmp_path))
+    assert not await sees(spawner.docker, str(tmp_path / "nope"))
+    assert await spawner._choose_mode() == "bind"
+    assert engine.containers() == {} and left_on_host(hub) == []
+
+
+@pytest.mark.parametrize(
+    "trait, value",
+    [
+        ("tokens_volume_mode", "tmpfs"),
+        ("tokens_host_path", "relative"),
+        ("tokens_mount_path", "/a:b"),
+        ("tokens_mount_path", "/"),
+        ("tokens_mount_path", ""),
+    ],
+)
+async def test_a_wrong_trait_is_named_with_the_fix(engine, start_hub, trait, value):
+    hub = await start_hub(DOCKER, engine.settings(**{trait: value}))
+    with pytest.raises(TraitError, match=trait):
+        hub.spawner(await hub.user("alice"))

@@ -1,0 +1,532 @@
+"""Tokens in pods of a real Kubernetes API server, of a Hub that may do what Zero to JupyterHub's may."""
+
+import asyncio
+import base64
+import json
+
+import kubernetes_validate
+import pytest
+import yaml
+from pytest import param
+from traitlets import TraitError
+
+from spawner_tokens import TokenKubeSpawner
+from spawner_tokens.backends.kubernetes.rbac import make_role
+
+from ..support.cluster import DIRECTORY, IMAGE, PATCH_RULES, Z2JH_RULES, make_namespace
+from ..support.waiting import until
+
+KUBE = "spawner_tokens.TokenKubeSpawner"
+AUTH_STATE = {"access_token": "the-token", "name": "$(T) of $x"}
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
+NAME = "jupyter-alice-tokens"
+
+both_roles = pytest.mark.parametrize("rules", [Z2JH_RULES, PATCH_RULES], ids=["z2jh", "patch"])
+
+
+def decoded(secret):
+    return {key: base64.b64decode(value) for key, value in secret["data"].items()}
+
+
+def owners(secret):
+    return [owner["uid"] for owner in secret["metadata"].get("ownerReferences", ())]
+
+
+async def has_file(server, text, name="t"):
+    return (await server.files()).get(name) == text
+
+
+# -- what a server finds -------------------------------------------------------------------------
+
+
+@both_roles
+async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothing_stays(
+    kube, start_hub, rules
+):
+    namespace = kube(rules)
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    env, files = await server.env(), await server.files()
+    assert env["T"] == files["t"] == b"the-token"
+    assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
+        DIRECTORY.encode(),
+        f"{DIRECTORY}/t".encode(),
+    )
+    secret = namespace.secrets()[NAME]
+    assert secret["metadata"]["labels"]["hub.jupyter.org/username"] == "alice"
+    spawned = namespace.audit("secrets")
+    if rules is PATCH_RULES:
+        await until(lambda: owners(namespace.get("secrets", NAME)))
+        assert spawned in (None, ["list secrets 200", "create secrets 201", "patch secrets 200"])
+    else:
+        assert spawned in (None, ["list secrets 200", "create secrets 201", "patch secrets 403"])
+        assert owners(secret) == []
+    await user.stop("")
+    assert namespace.secrets() == {}
+    if (stopped := namespace.audit("secrets")) is not None:
+        assert stopped == ["get secrets 200", "delete secrets 200"] or rules is PATCH_RULES
+
+
+@both_roles
+async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hub, rules):
+    namespace, made = kube(rules), []
+    spec = {"env": ["T", "U"], "variables": {"NAME": "name"}, "settings": {"S": "$(T)$$"}}
+    spec["git"] = "https://git.example.org"
+
+    def keep(spawner, pod):
+        made.append(spawner.api.api_client.sanitize_for_serialization(pod))
+        return pod
+
+    settings = namespace.settings(modify_pod_hook=keep, environment={"U": "the admin's"})
+    hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    env = await server.env()
+    assert (env["T"], env["NAME"], env["S"], env["U"]) == (
+        b"the-token",
+        b"$(T) of $x",
+        b"$(T)$$",
+        b"the admin's",
+    )
+    helped = await server.run(
+        "sh", "-c", "printf 'protocol=https\\nhost=git.example.org\\n\\n' | git credential fill"
+    )
+    assert "password=the-token" in helped.out, helped
+    for text in (json.dumps(made), json.dumps(namespace.all("pods"))):
+        assert "the-token" not in text and base64.b64encode(b"the-token").decode() not in text
+    for version in (
+        kubernetes_validate.utils.all_versions()[0],
+        kubernetes_validate.latest_version(),
+    ):
+        kubernetes_validate.validate(made[0], version, strict=True)
+
+
+@pytest.mark.parametrize(
+    "traits, mode, uid",
+    [
+        param({}, 0o444, None, id="image"),
+        param({"uid": 1000, "fs_gid": 100}, 0o440, 1000, id="z2jh"),
+        param({"uid": 4321, "gid": 0}, 0o440, 4321, id="openshift"),
+        param({"uid": 4321}, 0o444, 4321, id="user-alone"),
+    ],
+)
+async def test_the_files_are_as_closed_as_the_servers_user_allows(
+    kube, start_hub, traits, mode, uid
+):
+    namespace = kube()
+    auth_state = {**AUTH_STATE, "login": "Al", "email": "al@example.org"}
+    spec = {"preset": "github", "key": "access_token", "git_identity": True}
+    settings = namespace.settings(**traits)
+    hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
+    server = await hub.spawn(await hub.user("alice", {**auth_state, "github_user": auth_state}))
+    assert (await server.ask(""))["uid"] == uid or uid is None  # the image's own
+    assert (await server.files())["t"] == b"the-token"
+    public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
+    found = await server.run("stat", "-L", "-c", "%a", f"{DIRECTORY}/t", public)
+    assert found.out == f"{mode:o}\n444\n"
+    assert (await server.run("touch", f"{DIRECTORY}/x")).code != 0
+    assert (await server.run("git", "config", "user.email")).out == "al@example.org\n"
+
+
+async def test_files_are_for_the_containers_that_are_named(kube, start_hub):
+    namespace = kube()
+    show = ["sh", "-c", f"ls {DIRECTORY}/t && env | grep -c TOKEN; sleep 1000"]
+    sidecar = {"name": "sidecar", "image": IMAGE, "command": show}
+    first = {"name": "first", "image": IMAGE, "command": ["cat", f"{DIRECTORY}/t"]}
+    hub = await start_hub(
+        KUBE,
+        {
+            **TOKENS,
+            **namespace.settings(extra_containers=[sidecar], init_containers=[first]),
+            "KubeTokenMixin.tokens_containers": ["sidecar", "first"],
+            "KubeTokenMixin.tokens_notebook_mount": False,
+        },
+    )
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    env = await server.env()
+    assert (
+        env["T"] == b"the-token" and "T_TOKEN_FILE" not in env and "SPAWNER_TOKENS_DIR" not in env
+    )
+    assert (await server.run("ls", DIRECTORY)).out == ""
+    [pod] = namespace.all("pods")
+    assert [
+        status["state"]["terminated"]["exitCode"]
+        for status in pod["status"]["initContainerStatuses"]
+    ] == [0]
+    mounts = {
+        container["name"]: container.get("volumeMounts") for container in pod["spec"]["containers"]
+    }
+    assert [mount["mountPath"] for mount in mounts["sidecar"]] == [DIRECTORY] and not mounts[
+        "notebook"
+    ]
+
+
+async def test_profiles_hooks_and_volumes_keep_the_last_word(kube, start_hub):
+    namespace = kube()
+    override = {"tokens": {"more": {"key": "name"}}, "environment": {"T": "the profile's"}}
+    override["pod_name"] = "of-the-profile"
+
+    def change(spawner, pod):
+        pod.metadata.labels["hooked"] = "yes"
+        assert (
+            pod.spec.volumes[-1].name == "spawner-tokens"
+            and pod.spec.containers[0].volume_mounts[-1].read_only
+        )
+        return pod
+
+    traits = {
+        "profile_list": [{"display_name": "P", "kubespawner_override": override}],
+        "modify_pod_hook": change,
+        "volumes": [{"name": "mine", "emptyDir": {}}],
+        "volume_mounts": [{"name": "mine", "mountPath": "/mnt"}],
+        "extra_pod_config": {"terminationGracePeriodSeconds": 1},
+    }
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(**traits)})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    assert (await server.env())["T"] == b"the profile's"
+    assert (await server.files())["more"] == b"$(T) of $x"
+    [pod] = namespace.all("pods")
+    assert (
+        pod["metadata"]["name"] == "of-the-profile" and pod["metadata"]["labels"]["hooked"] == "yes"
+    )
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 1 and "/mnt" in repr(pod)
+    assert list(namespace.secrets()) == ["of-the-profile-tokens"]
+    await user.stop("")
+    assert namespace.secrets() == {}
+
+
+async def test_what_an_admin_mounts_in_our_place_stays(kube, start_hub):
+    namespace = kube()
+    volumes, mounts = [{"name": "mine", "emptyDir": {}}], [{"name": "mine", "mountPath": DIRECTORY}]
+    hub = await start_hub(
+        KUBE, {**TOKENS, **namespace.settings(volumes=volumes, volume_mounts=mounts)}
+    )
+    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    assert "t" not in await server.files() and (await server.env())["T"] == b"the-token"
+
+
+async def test_servers_in_namespaces_of_their_users_have_their_secrets_there(kube, start_hub):
+    rules = [*Z2JH_RULES, {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]}]
+    namespace = kube(rules, everywhere=True)
+    there = f"{namespace.name}-alice"
+    make_namespace(namespace.cluster, there)
+    template = namespace.name + "-{username}"
+    settings = namespace.settings(enable_user_namespaces=True, user_namespace_template=template)
+    try:
+        hub = await start_hub(KUBE, {**TOKENS, **settings})
+        user = await hub.user("alice", AUTH_STATE)
+        assert (await (await hub.spawn(user)).files())["t"] == b"the-token"
+        path = f"/api/v1/namespaces/{there}/secrets/{NAME}"
+        assert namespace.cluster.ask("GET", path) and namespace.secrets() == {}
+        await user.stop("")
+        assert namespace.cluster.ask("GET", path) is None
+    finally:
+        namespace.cluster.ask("DELETE", f"/api/v1/namespaces/{there}")
+
+
+# -- while it runs -------------------------------------------------------------------------------
+
+
+@both_roles
+async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(
+    kube, start_hub, rules
+):
+    namespace = kube(rules)
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    if rules is PATCH_RULES:
+        await until(lambda: owners(namespace.get("secrets", NAME)))
+    namespace.audit()
+    for number in range(3):
+        await user.save_auth_state({"access_token": f"token-{number}"})
+        await until(lambda: has_file(server, f"token-{number}".encode()))
+    [pod] = namespace.all("pods")
+    secret = namespace.get("secrets", NAME)
+    assert owners(secret) == [pod["metadata"]["uid"]] and decoded(secret)[".env.t"] == b"token-2"
+    assert ("spawner-tokens/renewed" in pod["metadata"]["annotations"]) == (rules is PATCH_RULES)
+    asked = namespace.audit("secrets", "pods")
+    if rules is PATCH_RULES:
+        assert asked in (None, ["get secrets 200", "patch secrets 200", "patch pods 200"] * 3)
+    else:
+        again = ["get secrets 200", "delete secrets 200", "create secrets 201"]
+        assert asked in (None, [again[0], "get pods 200", *again[1:], *again, *again])
+    namespace.delete("pods", "jupyter-alice")  # by somebody else, and the Hub does not look
+    await until(lambda: namespace.secrets() == {}, seconds=30)
+
+
+@both_roles
+async def test_a_hub_started_again_knows_its_secrets(kube, start_hub, rules):
+    namespace = kube(rules)
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    before = namespace.get("secrets", NAME)["metadata"]["uid"]
+    settings = {
+        **namespace.settings(),
+        "KubeTokenMixin.tokens_secret_name_template": "other-{pod_name}",
+    }
+    again = await start_hub(KUBE, {**TOKENS, **settings})
+    user = await again.user("alice")
+    await until(lambda: user.spawners[""]._tokens_renewal)
+    await user.save_auth_state({"access_token": "new-token"})
+    await until(lambda: has_file(server, b"new-token"))
+    assert (namespace.get("secrets", NAME)["metadata"]["uid"] == before) == (rules is PATCH_RULES)
+    await user.stop("")
+    assert namespace.secrets() == {}
+
+
+async def test_a_withheld_token_leaves_the_mount(kube, start_hub):
+    namespace = kube()
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    await user.save_auth_state({"name": "x"})
+    await until(lambda: has_file(server, None))
+    assert (
+        decoded(namespace.get("secrets", NAME))[".env.t"] == b""
+    )  # the container can be started again
+    await user.save_auth_state(AUTH_STATE)
+    await until(lambda: has_file(server, b"the-token"))
+
+
+async def test_a_token_that_is_only_a_variable_comes_by_the_secret_too(kube, start_hub):
+    namespace = kube()
+    tokens = {"TokenSpawnerMixin.tokens": {"v": {"env": "V", "file": False}}}
+    hub = await start_hub(KUBE, {**tokens, **namespace.settings()})
+    env = await (await hub.spawn(await hub.user("alice", AUTH_STATE))).env()
+    assert env["V"] == b"the-token" and "SPAWNER_TOKENS_DIR" not in env
+    assert "spawner-tokens" not in repr(namespace.all("pods")[0]["spec"].get("volumes"))
+
+
+# KubeSpawner's own needs, where it makes neither claims nor services.
+KUBESPAWNER_RULES = [
+    {
+        "apiGroups": [""],
+        "resources": ["pods"],
+        "verbs": ["get", "watch", "list", "create", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
+]
+
+
+@pytest.mark.parametrize("patch", [False, True])
+async def test_the_rights_that_the_command_prints_are_enough_for_all_of_a_users_servers(
+    kube, start_hub, patch, caplog
+):
+    role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
+    namespace = kube([*KUBESPAWNER_RULES, *role["rules"]])
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    servers = [await hub.spawn(user, name) for name in ("", "work")]
+    await user.save_auth_state({"access_token": "new"})
+    for server in servers:
+        await until(lambda: has_file(server, b"new"))
+    assert set(namespace.secrets()) == {NAME, "jupyter-alice--work-tokens"}
+    await user.stop("")
+    assert set(namespace.secrets()) == {"jupyter-alice--work-tokens"} and await has_file(
+        servers[1], b"new"
+    )
+    await user.stop("work")
+    assert namespace.secrets() == {} and "Could not" not in caplog.text
+    refused = [asked for asked in namespace.audit("secrets", "pods") or () if asked.endswith("403")]
+    assert refused == [] if patch else set(refused) <= {"patch secrets 403"}
+
+
+# -- what is in the way --------------------------------------------------------------------------
+
+
+@both_roles
+async def test_a_pod_of_the_same_name_is_replaced_and_the_new_secret_stays(
+    kube, start_hub, rules, caplog
+):
+    namespace = kube(rules)
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    old = namespace.sleeper("jupyter-alice", labels={"component": "singleuser-server"})["metadata"][
+        "uid"
+    ]
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "jupyter-alice", "uid": old}
+    labels = {"spawner-tokens/hub": hub.spawner(user).tokens_hub_name}
+    annotations = {"spawner-tokens/pod": "jupyter-alice"}
+    metadata = {"labels": labels, "annotations": annotations, "ownerReferences": [owner]}
+    namespace.create(
+        "secrets", NAME, metadata=metadata, data={"t": base64.b64encode(b"old").decode()}
+    )
+    server = await hub.spawn(user)
+    assert "Found existing pod" in caplog.text
+    assert await has_file(server, b"the-token") and (await server.env())["T"] == b"the-token"
+    await user.save_auth_state({"access_token": "new"})
+    await until(lambda: has_file(server, b"new"))
+    new = namespace.get("pods", "jupyter-alice")["metadata"]["uid"]
+    assert owners(namespace.get("secrets", NAME)) == [new] != [old]
+
+
+async def test_a_pod_that_cannot_be_made_leaves_no_secret(kube, start_hub):
+    namespace = kube()
+    bad = [{"name": "none", "mountPath": "/x"}]
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(volume_mounts=bad)})
+    user = await hub.user("alice", AUTH_STATE)
+    with pytest.raises(Exception, match="422|Unprocessable"):
+        await hub.spawn(user)
+    assert namespace.secrets() == {} and namespace.all("pods") == []
+    assert namespace.audit("secrets") in (
+        None,
+        [f"{verb} secrets {status}" for verb, status in DONE_AND_UNDONE],
+    )
+
+
+DONE_AND_UNDONE = [("list", 200), ("create", 201), ("get", 200), ("delete", 200)]
+
+
+async def test_a_pod_that_does_not_start_in_time_leaves_no_secret(kube, start_hub):
+    namespace = kube()
+    waits = [{"name": "waits", "image": IMAGE, "command": ["sleep", "1000"]}]
+    hub = await start_hub(
+        KUBE, {**TOKENS, **namespace.settings(init_containers=waits, start_timeout=3)}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    with pytest.raises(Exception):
+        await hub.spawn(user)
+    await until(lambda: namespace.all("pods") == [])
+    assert namespace.secrets() == {}
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+@pytest.mark.parametrize("hub_label", [None, "0123456789ab"], ids=["a-users", "another-hubs"])
+async def test_a_secret_of_somebody_else_is_never_touched(
+    kube, start_hub, policy, hub_label, caplog
+):
+    namespace = kube()
+    labels = {"spawner-tokens/hub": hub_label} if hub_label else {}
+    theirs = namespace.create("secrets", NAME, metadata={"labels": labels}, data={"t": ""})
+    hub = await start_hub(
+        KUBE, {**TOKENS, **namespace.settings(), "TokenSpawnerMixin.tokens_missing": policy}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    if policy == "refuse":
+        with pytest.raises(Exception) as caught:
+            await hub.spawn(user)
+        assert "the-token" not in repr(caught.value)
+    else:
+        env = await (await hub.spawn(user)).env()
+        assert "T" not in env and "SPAWNER_TOKENS_DIR" not in env
+        await user.stop("")
+    await hub.spawner(user).delete_forever()
+    assert "tokens_secret_name_template" in caplog.text
+    assert (
+        namespace.get("secrets", NAME)["metadata"]["resourceVersion"]
+        == theirs["metadata"]["resourceVersion"]
+    )
+
+
+async def test_two_hubs_in_one_namespace_do_not_know_each_others_secrets(kube, start_hub):
+    namespace, names = kube(), set()
+    for traits in ({}, {"component_label": "other"}, {"common_labels": {"release": "b"}}):
+        hub = await start_hub(
+            KUBE, {**TOKENS, **namespace.settings(pod_name_template=f"p{len(names)}", **traits)}
+        )
+        names.add(hub.spawner(await hub.user("alice")).tokens_hub_name)
+    assert len(names) == 3
+    hub = await start_hub(
+        KUBE, {**TOKENS, **namespace.settings(common_labels={"chart": "jupyterhub-4"})}
+    )
+    assert (
+        hub.spawner(await hub.user("alice")).tokens_hub_name in names
+    )  # a new version of the chart is the same Hub
+
+
+async def test_a_hub_that_starts_sweeps_its_own_secrets_without_pod_and_no_others(kube, start_hub):
+    namespace = kube()
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    spawner = hub.spawner(await hub.user("alice"))
+    await spawner.wait_for_sweep()
+    mine, pod = spawner.tokens_hub_name, namespace.sleeper("there")["metadata"]["name"]
+    for name, label, of in (
+        ("gone", mine, "not-there"),
+        ("kept", mine, pod),
+        ("other-hubs", "0123456789ab", "not-there"),
+    ):
+        metadata = {
+            "labels": {"spawner-tokens/hub": label},
+            "annotations": {"spawner-tokens/pod": of},
+        }
+        namespace.create("secrets", name, metadata=metadata)
+    namespace.create("secrets", "users")
+    namespace.audit()
+    again = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    again.spawner(await again.user("alice"))
+    await until(lambda: "gone" not in namespace.secrets())
+    assert set(namespace.secrets()) == {"kept", "other-hubs"} and namespace.get("secrets", "users")
+    assert namespace.audit("secrets", "pods") in (
+        None,
+        ["list secrets 200", "list pods 200", "delete secrets 200"],
+    )
+
+
+async def test_a_hub_that_starts_sweeps_where_no_pod_is_left(kube, start_hub):
+    namespace = kube()
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    mine = hub.spawner(await hub.user("alice")).tokens_hub_name
+    metadata = {
+        "labels": {"spawner-tokens/hub": mine},
+        "annotations": {"spawner-tokens/pod": "not-there"},
+    }
+    namespace.create("secrets", "gone", metadata=metadata)
+    again = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    await again.spawner(await again.user("alice")).wait_for_sweep()
+    assert namespace.secrets() == {}
+
+
+async def test_fifty_servers_at_once_have_each_its_own_secret(kube, start_hub):
+    namespace = kube()
+    hub = await start_hub(
+        KUBE, {**TOKENS, **namespace.settings(), "KubeSpawner.k8s_api_request_retry_timeout": 30}
+    )
+    users = [
+        await hub.user(f"user{number}", {"access_token": f"token-{number}"}) for number in range(50)
+    ]
+    servers = await asyncio.gather(*map(hub.spawn, users))
+    files = await asyncio.gather(*(server.files() for server in servers))
+    assert [found["t"] for found in files] == [f"token-{number}".encode() for number in range(50)]
+    assert len(namespace.secrets()) == 50
+    await asyncio.gather(*(user.stop("") for user in users))
+    assert namespace.secrets() == {}
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trait, value, words",
+    [
+        param("tokens_secret_name_template", "tokens", "one for several servers", id="one-for-all"),
+        param(
+            "tokens_secret_name_template",
+            "{username}",
+            "one for several servers",
+            id="one-for-a-user",
+        ),
+        param("tokens_secret_name_template", "{pod_name", "no template", id="no-template"),
+        param("tokens_secret_name_template", "{pod_name}_T", "no name", id="no-name"),
+        param("tokens_secret_name_template", "{pod_name}-{nope}", "no name", id="unknown-field"),
+        param("tokens_containers", ["Side Car"], "Side Car", id="container"),
+        param("tokens_mount_path", "run/secrets", "absolute", id="relative"),
+        param("tokens_mount_path", "/run:secrets", "absolute", id="colon"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_when_it_is_read(trait, value, words):
+    with pytest.raises(TraitError, match=words) as caught:
+        TokenKubeSpawner.class_traits()[trait]._validate(_bare(), value)
+    assert f"TokenKubeSpawner.{trait}" in str(caught.value)
+
+
+def _bare():
+    return TokenKubeSpawner.__new__(TokenKubeSpawner)
+
+
+@pytest.mark.parametrize("template", ["tokens-{user_server}", "{username}-{pod_name}"])
+def test_what_is_a_servers_own_makes_a_name_for_each(template):
+    trait = TokenKubeSpawner.class_traits()["tokens_secret_name_template"]
+    assert trait._validate(_bare(), template) == template

@@ -1,0 +1,322 @@
+"""Kubernetes when something fails: the API server, the Hub, a pod's creation; and where no token is to be found."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pytest import param
+
+from ..hub.test_leaks import ACCESS, REFRESH, places, search
+from ..hub.test_leaks import AUTH_STATE as LEAKING
+from ..support import faults
+from ..support.cluster import PATCH_RULES, Z2JH_RULES
+from ..support.hub import Server, launch
+from ..support.oauth import hub_settings, make_auth_state
+from ..support.provider import start_provider
+from ..support.waiting import until
+from .test_kubernetes import KUBE, NAME, TOKENS, both_roles, decoded, has_file, owners
+
+AUTH_STATE = {"access_token": "the-token"}
+
+# -- the API server ------------------------------------------------------------------------------
+
+PASSING = [
+    param(faults.status(429), id="429"),
+    param(faults.status(500), id="500"),
+    param(faults.status(503), id="503"),
+    param(faults.drop_before, id="no-answer"),
+    param(faults.drop_after, id="done-without-answer"),
+    param(faults.delay_before(2), id="slow"),
+    param(faults.delay_after(2), id="slow-answer"),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_a_spawn_outlasts_an_api_server_that_fails_for_a_while(kube, start_hub, fault):
+    namespace = kube(proxied=True)
+    settings = namespace.settings(k8s_api_request_timeout=1)
+    for verb, part in (("GET", "/secrets"), ("POST", "/secrets")):
+        namespace.proxy.on(verb, part, fault, times=2)
+    hub = await start_hub(KUBE, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    assert await has_file(await hub.spawn(user), b"the-token")
+    for verb in ("GET", "DELETE"):
+        namespace.proxy.on(verb, "/secrets", fault, times=2)
+    await user.stop("")
+    assert namespace.secrets() == {}
+    assert (
+        sum(isinstance(outcome, str) for *_, outcome in namespace.proxy.requests) >= 4
+    )  # the faults were real
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_right_after_an_outage_is_no_last_word(kube, start_hub, status):
+    namespace = kube(proxied=True)
+    for fault in (faults.drop_before, faults.status(status)):
+        namespace.proxy.on("POST", "/secrets", fault)
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    assert await has_file(await hub.spawn(await hub.user("alice", AUTH_STATE)), b"the-token")
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+@pytest.mark.parametrize("status", [403, 404, 422])
+async def test_a_spawn_without_the_right_to_make_secrets_follows_the_policy(
+    kube, start_hub, status, policy, caplog
+):
+    namespace = kube(proxied=True)
+    namespace.proxy.on(
+        "POST", "/secrets", faults.status(status, b'{"message": "the-token"}'), times=9
+    )
+    hub = await start_hub(
+        KUBE, {**TOKENS, **namespace.settings(), "TokenSpawnerMixin.tokens_missing": policy}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    if policy == "refuse":
+        with pytest.raises(Exception) as caught:
+            await hub.spawn(user)
+        assert (
+            "the-token" not in f"{caught.value!r} {vars(caught.value)}"
+            and namespace.all("pods") == []
+        )
+    else:
+        env = await (await hub.spawn(user)).env()
+        assert "T" not in env and "SPAWNER_TOKENS_DIR" not in env
+    assert (
+        f"POST /namespaces/{namespace.name}/secrets: the API server answered {status}"
+        in caplog.text
+    )
+    assert "the-token" not in caplog.text
+
+
+@both_roles
+async def test_a_renewal_outlasts_an_api_server_that_is_away(kube, start_hub, rules):
+    namespace = kube(rules, proxied=True)
+    settings = namespace.settings(k8s_api_request_timeout=1, k8s_api_request_retry_timeout=2)
+    hub = await start_hub(KUBE, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    if rules is PATCH_RULES:
+        await until(lambda: owners(namespace.get("secrets", NAME)))
+    for number, (verb, part, fault) in enumerate(
+        [
+            ("GET", "", faults.drop_before),  # all of it
+            ("GET", "/secrets", faults.status(403)),
+            ("PATCH" if rules is PATCH_RULES else "DELETE", "/secrets", faults.drop_after),
+            ("PATCH" if rules is PATCH_RULES else "POST", "/secrets", faults.drop_before),
+            ("PATCH" if rules is PATCH_RULES else "POST", "/secrets", faults.drop_after),
+            ("PATCH" if rules is PATCH_RULES else "POST", "/secrets", faults.status(409)),
+        ]
+    ):
+        seen = len(namespace.proxy.requests)
+        namespace.proxy.on(verb, part, fault, times=3)
+        await user.save_auth_state({"access_token": f"token-{number}"})
+
+        def has_failed(verb=verb, seen=seen):
+            requests = namespace.proxy.requests[seen:]
+            return any(asked == verb and isinstance(outcome, str) for asked, _, outcome in requests)
+
+        await until(has_failed)
+        assert (await server.files())["t"]  # nothing is taken from a server that runs
+        namespace.proxy.clear()
+        await until(lambda: has_file(server, f"token-{number}".encode()))
+    [pod] = namespace.all("pods")
+    assert owners(namespace.get("secrets", NAME)) == [pod["metadata"]["uid"]]
+    await user.stop("")
+    assert namespace.secrets() == {}
+
+
+async def test_a_secret_that_is_too_large_follows_the_policy(kube, start_hub, caplog):
+    namespace = kube()
+    tokens = {"TokenSpawnerMixin.tokens": {"t": {}}}
+    hub = await start_hub(KUBE, {**tokens, **namespace.settings()})
+    server = await hub.spawn(await hub.user("alice", {"access_token": "x" * 2**20}))
+    assert "T_TOKEN_FILE" not in await server.env()
+    assert "larger than the 1 MiB" in caplog.text
+
+
+# -- the Hub -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rules, step, left",
+    [
+        param(Z2JH_RULES, "SecretMade", {NAME: b"the-token"}, id="secret-made"),
+        param(Z2JH_RULES, "PodMade", {NAME: b"the-token"}, id="pod-made"),
+        param(PATCH_RULES, "OwnerSet", {NAME: b"the-token"}, id="owner-set"),
+        param(Z2JH_RULES, "SecretDeleted", {}, id="secret-deleted"),
+        param(Z2JH_RULES, "SecretRenewed", {NAME: b"new-token"}, id="secret-renewed"),
+        param(PATCH_RULES, "SecretRenewed", {NAME: b"new-token"}, id="secret-patched"),
+    ],
+)
+async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing(
+    kube, tmp_path, memory, rules, step, left
+):
+    namespace = kube(rules)
+    settings = {**TOKENS, **namespace.settings()}
+    name = f"tests.support.kubespawners.{step}"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.killed",
+        str(tmp_path),
+        str(memory),
+        name,
+        json.dumps(settings),
+    ]
+    env = {**os.environ, "KUBECONFIG": str(namespace.kubeconfig)}
+    with (tmp_path / "killed.log").open("w") as log:
+        killed = await asyncio.to_thread(
+            subprocess.run,
+            command,
+            cwd=Path(__file__).parents[2],
+            env=env,
+            stderr=log,
+            stdout=log,
+            timeout=60,
+        )
+    assert killed.returncode == -signal.SIGKILL, (tmp_path / "killed.log").read_text()
+    assert {
+        name: decoded(secret)["t"] for name, secret in namespace.secrets().items()
+    } == left  # the crash was real
+    hub = await launch(tmp_path, memory, b"k" * 32, KUBE, settings)
+    try:
+        user = await hub.user("alice")
+        spawner = hub.spawner(user)
+        await spawner.wait_for_sweep()
+        if spawner.server is not None:  # it runs, and has been found
+            await until(lambda: NAME in namespace.secrets())
+            await user.save_auth_state({"access_token": "after"})
+            await until(lambda: has_file(Server(spawner), b"after"))
+            await user.stop("")
+        elif step == "SecretMade":
+            assert namespace.secrets() == {}
+        await user.save_auth_state({"access_token": "the-last"})
+        assert await has_file(await hub.spawn(user), b"the-last")
+        await user.stop("")
+        await until(lambda: namespace.all("pods") == [])
+        assert namespace.secrets() == {}
+    finally:
+        await hub.close()
+
+
+# -- what lives shorter than a server ------------------------------------------------------------
+
+
+@both_roles
+async def test_a_running_server_has_a_live_token_through_ten_lives(
+    kube, start_hub, tmp_path, rules
+):
+    namespace = kube(rules)
+    async with start_provider(tmp_path, "--token-lifetime", "6") as provider:
+        settings = {**hub_settings(provider), **TOKENS, **namespace.settings()}
+        hub = await start_hub(KUBE, {**settings, "KubeTokenMixin.tokens_sync_period": 1})
+        user = await hub.user("alice")
+        spawner = hub.spawner(user)  # from our first Spawner on, what is saved gets its time
+        await user.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+        server, seen, dead_since, gaps = await hub.spawn(user), [], None, [0.0]
+        expired = 0
+        while len(seen) < 11:
+            files = await server.files()
+            token, ends = files["t"].decode(), json.loads(files["t.json"])["expires_at"]
+            ends = datetime.fromisoformat(ends.replace("Z", "+00:00"))
+            expired += ends.timestamp() + 1 < time.time()  # by its own word: it is in whole seconds
+            if not seen or seen[-1] != token:
+                seen.append(token)
+            if await provider.is_live(token):
+                dead_since = None
+            else:  # this provider kills a token when it is refreshed
+                dead_since = dead_since or time.monotonic()
+                gaps.append(time.monotonic() - dead_since)
+            await asyncio.sleep(0.05)
+        assert provider.grants() <= 12
+        # A provider that lets the old token end by itself has no dead one here; this one has, until the kubelet looks.
+        assert expired == 0 and max(gaps) < 3, (expired, max(gaps))
+        assert spawner.delivery_delay == 1
+        await user.stop("")
+
+
+# -- where a token is not ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def debug_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    logs = [
+        logging.getLogger(name)
+        for name in ("kubernetes_asyncio", "aiohttp", "asyncio", "tornado", "traitlets")
+    ]
+    for log in logs:
+        log.setLevel(logging.DEBUG)
+    yield caplog
+    for log in logs:
+        log.setLevel(logging.NOTSET)
+
+
+async def nearby(*arguments):
+    """What the Hub has. The processes of the pods are others': a node's."""
+    found = await places(*arguments)
+    own = f"arguments of {os.getpid()}"
+    return {
+        name: contents
+        for name, contents in found.items()
+        if name == own or not name.startswith("arguments of")
+    }
+
+
+def look_around(namespace):
+    """All that the namespace has, but the Secrets; and the API server's audit log."""
+    kinds = (
+        "pods",
+        "events",
+        "configmaps",
+        "services",
+        "serviceaccounts",
+        "persistentvolumeclaims",
+    )
+    found = {kind: json.dumps(namespace.all(kind)).encode() for kind in kinds}
+    if log := os.environ.get("KUBE_AUDIT_LOG"):
+        found["audit log"] = Path(log).read_bytes()
+    return found
+
+
+@pytest.mark.xdist_group("leaks")
+@both_roles
+async def test_a_token_is_in_its_secret_and_nowhere_else(kube, start_hub, debug_log, rules):
+    namespace = kube(rules)
+    tokens = {"t": {"env": "T"}, "v": {"env": "V", "file": False}}
+    settings = {
+        "TokenSpawnerMixin.tokens": tokens,
+        "JupyterHub.log_level": 10,
+        "Spawner.debug": True,
+    }
+    hub = await start_hub(KUBE, {**settings, **namespace.settings()})
+    user = await hub.user("alice", LEAKING)
+    server = await hub.spawn(user)
+    assert (await server.env())["V"] == ACCESS.encode() and await has_file(server, ACCESS.encode())
+    await user.save_auth_state({**LEAKING, "access_token": f"{ACCESS}-2"})
+    await until(lambda: has_file(server, f"{ACCESS}-2".encode()))
+    assert "DEBUG" in debug_log.text
+    assert search({**await nearby(hub, user, debug_log), **look_around(namespace)}) == []
+    await user.stop("")
+    # KubeSpawner logs a whole manifest when it cannot make a pod.
+    user.spawners[""].volume_mounts = [{"name": "none", "mountPath": "/x"}]
+    with pytest.raises(Exception) as caught:
+        await hub.spawn(user)
+    assert "Failed for" in debug_log.text and "secretKeyRef" in debug_log.text
+    assert (
+        search({**await nearby(hub, user, debug_log, caught.value), **look_around(namespace)}) == []
+    )
+    # The search can find, planted where somebody might look.
+    namespace.create("configmaps", "planted", data={"x": ACCESS})
+    namespace.create("serviceaccounts", "planted", metadata={"annotations": {"x": REFRESH}})
+    logging.getLogger("kubernetes_asyncio").debug("planted %s", ACCESS)
+    found = search({**await nearby(hub, user, debug_log), **look_around(namespace)})
+    assert {"configmaps", "serviceaccounts", "log"} <= set(found)

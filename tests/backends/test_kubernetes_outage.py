@@ -1,0 +1,253 @@
+"""Kubernetes while its API server is away: killed (-9) at a step of a spawn, a renewal or a stop, and started again."""
+
+import asyncio
+import os
+from urllib.parse import urlsplit
+
+import pytest
+from pytest import param
+
+from spawner_tokens import TokenKubeSpawner
+from spawner_tokens.backends.kubernetes.secrets import Secrets
+
+from ..support.apiserver import ApiServer
+from ..support.cluster import IMAGE, PATCH_RULES, Z2JH_RULES, Cluster
+from ..support.waiting import until
+from .test_kubernetes import AUTH_STATE, NAME, TOKENS, decoded, has_file, owners
+
+pytestmark = pytest.mark.alone
+
+PATIENT = {"k8s_api_request_timeout": 2, "k8s_api_request_retry_timeout": 40}
+IMPATIENT = {"k8s_api_request_timeout": 1, "k8s_api_request_retry_timeout": 1}
+
+
+class _Secrets(Secrets):
+    async def _delete(self, secret):
+        await super()._delete(secret)
+        Interrupted.reach("the Secret deleted")
+
+
+class Interrupted(TokenKubeSpawner):
+    """Does what ``at`` has for a step, once."""
+
+    at = {}
+
+    @classmethod
+    def reach(cls, step):
+        cls.at.pop(step, int)()
+
+    async def deliver_files(self, files):
+        self.reach("the Secret being made")
+        await super().deliver_files(files)
+
+    async def _make_create_pod_request(self, *args):
+        created = await super()._make_create_pod_request(*args)
+        self.reach("the pod being waited for")
+        return created
+
+    async def withdraw_files(self):
+        self.reach("the Secret being withdrawn")
+        await super().withdraw_files()
+
+    @property
+    def _secrets(self):
+        made = super()._secrets
+        made.__class__ = _Secrets
+        return made
+
+
+@pytest.fixture
+def at(monkeypatch):
+    monkeypatch.setattr(Interrupted, "at", {})
+    return Interrupted.at
+
+
+@pytest.fixture
+async def api_server(kube):
+    """The cluster's."""
+    if "REAL_KUBE_DIR" not in os.environ:
+        pytest.skip(
+            "the API server of this cluster cannot be killed: REAL_KUBE_DIR does not name its folder"
+        )
+    server = ApiServer(os.environ["REAL_KUBE_DIR"], Cluster(os.environ["KUBECONFIG"]))
+    yield server
+    await server.settle()
+
+
+# An init container: it ends when it has seen an outage, and its end. A stand-in for a kubelet need not outlast one.
+SEES_AN_OUTAGE = """
+import socket, time
+def is_up():
+    with socket.socket() as client:
+        return client.connect_ex((%r, %i)) == 0
+while is_up():
+    time.sleep(0.05)
+while not is_up():
+    time.sleep(0.05)
+time.sleep(1)
+"""
+
+
+def make_waiting(cluster):
+    url = urlsplit(cluster.url)
+    source = SEES_AN_OUTAGE % (url.hostname, url.port)
+    return {"name": "waits", "image": IMAGE, "command": ["python3", "-c", source]}
+
+
+def is_waiting(namespace):
+    [pod] = namespace.all("pods")
+    statuses = pod["status"].get("initContainerStatuses", ())
+    return [status["state"] for status in statuses if "running" in status["state"]]
+
+
+async def assert_nothing_is_left(namespace):
+    await until(lambda: namespace.all("pods") == [])
+    assert namespace.secrets() == {}
+
+
+# -- a spawn -------------------------------------------------------------------------------------
+
+
+async def test_a_spawn_outlasts_an_outage_with_the_secret_being_made(
+    kube, api_server, start_hub, at
+):
+    namespace = kube()
+    hub = await start_hub(Interrupted, {**TOKENS, **namespace.settings(**PATIENT)})
+    user = await hub.user("alice", AUTH_STATE)
+    at["the Secret being made"] = api_server.interrupt
+    server = await hub.spawn(user)
+    await api_server.settle()
+    assert (
+        at == {}
+        and await has_file(server, b"the-token")
+        and (await server.env())["T"] == b"the-token"
+    )
+    await user.stop("")
+    await assert_nothing_is_left(namespace)
+
+
+async def test_a_spawn_outlasts_an_outage_with_the_pod_being_waited_for(
+    kube, api_server, start_hub
+):
+    namespace = kube(PATCH_RULES)
+    settings = namespace.settings(**PATIENT, init_containers=[make_waiting(namespace.cluster)])
+    hub = await start_hub(Interrupted, {**TOKENS, **settings})
+    user = await hub.user("alice", AUTH_STATE)
+    spawning = asyncio.ensure_future(hub.spawn(user))
+    await until(lambda: namespace.all("pods") and is_waiting(namespace))
+    api_server.interrupt()
+    server = await spawning
+    await api_server.settle()
+    assert await has_file(server, b"the-token") and (await server.env())["T"] == b"the-token"
+    await user.save_auth_state({"access_token": "new-token"})
+    await until(lambda: has_file(server, b"new-token"))
+    await user.stop("")
+    await assert_nothing_is_left(namespace)
+
+
+async def test_a_spawn_that_fails_for_want_of_an_api_server_is_in_no_later_ones_way(
+    kube, api_server, start_hub, at
+):
+    namespace = kube()
+    hub = await start_hub(
+        Interrupted, {**TOKENS, **namespace.settings(**IMPATIENT, start_timeout=3)}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    at["the pod being waited for"] = api_server.kill
+    with pytest.raises(Exception):
+        await hub.spawn(user)
+    assert at == {} and not user.spawners[""].server
+    await api_server.start()
+    user.spawners[""].start_timeout, user.spawners[""].k8s_api_request_retry_timeout = 60, 40
+    await user.save_auth_state({"access_token": "new-token"})
+    server = await hub.spawn(user)
+    assert await has_file(server, b"new-token") and (await server.env())["T"] == b"new-token"
+    assert list(namespace.secrets()) == [NAME] and len(namespace.all("pods")) == 1
+    await user.stop("")
+    await assert_nothing_is_left(namespace)
+
+
+# -- a renewal -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rules, step",
+    [
+        param(Z2JH_RULES, "the Secret deleted", id="gap"),
+        param(PATCH_RULES, "the Secret being made", id="patch"),
+    ],
+)
+async def test_a_running_server_keeps_its_token_and_gets_the_new_one(
+    kube, api_server, start_hub, at, rules, step, caplog
+):
+    namespace = kube(rules)
+    hub = await start_hub(Interrupted, {**TOKENS, **namespace.settings(**IMPATIENT)})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    at[step] = api_server.kill
+    await user.save_auth_state({"access_token": "new-token"})
+    await until(lambda: "Cannot deliver" in caplog.text)
+    assert at == {} and await has_file(server, b"the-token")
+    await api_server.start()
+    await until(lambda: has_file(server, b"new-token"))
+    [pod] = namespace.all("pods")
+    secret = namespace.get("secrets", NAME)
+    assert owners(secret) == [pod["metadata"]["uid"]] and decoded(secret)[".env.t"] == b"new-token"
+    await user.stop("")
+    await assert_nothing_is_left(namespace)
+
+
+# -- a stop --------------------------------------------------------------------------------------
+
+
+async def test_a_stop_outlasts_a_restart_of_the_api_server(kube, api_server, start_hub, at):
+    namespace = kube()
+    hub = await start_hub(Interrupted, {**TOKENS, **namespace.settings(**PATIENT)})
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    at["the Secret being withdrawn"] = api_server.interrupt
+    await user.stop("")
+    await api_server.settle()
+    assert at == {}
+    await assert_nothing_is_left(namespace)
+
+
+async def test_a_secret_that_a_stop_could_not_delete_ends_at_the_hubs_next_start(
+    kube, api_server, start_hub, at, caplog
+):
+    namespace = kube()
+    settings = {**TOKENS, **namespace.settings(**IMPATIENT)}
+    hub = await start_hub(Interrupted, settings)
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    at["the Secret being withdrawn"] = api_server.kill
+    await user.stop("")
+    assert at == {} and "Could not remove the token files of alice" in caplog.text
+    await api_server.start()
+    assert list(namespace.secrets()) == [NAME]  # the outage was real
+    again = await start_hub(Interrupted, settings)
+    await again.spawner(await again.user("alice")).wait_for_sweep()
+    await assert_nothing_is_left(namespace)
+
+
+async def test_a_server_that_could_not_be_stopped_is_replaced_with_its_secret(
+    kube, api_server, start_hub
+):
+    namespace = kube()
+    hub = await start_hub(Interrupted, {**TOKENS, **namespace.settings(**IMPATIENT)})
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    [before] = namespace.all("pods")
+    api_server.kill()
+    with pytest.raises(Exception):
+        await user.stop("")
+    await api_server.start()
+    await user.save_auth_state({"access_token": "new-token"})
+    server = await hub.spawn(user)
+    [after] = namespace.all("pods")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"] and await has_file(
+        server, b"new-token"
+    )
+    assert list(namespace.secrets()) == [NAME]
+    await user.stop("")
+    await assert_nothing_is_left(namespace)

@@ -1,0 +1,428 @@
+"""Token files as secrets of a real Docker Swarm."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from docker.errors import APIError
+from docker.types import ConfigReference, SecretReference
+from jupyterhub.utils import AnyTimeoutError
+from pytest import param
+from traitlets import TraitError, default
+from traitlets.config import Config
+
+from spawner_tokens import TokenSwarmSpawner
+
+from ..hub.test_leaks import ACCESS, AUTH_STATE, debug_log, places, search  # noqa: F401
+from ..support.engine import OwnEngine
+from ..support.hub import SERVER
+from ..support.ports import random_port
+from ..support.waiting import until
+from .test_docker import STACKS, SWITCH
+
+pytestmark = pytest.mark.xdist_group("swarm")
+
+DIRECTORY = "/var/run/secrets/spawner-tokens"
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
+LOGIN = {"access_token": "the-token"}
+TOO_LARGE = "x" * 512_000
+
+
+class Swarm(OwnEngine):
+    """An engine that is a Swarm of its own."""
+
+    def __init__(self):
+        super().__init__("--debug")
+        self.client.init_swarm(advertise_addr="127.0.0.1", listen_addr=f"127.0.0.1:{random_port()}")
+
+    def secrets(self):
+        return sorted(secret["Spec"]["Name"] for secret in self.client.secrets())
+
+    def services(self):
+        """Name → service."""
+        return {service["Spec"]["Name"]: service for service in self.client.services()}
+
+    def tasks(self, service):
+        return self.client.tasks(filters={"service": service})
+
+    def set_availability(self, availability):
+        """``active``, or ``drain``: its only node then has to end its tasks."""
+        (node,) = self.client.nodes()
+        spec = {"Role": "manager", "Availability": availability}
+        self.client.update_node(node["ID"], node["Version"]["Index"], spec)
+
+    def empty(self):
+        self.set_availability("active")
+        for name in self.services():
+            self.client.remove_service(name)
+        for secret in self.client.secrets():
+            self.client.remove_secret(secret["ID"])
+
+    def clean(self):
+        self.empty()
+        self.client.leave_swarm(force=True)  # it waits for the tasks
+        super().clean()
+
+
+@pytest.fixture(scope="module")
+def swarm_of_module(need):
+    need(os.environ.get("DOCKER_HOST"), "a Docker Engine, by DOCKER_HOST,")
+    need(os.geteuid() == 0 and shutil.which("dockerd"), "root, with dockerd,")
+    swarm = Swarm()
+    yield swarm
+    swarm.clean()
+
+
+@pytest.fixture
+def swarm(swarm_of_module):
+    yield swarm_of_module
+    swarm_of_module.empty()
+
+
+@pytest.fixture
+def spawner_class(swarm):
+    """For servers on one network, so each at a port of its own."""
+
+    class OwnPort(swarm.spawner_class(TokenSwarmSpawner)):
+        @default("port")
+        def _default_port(self):
+            return random_port()
+
+    return OwnPort
+
+
+def settings(swarm, image=None, **traits):
+    found = swarm.settings(image, **{"pull_policy": "skip", **traits})
+    del found["DockerSpawner.port"]
+    return {**TOKENS, **found}
+
+
+async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, settings(swarm))
+    user = await hub.user("alice", LOGIN)
+    server = await hub.spawn(user)
+    env = await server.env()
+    assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
+        DIRECTORY.encode(),
+        f"{DIRECTORY}/t".encode(),
+    )
+    assert (await server.files())["t"] == b"the-token"
+    assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
+    assert len(swarm.secrets()) == 2  # with t.json
+    await user.stop("")
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+@pytest.mark.parametrize(
+    "changes, image_user, extra, uid, mode",
+    [
+        param([], "1000:100", {}, 1000, "0o400", id="the-images-user"),
+        param([STACKS, SWITCH], "root", {}, 1000, "0o400", id="root-that-becomes-another"),
+        param([], "1000:100", {"user": "1001:100"}, 1001, "0o400", id="the-services-user"),
+        param([], "other", {}, 0, "0o444", id="a-name-that-only-the-container-knows"),
+        param([], "root", {}, 0, "0o444", id="root"),
+    ],
+)
+async def test_only_the_servers_user_reads_a_token_where_it_is_known(
+    swarm, spawner_class, start_hub, changes, image_user, extra, uid, mode
+):
+    image = swarm.image(*changes, user=image_user)
+    tokens = {
+        "t": {"git": "https://git.example.org", "git_identity": {"name": "name", "email": "email"}}
+    }
+    hub = await start_hub(
+        spawner_class,
+        {**settings(swarm, image, extra_container_spec=extra), "TokenSpawnerMixin.tokens": tokens},
+    )
+    user = await hub.user("alice", {**LOGIN, "name": "Alice", "email": "alice@example.org"})
+    server = await hub.spawn(user)
+    found = await server.stat()
+    assert [(found[name]["uid"], found[name]["mode"]) for name in ("t", "t.json")] == [
+        (uid, mode)
+    ] * 2
+    assert bytes.fromhex(found["t"]["contents"]) == b"the-token"
+    public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
+    assert (await server.run("stat", "-c", "%a", public)).out == "444\n"
+
+
+async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_start_has_the_new_one(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, settings(swarm))
+    user = await hub.user("alice", LOGIN)
+    server = await hub.spawn(user)
+    before = swarm.secrets()
+    await user.save_auth_state({"access_token": "new"})
+    assert user.spawners[""]._tokens_renewal is None
+    assert (await server.files())["t"] == b"the-token" and swarm.secrets() == before
+    await user.stop("")
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"new"
+    assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
+
+
+async def test_each_of_a_users_servers_has_its_own_whatever_the_names(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, settings(swarm))
+    user = await hub.user("ali=ce.x y@é", LOGIN)
+    servers = [await hub.spawn(user, name) for name in ("b-c", "a")]
+    assert [(await server.files())["t"] for server in servers] == [b"the-token"] * 2
+    assert len(swarm.secrets()) == 4
+    await user.stop("b-c")
+    assert len(swarm.secrets()) == 2 and len(swarm.services()) == 1
+    assert (await servers[1].files())["t"] == b"the-token"
+
+
+async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(swarm, spawner_class, start_hub):
+    theirs = swarm.client.create_secret("theirs", b"of the admin")["ID"]
+    extra = {"secrets": [SecretReference(theirs, "theirs")]}
+    policy = {"Condition": "any", "Delay": 1_000_000_000, "MaxAttempts": 3}
+    hub = await start_hub(
+        spawner_class,
+        settings(swarm, extra_container_spec=extra, extra_task_spec={"restart_policy": policy}),
+    )
+    user = await hub.user("alice", LOGIN)
+    labels = {
+        "spawner_tokens.hub": "another",
+        "spawner_tokens.server": hub.spawner(user).object_name,
+    }
+    swarm.client.create_secret("of-another-hub", b"x", labels=labels)
+    server = await hub.spawn(user)
+    assert (await server.run("cat", "/run/secrets/theirs")).out == "of the admin"
+    assert (await server.files())["t"] == b"the-token"
+    assert len(extra["secrets"]) == 1
+    (service,) = swarm.services().values()
+    assert service["Spec"]["TaskTemplate"]["RestartPolicy"] == policy
+    await user.stop("")
+    await hub.spawner(user).sweep_files()
+    assert swarm.secrets() == ["of-another-hub", "theirs"]
+
+
+async def test_a_server_that_ends_by_itself_is_not_started_again_and_leaves_nothing(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, settings(swarm))
+    user = await hub.user("alice", LOGIN)
+    server = await hub.spawn(user)
+    (service,) = swarm.services()
+    with pytest.raises(OSError):
+        await server.run("kill", "1")
+    assert await until(user.spawners[""].poll)
+    (task,) = swarm.tasks(service)
+    assert task["DesiredState"] == "shutdown"
+    await user.stop("")  # as the Hub does when it sees that
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+def slow(swarm):
+    """Settings for servers that take two seconds to end."""
+    command = ["sh", "-c", 'trap "" TERM; "$@"; exit', "slow", sys.executable, SERVER]
+    return settings(swarm, cmd=command, extra_container_spec={"stop_grace_period": 2_000_000_000})
+
+
+async def test_a_server_whose_node_does_not_answer_has_stopped(swarm, spawner_class, start_hub):
+    hub = await start_hub(spawner_class, slow(swarm))
+    user = await hub.user("alice", LOGIN)
+    await hub.spawn(user)
+    (service,) = swarm.services()
+    # As when a node is lost: the Swarm has given the task up, and the last that it heard is that the task runs.
+    swarm.set_availability("drain")
+    (task,) = await until(
+        lambda: [task for task in swarm.tasks(service) if task["DesiredState"] == "shutdown"]
+    )
+    assert task["Status"]["State"] == "running"
+    assert await user.spawners[""].poll() is not None
+    await user.stop("")
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, slow(swarm))
+    user = await hub.user("alice", LOGIN)
+    server = await hub.spawn(user)
+    await user.stop("")
+    assert swarm.secrets() == [] and swarm.services() == {}
+    assert (await server.files())["t"] == b"the-token"
+
+
+@pytest.mark.parametrize(
+    "extra, error",
+    [
+        param({"cmd": ["/nonexistent"]}, RuntimeError, id="a-task-that-fails"),
+        param(
+            {"start_timeout": 1, "extra_placement_spec": {"constraints": ["node.labels.none==1"]}},
+            AnyTimeoutError,
+            id="a-task-without-a-node",
+        ),
+        param(
+            {"extra_container_spec": {"configs": [ConfigReference("none", "none")]}},
+            APIError,
+            id="no-service",
+        ),
+    ],
+)
+async def test_a_spawn_that_fails_leaves_nothing(swarm, spawner_class, start_hub, extra, error):
+    hub = await start_hub(spawner_class, settings(swarm, **extra))
+    user = await hub.user("alice", LOGIN)
+    with pytest.raises(error):
+        await hub.spawn(user)
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+async def test_secrets_that_cannot_be_made_do_not_stop_a_spawn_unless_asked_to(
+    swarm, spawner_class, start_hub, caplog
+):
+    tokens = {"t": {}, "large": {"key": "large"}}
+    hub = await start_hub(spawner_class, {**settings(swarm), "TokenSpawnerMixin.tokens": tokens})
+    user = await hub.user("alice", {**LOGIN, "large": TOO_LARGE})
+    server = await hub.spawn(user)
+    assert (
+        "Could not deliver the token files of alice" in caplog.text and TOO_LARGE not in caplog.text
+    )
+    env = await server.env()
+    assert not {"SPAWNER_TOKENS_DIR", "T_TOKEN_FILE", "LARGE_TOKEN_FILE"} & env.keys()
+    assert swarm.secrets() == []
+    (service,) = swarm.services().values()
+    assert "RestartPolicy" not in service["Spec"]["TaskTemplate"]  # Swarm's own
+    await user.stop("")
+
+    spawner = hub.spawner(user)
+    spawner.tokens_missing = "refuse"
+    with pytest.raises(Exception, match="t") as refusal:
+        await user.spawn("")
+    assert "large" in refusal.value.jupyterhub_message
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+async def test_an_engine_that_manages_no_swarm_is_an_os_error(start_engine, start_hub):
+    engine = start_engine()
+    hub = await start_hub(engine.spawner_class(TokenSwarmSpawner), settings(engine))
+    with pytest.raises(OSError, match="not a swarm manager"):
+        await hub.spawner(await hub.user("alice", LOGIN)).deliver_files({"t": b"x"})
+
+
+async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_sweeps_the_others(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, settings(swarm))
+    user = await hub.user("alice", LOGIN)
+    server = await hub.spawn(user)
+    running = swarm.secrets()
+    await hub.spawner(await hub.user("bob", LOGIN)).deliver_files({"t": b"x"})  # and no further
+    carol = await hub.user("carol", LOGIN)
+    with pytest.raises(OSError):
+        await (await hub.spawn(carol)).run("kill", "1")
+    await until(carol.spawners[""].poll)
+    assert len(swarm.secrets()) == 5
+    again = await start_hub(spawner_class, settings(swarm))
+    await until(lambda: swarm.secrets() == running)
+    assert (await server.files())["t"] == b"the-token"
+    await again.app.users["alice"].stop("")
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(
+    swarm, spawner_class, start_hub
+):
+    hub = await start_hub(spawner_class, settings(swarm))
+    user = await hub.user("alice", LOGIN)
+    await hub.spawn(user)
+    before, forgotten = swarm.secrets(), user.spawners.pop("")
+    forgotten.server = None
+    forgotten.stop_polling()
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == b"the-token"
+    assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
+
+
+async def test_the_name_may_depend_on_the_image_that_a_user_chose(swarm, spawner_class, start_hub):
+    traits = {
+        "name_template": "{imagename}-{username}",
+        "allowed_images": {"other": swarm.image("ENV OTHER=1")},
+    }
+    hub = await start_hub(spawner_class, settings(swarm, **traits))
+    user = await hub.user("alice", LOGIN)
+    before = hub.spawner(user).object_name
+    await user.spawn("", options={"image": "other"})
+    assert (
+        swarm.services().keys() == {user.spawners[""].object_name} != {before}
+        and len(swarm.secrets()) == 2
+    )
+    await user.stop("")
+    assert swarm.secrets() == [] and swarm.services() == {}
+
+
+async def test_a_variable_that_the_admin_sets_wins_and_is_logged_once(
+    swarm, spawner_class, start_hub, caplog
+):
+    hub = await start_hub(
+        spawner_class, {**settings(swarm), "Spawner.environment": {"T_TOKEN_FILE": "theirs"}}
+    )
+    server = await hub.spawn(await hub.user("alice", LOGIN))
+    assert (await server.env())["T_TOKEN_FILE"] == b"theirs"
+    assert caplog.text.count("Spawner.environment sets T_TOKEN_FILE") == 1
+
+
+def test_a_relative_directory_is_refused_when_the_config_is_read():
+    config = Config(SwarmTokenMixin={"tokens_mount_path": "tokens"})
+    with pytest.raises(TraitError, match="tokens_mount_path has to be an absolute path"):
+        TokenSwarmSpawner(config=config)
+
+
+def on_disk(folder):
+    """File → contents, of all that is not in memory."""
+    for path, directories, files in os.walk(folder):
+        directories[:] = [
+            name for name in directories if not os.path.ismount(os.path.join(path, name))
+        ]
+        for file in (Path(path, name) for name in files):
+            try:
+                if file.is_file() and not file.is_symlink():
+                    yield str(file.relative_to(folder)), file.read_bytes()
+            except FileNotFoundError:  # since then
+                pass
+
+
+def engines_places(swarm):
+    containers = swarm.client.containers(all=True)
+    said = {
+        "services": swarm.client.services(),
+        "tasks": swarm.client.tasks(),
+        "containers": [swarm.client.inspect_container(container["Id"]) for container in containers],
+        "secrets": swarm.client.secrets(),
+    }
+    return {
+        **{name: json.dumps(what).encode() for name, what in said.items()},
+        "engine's log": swarm.log.read_bytes(),
+        **dict(on_disk(swarm.data)),
+    }
+
+
+async def test_a_token_is_found_nowhere_else(swarm, spawner_class, start_hub, debug_log):  # noqa: F811
+    hub = await start_hub(
+        spawner_class, {**settings(swarm), "JupyterHub.log_level": 10, "Spawner.debug": True}
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    assert (await server.files())["t"] == ACCESS.encode()
+    assert "DEBUG" in debug_log.text and b"level=debug" in swarm.log.read_bytes()
+    assert search({**engines_places(swarm), **await places(hub, user, debug_log)}) == []
+    await user.stop("")
+    assert search({**engines_places(swarm), **await places(hub, user, debug_log)}) == []
+
+    # The search can find: in each of these places, planted. What a Swarm keeps of it on disk is encrypted.
+    swarm.client.create_secret("planted", b"x", labels={"planted": ACCESS})
+    hub.spawner(user).environment = {"PLANTED": ACCESS}
+    await hub.spawn(user)
+    found = search(engines_places(swarm))
+    assert {"services", "tasks", "containers", "secrets", "engine's log"} < set(found)
+    assert any(name.startswith("containers/") for name in found)
+    assert not any(name.startswith("swarm/raft/") for name in found)

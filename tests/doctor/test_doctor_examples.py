@@ -1,0 +1,117 @@
+"""Whose configurations go through the doctor: OAuthenticator's documentation and our README."""
+
+import re
+
+import pytest
+from pytest import param
+
+from ..project.test_readme import blocks, tljh, values_files  # noqa: F401
+from ..support.examining import KEY, VERBS, cluster, examine, hubs_environment, of, serve  # noqa: F401
+
+# After the pages "GitHub Setup" and so on of OAuthenticator's documentation, with auth state and a token.
+DOCUMENTED = [
+    param("github", "GitHubOAuthenticator", "", "github", [], id="github"),
+    param("gitlab", "GitLabOAuthenticator", "", "gitlab", ["scopes-too-powerful"], id="gitlab"),
+    param("google", "GoogleOAuthenticator", "", "google", ["refresh-token-not-asked"], id="google"),
+    param(
+        "azuread",
+        "AzureAdOAuthenticator",
+        'c.AzureAdOAuthenticator.tenant_id = "tenant"\nc.AzureAdOAuthenticator.scope = ["openid", "profile", "email"]',
+        "azuread",
+        ["refresh-token-not-asked"],
+        id="azuread",
+    ),
+    param(
+        "generic-oauth",
+        "GenericOAuthenticator",
+        """
+c.GenericOAuthenticator.authorize_url = "https://accounts.example.org/oauth2/authorize"
+c.GenericOAuthenticator.token_url = "https://accounts.example.org/oauth2/token"
+c.GenericOAuthenticator.userdata_url = "https://accounts.example.org/userinfo"
+c.GenericOAuthenticator.scope = ["openid", "email", "groups"]
+c.GenericOAuthenticator.username_claim = "email"
+c.GenericOAuthenticator.manage_groups = True
+c.GenericOAuthenticator.auth_state_groups_key = "oauth_user.groups"
+c.GenericOAuthenticator.admin_groups = {"administrator"}
+""",
+        "oidc",
+        ["refresh-token-not-asked"],
+        id="generic",
+    ),
+    param(
+        "cilogon",
+        "CILogonOAuthenticator",
+        """
+c.CILogonOAuthenticator.allowed_idps = {
+    "https://github.com/login/oauth/authorize": {"username_derivation": {"username_claim": "email"}},
+}
+""",
+        "oidc",
+        ["refresh-token-not-asked"],
+        id="cilogon",
+    ),
+    param("globus", "GlobusOAuthenticator", "", "globus", [], id="globus"),
+    param("bitbucket", "BitbucketOAuthenticator", "", "bitbucket", [], id="bitbucket"),
+]
+
+
+@pytest.mark.parametrize("entry_point, cls, more, preset, warnings", DOCUMENTED)
+def test_oauthenticators_own_examples_have_no_error(
+    examine, entry_point, cls, more, preset, warnings
+):
+    config = f"""
+c.JupyterHub.authenticator_class = "{entry_point}"
+c.OAuthenticator.oauth_callback_url = "https://hub.example.org/hub/oauth_callback"
+c.OAuthenticator.client_id = "[your oauth2 application id]"
+c.OAuthenticator.client_secret = "[your oauth2 application secret]"
+c.OAuthenticator.allow_all = True
+{more}
+c.Authenticator.enable_auth_state = True
+c.JupyterHub.spawner_class = "tokens-simple"
+c.TokenSpawnerMixin.tokens = {{"login": {{"preset": "{preset}"}}}}
+"""
+    status, findings = examine(config)
+    assert status == 0 and of(findings, "error") == []
+    assert of(findings, "warning") == warnings
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+def test_the_readmes_examples_have_no_false_error(examine, cluster, code):
+    cluster(VERBS)
+    if "authenticator_class" not in code:
+        preset = re.search(r'"preset": "(github|gitlab|google|azuread)"', code)
+        cls = {"github": "github", "google": "google", "azuread": "azuread"}.get(
+            preset[1] if preset else "", "gitlab"
+        )
+        if "AzureAd" in code:
+            cls = "azuread"
+        cls = (
+            "generic-oauth"
+            if re.search('oauth_user|exchanged|id_token|aws|azure"|gcp|storage|HF_', code)
+            else cls
+        )
+        code = f"c.JupyterHub.authenticator_class = '{cls}'\n{code}"
+        code += '\nc.GenericOAuthenticator.scope = ["openid", "offline_access"]\n'
+    if "enable_auth_state" not in code:
+        code += "\nc.Authenticator.enable_auth_state = True\n"
+    status, findings = examine(code)
+    expected = set()
+    if "exchanged_tokens" in code or "teams_token" in code:
+        expected.add("key-never-stored")  # the admin's own authenticator makes it
+    if "acces_token" in code:  # the doctor's own sample
+        expected.add("key-never-stored")
+    if re.search("docker", code):
+        expected.add("docker-unreachable")
+    if "spawner_class" not in code:
+        expected.add("mixin-missing")
+    assert set(of(findings, "error")) <= expected, findings
+    assert ("hook-writes-tokens" in of(findings, "warning")) == ("spawner.environment[" in code)
+
+
+@pytest.mark.parametrize("text", values_files())
+def test_the_readmes_values_have_no_error(examine, text, cluster, monkeypatch):
+    cluster(VERBS)
+    monkeypatch.delenv(KEY)  # the chart makes one
+    status, findings = examine(text, "values.yaml", "--values")
+    assert status == 0 and of(findings, "warning") == [], findings
+    assert "auth-state" in of(findings, "ok")

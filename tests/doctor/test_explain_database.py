@@ -1,0 +1,170 @@
+"""``spawner-tokens explain`` reads the Hub's database, whatever the Hub does with it, and changes nothing."""
+
+import os
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jupyterhub import orm
+from sqlalchemy import create_engine, insert
+
+from spawner_tokens.doctor.database import DatabaseError, read_database
+
+CONFIG = """
+c.JupyterHub.db_url = "{url}"
+c.JupyterHub.authenticator_class = "dummy"
+c.Authenticator.enable_auth_state = True
+c.JupyterHub.spawner_class = "tokens-simple"
+c.TokenSpawnerMixin.tokens = {{"login": {{}}}}
+"""
+ADD_USER = "INSERT INTO users (name, cookie_id) VALUES (?, ?)"
+
+
+@pytest.fixture
+def connection(tmp_path):
+    """Of a Hub's database, by a process that has it open as a Hub has."""
+    engine = create_engine(f"sqlite:///{tmp_path}/hub.sqlite")
+    orm.Base.metadata.create_all(engine)
+    engine.dispose()
+    connection = sqlite3.connect(tmp_path / "hub.sqlite", isolation_level=None)
+    yield connection
+    connection.close()
+
+
+def explain(folder, user, more=""):
+    """Status and output of the command, in a process of its own: SQLite's locks are between processes."""
+    config = folder / "jupyterhub_config.py"
+    config.write_text(CONFIG.format(url=f"sqlite:///{folder}/hub.sqlite") + more)
+    command = [sys.executable, "-m", "spawner_tokens", "explain", "-f", str(config), user]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32),
+    }
+    before = read_files(folder)
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert read_files(folder) == before
+    return done.returncode, done.stdout + done.stderr
+
+
+def read_files(folder):
+    """In a process of its own, too: who closes a file gives up all of its process's locks of it."""
+    return subprocess.run(
+        ["sha256sum", *sorted(folder.glob("hub.sqlite*"))], capture_output=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_database_is_read_beside_a_hub_that_has_it_open(connection, tmp_path, mode):
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(ADD_USER, ("bob", "b"))
+    status, text = explain(tmp_path, "bob")
+    assert status == 1 and "no user 'bob'" in text
+    connection.execute("COMMIT")
+    assert explain(tmp_path, "bob")[0] == 0
+
+
+LOUD = """
+import logging
+logging.basicConfig(level=0)
+logging.getLogger("sqlalchemy.engine").setLevel(logging.DEBUG)
+c.JupyterHub.db_kwargs = {"echo": "debug"}
+"""
+
+
+def test_rows_are_not_in_the_log_of_a_config_that_logs_all(connection, tmp_path):
+    connection.execute(ADD_USER, ("alice", "the-cookie-id"))
+    status, text = explain(tmp_path, "alice", LOUD)
+    assert status == 0 and "What a server of alice would get now" in text
+    assert "the-cookie-id" not in text
+
+
+def test_a_name_is_found_as_it_is_and_as_a_login_makes_it(connection, tmp_path):
+    connection.execute(ADD_USER, ("alice", "a"))
+    connection.execute(ADD_USER, ("Bob", "b"))
+    assert "What a server of alice would get now" in explain(tmp_path, "ALICE")[1]
+    assert "What a server of Bob would get now" in explain(tmp_path, "Bob")[1]
+    more = "c.Authenticator.username_map = {'alice@example.org': 'alice'}\n"
+    assert "What a server of alice would get now" in explain(tmp_path, "Alice@example.org", more)[1]
+    assert "no user 'CAROL'" in explain(tmp_path, "CAROL")[1]
+
+
+def test_a_locked_database_is_said_with_what_to_do(connection, tmp_path):
+    connection.execute("BEGIN EXCLUSIVE")
+    status, text = explain(tmp_path, "alice")
+    assert (
+        status == 1
+        and "database is locked" in text
+        and "try again" in text
+        and "upgrade-db" not in text
+    )
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_what_a_killed_hub_left_is_for_the_hub_to_mend(connection, tmp_path, mode):
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute(
+        "PRAGMA cache_size=1"
+    )  # so that a part of a transaction is written before its end
+    connection.execute("BEGIN")
+    connection.executemany(ADD_USER, [(f"user{number}", str(number)) for number in range(1000)])
+    if mode == "wal":
+        connection.execute("COMMIT")
+    left = tmp_path / "left"
+    left.mkdir()
+    for path in tmp_path.glob("hub.sqlite*"):
+        if not path.name.endswith("-shm"):  # as in a backup
+            shutil.copy(path, left)
+    status, text = explain(left, "user0")
+    assert status == 1 and "start it, and it is mended" in text
+    sqlite3.connect(left / "hub.sqlite").execute(
+        "SELECT * FROM users"
+    ).connection.close()  # as the Hub's start
+    assert explain(left, "user0")[0] == (0 if mode == "wal" else 1)
+
+
+def test_a_database_with_a_write_ahead_log_gets_no_files_beside_it(tmp_path):
+    path = tmp_path / "hub.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        orm.Base.metadata.create_all(engine := create_engine(f"sqlite:///{path}"))
+    connection.close()
+    engine.dispose()
+    before = path.read_bytes()
+    with read_database(f"sqlite:///{path}", {}) as session:
+        assert session.query(orm.User).count() == 0
+        session.add(orm.User(name="alice"))
+        session.commit()  # in vain
+        assert session.query(orm.User).count() == 0
+        with pytest.raises(Exception, match="readonly"):
+            session.execute(insert(orm.User).values(name="alice"))
+    assert [each.name for each in tmp_path.iterdir()] == [
+        "hub.sqlite"
+    ] and path.read_bytes() == before
+
+
+def test_a_database_of_another_version_is_named(tmp_path):
+    sqlite3.connect(tmp_path / "old.sqlite").close()
+    with pytest.raises(DatabaseError, match="no such table: users.*upgrade-db"):
+        with read_database(f"sqlite:///{tmp_path}/old.sqlite", {}) as session:
+            session.query(orm.User).count()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oracle://u:the-password@h/d",
+        "postgresql://u:the-password@127.0.0.1:1/d",
+        "mysql://u:p@h:the-password/d",
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(url):
+    with pytest.raises(DatabaseError) as raised:
+        with read_database(url, {}) as session:
+            session.query(orm.User).count()
+    assert "the-password" not in str(raised.value)

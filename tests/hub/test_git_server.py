@@ -1,0 +1,395 @@
+"""A real git in a real server against a real git server, which asks the provider what each token may do."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tornado.httputil import HTTPHeaders
+
+from ..backends.test_local import LOCAL, SIMPLE, run_as
+from ..support import faults
+from ..support.gitserver import start_git_server
+from ..support.hub import Server
+from ..support.oauth import hub_settings, make_auth_state
+from ..support.provider import start_provider
+from ..support.waiting import until
+from .test_leaks import process_arguments
+
+pytestmark = pytest.mark.xdist_group("system users")
+
+IDENTITY = {"name": "Alice; <Liddell> #1", "email": "alice@example.org"}
+
+
+@pytest.fixture
+def account(request):
+    """Spawner class, user and settings: a system user where the tests run as root."""
+    if os.geteuid() != 0 or not shutil.which("useradd"):
+        return SIMPLE, "alice", {}
+    alice, _, command = request.getfixturevalue("system_users")
+    return LOCAL, alice, {"Spawner.cmd": command}
+
+
+class Place:
+    """A user's server, the git server, the provider that both know, and the Hub's ``wire`` to it."""
+
+    def __init__(self, hub, name, provider, git, wire):
+        self.hub, self.name, self.provider, self.git, self.wire = hub, name, provider, git, wire
+
+    async def log_in(self, scope="profile read write"):
+        """Log in at the provider, and store what the Hub would store of a provider that says when."""
+        answer = await self.provider.log_in("alice", scope) | {"created_at": time.time()}
+        auth_state = make_auth_state(self.name, answer) | {"gitlab_user": IDENTITY}
+        self.user = await self.hub.user(self.name, auth_state)
+        return answer["access_token"]
+
+    async def spawn(self):
+        self.server = await self.hub.spawn(self.user)
+        self.home = (await self.sh("cd && pwd")).out.strip()
+
+    async def sh(self, script):
+        return await self.server.run("sh", "-c", f"cd && {script}")
+
+    async def ok(self, script):
+        done = await self.sh(script)
+        assert done.code == 0, done.error
+        return done.out.strip()
+
+    async def push(self):
+        return await self.sh(
+            "cd repo && git commit --quiet --allow-empty --message=more && git push --quiet"
+        )
+
+    @property
+    def token_file(self):
+        return Path(self.user.spawners[""].tokens_directory, "lab")
+
+
+@pytest.fixture
+async def make_place(account, start_hub, tmp_path):  # the account goes last
+    async with AsyncExitStack() as stack:
+
+        async def make(spawner_class=None, settings=None, options=()):
+            provider = await stack.enter_async_context(start_provider(tmp_path, *options))
+            wire = await stack.enter_async_context(faults.FaultyProxy(provider.url))
+            (tmp_path / "git").mkdir()
+            git = await stack.enter_async_context(start_git_server(tmp_path / "git", provider))
+            git.create("repo")
+            usual, name, own = account
+            tokens = {"lab": {"preset": "gitlab", "url": git.url}}
+            hub = await start_hub(
+                spawner_class or usual,
+                hub_settings(provider, wire.url)
+                | {"TokenSpawnerMixin.tokens": tokens}
+                | ({} if spawner_class else own)
+                | (settings or {}),
+            )
+            return Place(hub, "alice" if spawner_class else name, provider, git, wire)
+
+        yield make
+
+
+@pytest.fixture
+async def place(make_place):
+    """One with a running server, whose token may read and write."""
+    place = await make_place()
+    place.token = await place.log_in()
+    await place.spawn()
+    return place
+
+
+async def test_clone_commit_and_push_need_nothing_from_the_user(place):
+    before = place.git.head("repo")
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+    assert (await place.push()).code == 0
+    assert place.git.head("repo") != before
+    author = await place.ok("git -C repo log -1 --format='%an <%ae>'")
+    assert author == "Alice; Liddell #1 <alice@example.org>"  # git itself takes the brackets out
+    assert {(name, needed) for name, needed, status in place.git.log if status == 200} == {
+        ("oauth2", "read"),
+        ("oauth2", "write"),
+    }
+    assert 401 in {status for _, _, status in place.git.log}  # the server is not open to everybody
+
+
+@pytest.mark.parametrize("address", ["git@127.0.0.1:repo.git", "ssh://git@127.0.0.1/repo.git"])
+async def test_addresses_for_ssh_work_with_the_token(place, address):
+    await place.ok(f"git clone --quiet {address} repo")
+    assert (await place.push()).code == 0
+
+
+async def test_submodules_with_relative_and_ssh_addresses_come_with_the_clone(place):
+    head = place.git.head("repo")
+    urls = {
+        "relative": "../repo.git",
+        "ssh": "git@127.0.0.1:repo.git",
+        "full": f"{place.git.url}/repo.git",
+    }
+    commands = []
+    for path, url in urls.items():
+        commands += [
+            ["config", "-f", ".gitmodules", f"submodule.{path}.path", path],
+            ["config", "-f", ".gitmodules", f"submodule.{path}.url", url],
+            ["update-index", "--add", "--cacheinfo", f"160000,{head},{path}"],
+        ]
+    place.git.create("outer", *commands, ["add", ".gitmodules"])
+    await place.ok(f"git clone --quiet --recurse-submodules {place.git.url}/outer.git")
+    for path in urls:
+        assert await place.ok(f"git -C outer/{path} rev-parse HEAD") == head
+    await place.ok("git -C outer submodule --quiet update --remote --recursive")
+
+
+async def test_what_speaks_plain_http_gets_the_token_from_the_same_helper_and_for_no_other_host(
+    place,
+):
+    host = urlsplit(place.git.url).netloc
+
+    async def fill(*lines):
+        done = await place.sh(
+            f"printf '%s\\n' {' '.join(lines)} '' | GIT_TERMINAL_PROMPT=0 git credential fill"
+        )
+        return done.out, done.code
+
+    out, code = await fill("protocol=http", f"host={host}", "path=git/repo.git/info/lfs")
+    assert code == 0 and f"username=oauth2\npassword={place.token}\n" in out
+    for other in ("127.0.0.2", "localhost", "127.0.0.1:1", "github.com"):
+        assert await fill("protocol=http", f"host={other}", "path=git/repo.git") == ("", 128)
+    assert await fill("protocol=https", f"host={host}", "path=git/repo.git") == ("", 128)
+
+
+async def test_a_token_that_may_only_read_clones_and_does_not_push(make_place):
+    place = await make_place()
+    await place.log_in("profile read")
+    await place.spawn()
+    before = place.git.head("repo")
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+    refused = await place.push()
+    assert refused.code == 128 and "403" in refused.error
+    assert place.git.head("repo") == before
+
+
+async def test_after_an_expiry_the_same_process_pushes_again_once_the_token_is_renewed(make_place):
+    place = await make_place(options=["--token-lifetime", "8"])
+    is_back = asyncio.Event()
+
+    async def down(forward):
+        return await forward() if is_back.is_set() else faults.Answer(503, b"", HTTPHeaders())
+
+    place.wire.on("/o/token/", down, times=1000)
+    old = await place.log_in()
+    await place.spawn()
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+    before = place.git.head("repo")
+
+    async def has_ended():
+        return not await place.provider.is_live(old)
+
+    await until(has_ended)
+    refused = await place.push()
+    assert refused.code == 128 and "Authentication failed" in refused.error
+    is_back.set()
+
+    async def is_renewed():
+        return place.token_file.read_text() != old
+
+    await until(is_renewed)
+    assert (await place.push()).code == 0
+    assert place.git.head("repo") != before
+
+
+async def test_a_new_login_is_enough_for_a_running_server_to_push_again(place):
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+    await place.provider.revoke(place.token)
+    assert (await place.push()).code == 128
+    new = await place.log_in()
+
+    async def has_it():
+        return place.token_file.read_text() == new
+
+    await until(has_it)
+    assert (await place.push()).code == 0
+
+
+# -- where the token is not --------------------------------------------------------------------
+
+
+class Watch:
+    """All arguments of all processes, read as often as can be; whether a text was among them."""
+
+    def __init__(self, text):
+        self._text = text.encode()
+        self.found, self.rounds, self._ended = False, 0, False
+
+    async def __aenter__(self):
+        self._task = asyncio.ensure_future(asyncio.to_thread(self._run))
+        return self
+
+    def _run(self):
+        while not self._ended:
+            self.rounds += 1
+            self.found |= any(self._text in arguments for arguments in process_arguments().values())
+
+    async def __aexit__(self, *error):
+        self._ended = True
+        await self._task
+
+
+async def test_the_token_is_in_no_other_file_and_in_no_process_argument(place, need):
+    need(os.geteuid() == 0, "root")
+    await place.ok("git config --global credential.helper store")
+    async with Watch(place.token) as watch:
+        await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+        for _ in range(10):
+            assert (await place.push()).code == 0
+            await place.ok("git -C repo pull --quiet")
+    assert watch.rounds > 100 and not watch.found
+
+    async def search():
+        places = "/tmp /var/tmp /dev/shm /run"
+        owned = f"find {places} -xdev -type f -user {place.name} 2>/dev/null -exec grep -lF {place.token} {{}} +"
+        done = await asyncio.to_thread(
+            subprocess.run, owned, shell=True, capture_output=True, text=True
+        )
+        return done.stdout.splitlines()
+
+    assert await search() == [str(place.token_file)]
+    assert place.token not in await place.ok("cat repo/.git/config .gitconfig")
+
+    # Both can find: a helper that has the token as an argument, and the user's own helper without ours.
+    leak = '!f() { /usr/bin/printf \'username=x\\npassword=%s\\n\' "$(cat "$LAB_TOKEN_FILE")"; }; f'
+    await place.ok(f"cat > leak <<'E'\n{leak}\nE")
+    async with Watch(place.token) as watch:
+        for _ in range(100):
+            await place.ok(
+                "for i in 1 2 3 4 5; do echo url=http://h.example | "
+                'git -c credential.helper= -c credential.helper="$(cat leak)" credential fill; done'
+            )
+            if watch.found:
+                break
+    assert watch.found
+    approve = "printf '%s\\n' url=http://x:\"$(cat \"$LAB_TOKEN_FILE\")\"@h.example '' | git credential approve"
+    await place.ok(approve)
+    assert set(await search()) == {str(place.token_file), f"{place.home}/.git-credentials"}
+
+
+# -- what the user and the admin say -----------------------------------------------------------
+
+
+async def test_what_the_user_has_configured_at_home_wins(place):
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+    await place.ok(
+        "git config --global user.name Me && git config --global url.https://o.example/.insteadOf o:"
+    )
+    assert (await place.push()).code == 0
+    assert await place.ok("git -C repo log -1 --format='%an <%ae>'") == "Me <alice@example.org>"
+    assert await place.ok("git ls-remote --get-url o:x") == "https://o.example/x"
+    await place.ok("git config --global url.git@127.0.0.1:.insteadOf git@127.0.0.1:")
+    assert (
+        await place.ok("git ls-remote --get-url git@127.0.0.1:repo.git") == "git@127.0.0.1:repo.git"
+    )
+
+
+async def test_the_admins_own_entries_are_continued_and_never_grown(make_place):
+    own = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "alias.own",
+        "GIT_CONFIG_VALUE_0": "version",
+    }
+    place = await make_place(settings={"Spawner.environment": dict(own)})
+    await place.log_in()
+    await place.spawn()
+    await place.ok(f"git own && git clone --quiet {place.git.url}/repo.git")
+    assert place.user.spawners[""].environment == own
+    assert "GIT_CONFIG_KEY_1" not in place.user.spawners[""].get_env()  # of a spawn that is over
+
+
+async def test_an_admins_own_system_configuration_wins(make_place, caplog):
+    place = await make_place(settings={"Spawner.environment": {"GIT_CONFIG_SYSTEM": "/dev/null"}})
+    await place.log_in()
+    await place.spawn()
+    assert (await place.sh("git config user.email")).code == 1
+    assert "Spawner.environment sets GIT_CONFIG_SYSTEM, which wins" in caplog.text
+
+
+async def test_another_user_of_the_machine_can_run_git_with_this_environment(place, system_users):
+    _, bob, _ = system_users
+    path = (await place.server.env())["GIT_CONFIG_SYSTEM"].decode()
+    for name in (place.name, bob):
+        told = run_as(
+            name,
+            "env",
+            "--chdir=/",
+            f"GIT_CONFIG_SYSTEM={path}",
+            "HOME=/nonexistent",
+            "git",
+            "config",
+            "user.email",
+        )
+        assert told.stdout.strip() == IDENTITY["email"], told.stderr
+    assert (
+        "Permission denied" in run_as(bob, "ls", os.path.dirname(path)).stderr
+    )  # the name has to be known
+    assert os.path.dirname(path) != (await place.server.env())["SPAWNER_TOKENS_DIR"].decode()
+
+
+# -- other ways of delivery --------------------------------------------------------------------
+
+
+async def test_where_only_variables_are_delivered_git_uses_the_variable(make_place):
+    place = await make_place("tests.support.spawners.VariablesOnly")
+    await place.log_in()
+    await place.spawn()
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git && git -C repo pull --quiet")
+    assert "GIT_CONFIG_SYSTEM" not in await place.server.env()
+
+
+async def test_without_its_files_a_server_starts_and_git_uses_the_variable(
+    make_place, tmp_path, caplog
+):
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked").chmod(0o777)
+    place = await make_place(
+        SIMPLE, {"LocalTokenMixin.tokens_mount_path": str(tmp_path / "blocked")}
+    )
+    await place.log_in()
+    await place.spawn()
+    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
+    assert "GIT_CONFIG_SYSTEM" not in await place.server.env()
+    assert "Could not deliver the token files" in caplog.text
+
+
+async def test_the_public_file_lives_as_long_as_its_server(start_hub):
+    settings = {"TokenSpawnerMixin.tokens": {"t": {"preset": "gitlab"}}}
+    hub = await start_hub(SIMPLE, settings)
+    user = await hub.user("alice", {"access_token": "the-token", "gitlab_user": IDENTITY})
+    server = await hub.spawn(user)
+    path = Path((await server.env())["GIT_CONFIG_SYSTEM"].decode())
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o644, 0o711)
+    (path.parent.parent / "4711.public").mkdir()
+    reaped = asyncio.ensure_future(asyncio.to_thread(user.spawners[""].proc.wait))
+
+    again = await start_hub(SIMPLE, settings)
+    user = await again.user("alice")
+    assert user.spawners[""].ready and path.exists()
+
+    async def is_swept():
+        return not (path.parent.parent / "4711.public").exists()
+
+    await until(is_swept)
+    await user.stop("")
+    await reaped
+    assert again.token_directories == []
+
+
+async def test_two_servers_of_one_user_say_who_they_are_each_in_a_file_of_its_own(start_hub):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {"preset": "gitlab"}}})
+    user = await hub.user("alice", {"access_token": "the-token", "gitlab_user": IDENTITY})
+    servers = [await hub.spawn(user, name) for name in ("one", "two")]
+    assert all(isinstance(server, Server) for server in servers)
+    await user.stop("one")
+    assert (await servers[1].run("git", "config", "user.email")).out == "alice@example.org\n"

@@ -1,0 +1,187 @@
+"""A token is nowhere but in the server's environment and files: everything else is searched for it."""
+
+import asyncio
+import base64
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from tornado.log import access_log, app_log, gen_log
+
+from ..support.waiting import until
+
+# One at a time: the stand-in for a kubelet gives a container its variables by process arguments.
+pytestmark = pytest.mark.xdist_group("leaks")
+
+ACCESS, REFRESH = "s3cret-access-token-e5f1", "s3cret-refresh-token-7b20"
+AUTH_STATE = {
+    "access_token": ACCESS,
+    "refresh_token": REFRESH,
+    "scope": ["read"],
+    "token_response": {"access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 7200},
+}
+
+
+def needles():
+    for secret in (ACCESS, REFRESH):
+        yield secret.encode()
+        yield secret.encode().hex().encode()
+        for shift in range(3):  # base64 of a text that begins anywhere
+            encoded = base64.b64encode(b"x" * shift + secret.encode())
+            yield encoded[4:-4]
+
+
+def search(places):
+    """The names of the places (name → bytes) where a token is."""
+    return sorted(
+        name for name, contents in places.items() if any(needle in contents for needle in needles())
+    )
+
+
+def process_arguments():
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found[f"arguments of {path.parent.name}"] = path.read_bytes()
+        except OSError:  # it has ended
+            pass
+    return found
+
+
+@pytest.fixture
+def debug_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    logs = [
+        access_log,
+        app_log,
+        gen_log,
+        logging.getLogger("sqlalchemy.engine"),
+        logging.getLogger("asyncio"),
+    ]
+    for log in logs:
+        log.setLevel(logging.DEBUG)
+    yield caplog
+    for log in logs:
+        log.setLevel(logging.NOTSET)
+
+
+def hook_that_fails(spawner, auth_state, tokens):
+    raise ValueError(f"cannot exchange {tokens} of {auth_state}")
+
+
+def key_that_fails(auth_state):
+    raise KeyError(auth_state["access_token"])
+
+
+async def places(hub, user, log, error=None):
+    """Everywhere that somebody else might look."""
+    spawner = user.spawners.get("")
+    hub.app.db.commit()
+    found = {
+        "log": log.text.encode(),
+        "repr": repr(
+            (spawner, getattr(spawner, "orm_spawner", None), user, user.orm_user)
+        ).encode(),
+        "error": f"{error!r} {error} {getattr(error, '__dict__', '')}".encode(),
+        **process_arguments(),
+    }
+    if spawner is not None:
+        found["state"] = repr(
+            (spawner.get_state(), spawner.orm_spawner.state, spawner.user_options)
+        ).encode()
+        found["traits"] = repr(
+            {name: getattr(spawner, name) for name in spawner.trait_names() if name != "db"}
+        ).encode()
+        found["instance"] = repr(vars(spawner)).encode()
+    for path in Path(os.getcwd()).rglob("*"):  # the database with its journal, homes
+        if path.is_file():
+            found[path.name] = path.read_bytes()
+    return found
+
+
+async def start_with_argument(text):
+    process = await asyncio.create_subprocess_exec("sh", "-c", "sleep 60 # " + text)
+
+    async def shows_it():  # its arguments are empty for a moment after the exec
+        return text.encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+    await until(shows_it)
+    return process
+
+
+@pytest.mark.parametrize(
+    "spawner_class",
+    ["spawner_tokens.TokenSimpleLocalProcessSpawner", "tests.support.spawners.VariablesOnly"],
+)
+async def test_a_delivered_token_is_found_nowhere_else(start_hub, debug_log, spawner_class):
+    tokens = {
+        "t": {"env": "T"},
+        "templated": {"env": "U", "template": "oauth2:{token}:example.org"},
+    }
+    hub = await start_hub(
+        spawner_class,
+        {"TokenSpawnerMixin.tokens": tokens, "JupyterHub.log_level": 10, "Spawner.debug": True},
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    assert (
+        (await server.env())["T"]
+        == (await server.files()).get("t", ACCESS.encode())
+        == ACCESS.encode()
+    )
+    assert "DEBUG" in debug_log.text
+    assert search(await places(hub, user, debug_log)) == []
+    await user.stop("")
+    assert search(await places(hub, user, debug_log)) == []
+
+    # The search can find: in each of these places, planted.
+    process = await start_with_argument(REFRESH)
+    logging.getLogger("JupyterHub").debug(
+        "planted %s", base64.b64encode(b"{" + ACCESS.encode()).decode()
+    )
+    Path("planted.sqlite").write_bytes(b"\0" + REFRESH.encode() + b"\0")
+    try:
+        found = search(await places(hub, user, debug_log, ValueError(ACCESS)))
+    finally:
+        process.kill()
+        await process.wait()
+    assert {"log", "error", "planted.sqlite", f"arguments of {process.pid}"} <= set(found)
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"TokenSpawnerMixin.tokens_hook": hook_that_fails},
+        {"TokenSpawnerMixin.tokens": {"t": {"key": key_that_fails, "env": "T"}}},
+        {"TokenSpawnerMixin.tokens": {"t": {"key": "token_response", "env": "T"}}},
+        {
+            "TokenSpawnerMixin.tokens": {
+                "t": {"key": lambda auth_state: auth_state["refresh_token"], "env": "T"}
+            }
+        },
+        {"TokenSpawnerMixin.tokens": {"t": {"required_scopes": "write", "env": "T"}}},
+        {"Spawner.cmd": ["/nonexistent"]},
+        {"LocalTokenMixin.tokens_mount_path": "/proc/nonexistent"},
+    ],
+    ids=["hook-fails", "key-fails", "dict", "refresh-token", "scope", "no-command", "no-directory"],
+)
+async def test_a_spawn_that_goes_wrong_tells_no_token(start_hub, debug_log, settings, policy):
+    hub = await start_hub(
+        "spawner_tokens.TokenSimpleLocalProcessSpawner",
+        {
+            "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+            "TokenSpawnerMixin.tokens_missing": policy,
+            "JupyterHub.log_level": 10,
+            **settings,
+        },
+    )
+    user = await hub.user("alice", AUTH_STATE)
+    error = None
+    try:
+        await hub.spawn(user)
+    except Exception as caught:
+        error = caught
+    assert error or policy == "warn"
+    assert search(await places(hub, user, debug_log, error)) == []

@@ -1,0 +1,332 @@
+"""The metrics, as Prometheus reads them at the Hub."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from textwrap import dedent
+
+import pytest
+import yaml
+from jupyterhub.auth import DummyAuthenticator
+from prometheus_client.parser import text_string_to_metric_families
+from tornado.httpclient import AsyncHTTPClient
+
+from spawner_tokens.renewal.grant import Kind
+from spawner_tokens.tokens.selection import Reason
+
+from ..support.faults import Answer
+from ..support.oauth import make_admin_token
+from ..support.reference import README
+from ..support.scripted import Provider, login
+from ..support.spawners import VariablesOnly
+from ..support.waiting import until
+
+SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
+LIFETIME = "jupyterhub_token_lifetime_seconds"
+
+
+def login_with(token, left):
+    """The auth_state of a login whose token lives for ``left`` more seconds."""
+    return {
+        "access_token": token,
+        "token_response": {"access_token": token, "expires_at": time.time() + left},
+    }
+
+
+def refuse(code, error):
+    return Answer(code, json.dumps({"error": error}).encode())
+
+
+async def scrape(hub, token):
+    """Sample → value, of ours: ``name label=value``."""
+    headers = {"Authorization": f"token {token}"}
+    answer = await AsyncHTTPClient().fetch(f"{hub.url}/hub/metrics", headers=headers)
+    return {
+        " ".join(
+            [sample.name, *(f"{name}={value}" for name, value in sorted(sample.labels.items()))]
+        ): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        if family.name.startswith("jupyterhub_token_")
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@pytest.fixture
+async def start_counting(start_hub):
+    """Start a Hub, and find what has been counted since: ``hub, count = await start_counting(…)``."""
+
+    async def start(spawner_class, settings):
+        hub = await start_hub(spawner_class, settings)
+        token = make_admin_token(hub)
+        before = await scrape(hub, token)
+
+        async def count():
+            now = await scrape(hub, token)
+            return {
+                sample: value - before[sample]
+                for sample, value in now.items()
+                if value != before[sample]
+            }
+
+        return hub, count
+
+    return start
+
+
+async def test_all_that_can_be_counted_is_there_before_it_happens(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    found = await scrape(hub, make_admin_token(hub))
+    for server in ("spawning", "running"):
+        for status in ("success", "failure"):
+            assert f"jupyterhub_token_deliveries_total server={server} status={status}" in found
+        assert (
+            f"{LIFETIME}_count server={server}" in found
+            and f"{LIFETIME}_bucket le=0.0 server={server}" in found
+        )
+    for status in ("success", "unchanged", *(kind.name.lower() for kind in Kind)):
+        assert f"jupyterhub_token_renewals_total status={status}" in found
+    for reason in Reason:
+        assert f"jupyterhub_token_refusals_total reason={reason.value}" in found
+
+
+async def test_no_label_has_a_user_a_server_or_a_token(start_hub):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"name-of-token": {}}})
+    user = await hub.user("name-of-user", {"access_token": "value-of-token"})
+    await hub.spawn(user, "name-of-server")
+    found = await scrape(hub, make_admin_token(hub))
+    assert not [sample for sample in found if "-of-" in sample]
+    assert len(found) == 2 * 2 + 5 + len(Reason) + 2 * (14 + 2)  # however many users there are
+
+
+async def test_a_delivery_is_counted_at_the_spawn_and_when_the_token_changes(start_counting):
+    hub, count = await start_counting(SIMPLE, TOKENS)
+    user = await hub.user("alice", login_with("a", 500))
+    await hub.spawn(user)
+    found = await count()
+    assert found["jupyterhub_token_deliveries_total server=spawning status=success"] == 1
+    assert found[f"{LIFETIME}_count server=spawning"] == 1
+    assert f"{LIFETIME}_bucket le=300.0 server=spawning" not in found
+    assert found[f"{LIFETIME}_bucket le=600.0 server=spawning"] == 1
+    await user.save_auth_state(login_with("b", 5000))
+
+    async def is_counted():
+        return (await count()).get(f"{LIFETIME}_count server=running")
+
+    assert await until(is_counted) == 1
+    found = await count()
+    assert found["jupyterhub_token_deliveries_total server=running status=success"] == 1
+    assert found[f"{LIFETIME}_sum server=running"] == pytest.approx(5000, abs=30)
+
+
+async def test_of_several_tokens_only_the_one_that_changed_is_looked_at(start_counting):
+    specs = {"t": {}, "other": {"key": "other"}}
+    hub, count = await start_counting(SIMPLE, {"TokenSpawnerMixin.tokens": specs})
+    auth_state = login_with("a", 500)
+    user = await hub.user("alice", {**auth_state, "other": "x"})
+    await hub.spawn(user)
+    assert (await count())[
+        f"{LIFETIME}_count server=spawning"
+    ] == 1  # nobody knows the other one's end
+    await user.save_auth_state({**auth_state, "other": "y"})
+
+    async def is_delivered():
+        return (await count()).get(
+            "jupyterhub_token_deliveries_total server=running status=success"
+        )
+
+    assert await until(is_delivered) == 1
+    assert f"{LIFETIME}_count server=running" not in await count()
+
+
+async def test_only_a_token_that_the_server_gets_is_in_the_histogram(start_counting, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    blocked.chmod(0o777)
+    settings = {"TokenSpawnerMixin.tokens": {"both": {"env": "BOTH"}, "in-file": {}}}
+    hub, count = await start_counting(
+        SIMPLE, settings | {"LocalTokenMixin.tokens_mount_path": str(blocked)}
+    )
+    user = await hub.user("alice", login_with("a", 500))
+    await hub.spawn(user)
+    assert (await count())[f"{LIFETIME}_count server=spawning"] == 1
+    await user.stop()
+    hub.app.config.TokenSpawnerMixin.tokens_missing = "refuse"
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(user)
+    assert (await count())[f"{LIFETIME}_count server=spawning"] == 1
+
+
+async def test_a_token_that_has_expired_when_it_is_handed_over_is_in_the_bucket_of_zero(
+    start_counting,
+):
+    hub, count = await start_counting(
+        VariablesOnly, {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
+    )
+    server = await hub.spawn(await hub.user("alice", login_with("a", -60)))
+    assert (await server.env())["T"] == b"a"
+    found = await count()
+    assert found[f"{LIFETIME}_bucket le=0.0 server=spawning"] == 1
+    assert f"{LIFETIME}_sum server=spawning" not in found  # it never falls
+
+
+async def test_a_delivery_that_fails_is_counted(start_counting, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    blocked.chmod(0o777)
+    hub, count = await start_counting(
+        SIMPLE,
+        {
+            **TOKENS,
+            "LocalTokenMixin.tokens_mount_path": str(blocked),
+            "TokenSpawnerMixin.tokens_missing": "refuse",
+        },
+    )
+    with pytest.raises(Exception, match="could not be handed over"):
+        await hub.spawn(await hub.user("alice", {"access_token": "a"}))
+    assert await count() == {
+        "jupyterhub_token_deliveries_total server=spawning status=failure": 1,
+        "jupyterhub_token_refusals_total reason=delivery_failed": 1,
+    }
+
+
+async def test_a_delivery_to_a_running_server_that_fails_is_counted_until_it_works(start_counting):
+    hub, count = await start_counting(SIMPLE, TOKENS)
+    user = await hub.user("alice", {"access_token": "a"})
+    await hub.spawn(user)
+    directory = user.spawners[""].tokens_directory
+    os.rename(directory, f"{directory}.moved")
+    os.symlink("/nonexistent", directory)
+    await user.save_auth_state({"access_token": "b"})
+    sample = "jupyterhub_token_deliveries_total server=running status="
+
+    async def has(status):
+        return (await count()).get(sample + status)
+
+    await until(lambda: has("failure"))
+    os.unlink(directory)
+    await until(lambda: has("success"))
+
+
+async def test_a_refused_spawn_is_counted_once_by_its_reason(start_counting):
+    specs = {
+        "t": {"key": "gone", "missing": "refuse"},
+        "u": {"key": "gone.too", "missing": "refuse"},
+    }
+    hub, count = await start_counting(SIMPLE, {"TokenSpawnerMixin.tokens": specs})
+    with pytest.raises(Exception, match="did not give it"):
+        await hub.spawn(await hub.user("alice", {"access_token": "a"}))
+    assert await count() == {"jupyterhub_token_refusals_total reason=absent": 1}
+
+
+@pytest.mark.parametrize(
+    "answer, status",
+    [
+        (None, "success"),
+        (refuse(400, "invalid_grant"), "rejected"),
+        (Answer(503), "transient"),
+        ({"message": "maintenance"}, "transient"),
+        (refuse(401, "invalid_client"), "misconfigured"),
+    ],
+    ids=["success", "rejected", "transient", "no token", "misconfigured"],
+)
+async def test_a_renewal_is_counted_by_its_result(start_counting, answer, status):
+    provider = Provider() if answer is None else Provider(grant=lambda user, n: answer)
+    hub, count = await start_counting(SIMPLE, provider.settings())
+    user = await hub.user("alice", login("alice", left=30))
+    await asyncio.gather(*(hub.spawn(user, name) for name in ("", "a", "b")))
+
+    async def is_counted():
+        """Each of the requests, of which there are more where a failure is tried again."""
+        found = {sample: value for sample, value in (await count()).items() if "renewals" in sample}
+        return found == {
+            f"jupyterhub_token_renewals_total status={status}": len(provider.grants["alice"])
+        }
+
+    await until(is_counted)
+
+
+@pytest.mark.parametrize(
+    "left, found, status",
+    [
+        (30, None, "unchanged"),
+        (30, login("alice", n=1), "success"),
+        (3000, login("alice", n=1), "success"),
+    ],
+    ids=["nothing new", "new when due", "new at a check of the Hub's"],
+)
+async def test_a_renewal_by_the_authenticators_own_way_is_counted_by_what_it_brings(
+    start_counting, left, found, status
+):
+    class Own(DummyAuthenticator):
+        async def refresh_user(self, user, handler=None):
+            return {"name": user.name, "auth_state": found} if found else True
+
+    hub, count = await start_counting(SIMPLE, {**TOKENS, "JupyterHub.authenticator_class": Own})
+    user = await hub.user("alice", login("alice", left=left))
+    await hub.spawn(user)
+    await hub.app.authenticator.refresh_user(user)
+    found = {sample: value for sample, value in (await count()).items() if "renewals" in sample}
+    assert found == {f"jupyterhub_token_renewals_total status={status}": 1}
+
+
+async def test_a_login_that_ends_at_a_check_is_no_renewal(start_counting):
+    provider = Provider(userinfo=lambda user, n: Answer(401))
+    hub, count = await start_counting(SIMPLE, provider.settings())
+    user = await hub.user("alice", login("alice", refresh_token=None))
+    await hub.spawn(user)
+    assert await hub.app.authenticator.refresh_user(user) is False
+    assert not [sample for sample in await count() if "renewals" in sample]
+
+
+async def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_there_are(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    found = await scrape(hub, make_admin_token(hub))
+    section = (
+        README.read_text().split("Metrics\n=======\n")[1].split("When something is wrong\n====")[0]
+    )
+    table, rules = section.split(".. code-block:: yaml")
+    named = set(re.findall(r"``(jupyterhub_token_\w+)``", table))
+    assert named == {re.sub("_(bucket|sum|count)$", "", sample.split()[0]) for sample in found}
+    asked = re.findall(r"(jupyterhub_token_\w+)\{(\w+)=~?\"(.*?)\"\}", rules)
+    assert (
+        len(asked)
+        == rules.count("expr:")
+        == len(yaml.safe_load(dedent(rules))["groups"][0]["rules"])
+    )
+    for name, label, values in asked:
+        for value in values.split("|"):
+            assert [
+                sample
+                for sample in found
+                if sample.startswith(f"{name} ") and f"{label}={value}" in sample.split()
+            ]
+
+
+def test_the_prefix_is_jupyterhubs():
+    code = (
+        "import spawner_tokens; from prometheus_client import REGISTRY, generate_latest;"
+        "print(generate_latest(REGISTRY).decode())"
+    )
+    env = {**os.environ, "JUPYTERHUB_METRICS_PREFIX": "ours"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    names = {
+        line.split()[2]
+        for line in shown.splitlines()
+        if line.startswith("# TYPE") and "_token_" in line
+    }
+    assert {name.removesuffix("_total") for name in names if not name.endswith("_created")} == {
+        *(
+            "ours_token_deliveries",
+            "ours_token_renewals",
+            "ours_token_refusals",
+            "ours_token_lifetime_seconds",
+        )
+    }

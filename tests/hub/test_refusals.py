@@ -1,0 +1,316 @@
+"""What the user and the admin are told when a token is not as asked, over HTTP, wherever JupyterHub shows it."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from html import unescape
+
+import pytest
+from jupyterhub.auth import DummyAuthenticator
+from jupyterhub.crypto import CryptKeeper
+from pytest import param
+
+from spawner_tokens.refusal import _WORDS, Problem, make_refusal
+from spawner_tokens.tokens.selection import Reason
+
+SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
+GOOD = {"access_token": "s3cret-access", "refresh_token": "s3cret-refresh", "scope": ["read"]}
+
+
+def without_keys():
+    CryptKeeper.instance().keys = []
+
+
+def with_another_key():
+    CryptKeeper.instance().keys = [os.urandom(32)]
+
+
+CASES = [
+    param(
+        Reason.AUTH_STATE_OFF,
+        {"Authenticator.enable_auth_state": False},
+        None,
+        None,
+        "does not keep the tokens of your login",
+        "c.Authenticator.enable_auth_state = True",
+        id="auth-state-off",
+    ),
+    param(
+        Reason.NO_CRYPT_KEY,
+        {},
+        GOOD,
+        without_keys,
+        "has no key to read",
+        "JUPYTERHUB_CRYPT_KEY",
+        id="no-crypt-key",
+    ),
+    param(
+        Reason.UNDECRYPTABLE,
+        {},
+        GOOD,
+        with_another_key,
+        "can no longer be read",
+        "encrypted with another key",
+        id="undecryptable",
+    ),
+    param(
+        Reason.NEVER_STORED,
+        {},
+        None,
+        None,
+        "nothing was kept of your last login",
+        "has not logged in",
+        id="never-stored",
+    ),
+    param(
+        Reason.ABSENT,
+        {},
+        {"id_token": "s3cret-id"},
+        None,
+        "your login did not give it",
+        "looked up 'access_token'; auth_state has 'id_token'",
+        id="absent",
+    ),
+    param(
+        Reason.EXPIRED,
+        {},
+        {**GOOD, "expires_at": 5},
+        None,
+        "it has expired",
+        "seconds ago",
+        id="expired",
+    ),
+    param(
+        Reason.SCOPE_MISSING,
+        {"TokenSpawnerMixin.tokens": {"git-lab": {"env": "T", "required_scopes": "write"}}},
+        GOOD,
+        None,
+        "(required: write; granted: 'read')",
+        "required: write; granted: 'read'",
+        id="scope-missing",
+    ),
+]
+
+
+each_reason = pytest.mark.parametrize(
+    "reason, settings, auth_state, trouble, users_words, admins_words", CASES
+)
+
+
+async def prepare(start_hub, settings, auth_state, trouble=None, **more):
+    hub = await start_hub(
+        SIMPLE,
+        {
+            "TokenSpawnerMixin.tokens": {"git-lab": {"env": "T"}},
+            "TokenSpawnerMixin.tokens_missing": "refuse",
+            **settings,
+            **more,
+        },
+    )
+    user = await hub.user("alice")
+    browser = await hub.browser(user)
+    if auth_state:
+        await user.save_auth_state(auth_state)
+    if trouble:
+        trouble()
+    return hub, user, browser
+
+
+def shown(answer):
+    """A page's text as a reader sees it."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", answer.body.decode())).split())
+
+
+def status_of(reason):
+    return 500 if reason in (Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY) else 403
+
+
+@each_reason
+async def test_the_spawn_page_and_the_log_teach(
+    start_hub, caplog, reason, settings, auth_state, trouble, users_words, admins_words
+):
+    hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
+    answer = await browser.fetch("/hub/spawn/alice")
+    assert answer.code == status_of(reason)
+    assert "needs the token git-lab of alice: " in shown(answer) and users_words in shown(answer)
+    assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
+    assert "alice: token git-lab: " in caplog.text and admins_words in caplog.text
+    assert hub.token_directories == []
+    assert "s3cret" not in caplog.text + answer.body.decode()
+
+
+@each_reason
+async def test_the_api_answers_with_it(
+    start_hub, reason, settings, auth_state, trouble, users_words, admins_words
+):
+    hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
+    headers = {"Authorization": f"token {user.new_api_token()}"}
+    answer = await browser.fetch("/hub/api/users/alice/server", form={}, headers=headers)
+    assert answer.code == status_of(reason)
+    message = json.loads(answer.body)["message"]
+    assert users_words in message and message.endswith("Log out and log in again: /hub/logout")
+
+
+@each_reason
+async def test_the_pending_and_progress_pages_show_it(
+    start_hub, reason, settings, auth_state, trouble, users_words, admins_words
+):
+    released = asyncio.Event()
+
+    async def wait(spawner):
+        await released.wait()
+
+    hub, user, browser = await prepare(
+        start_hub, settings, auth_state, trouble, **{"Spawner.pre_spawn_hook": wait}
+    )
+    answer = await browser.fetch("/hub/spawn/alice")
+    assert "Your server is starting up" in shown(answer)
+    progress_url = re.search(r'EventSource\("([^"]+)"', answer.body.decode())[1]
+    progress = asyncio.ensure_future(
+        browser.fetch(unescape(progress_url.encode().decode("unicode_escape")))
+    )
+    await asyncio.sleep(0)
+    released.set()
+    events = [
+        json.loads(line[6:])
+        for line in (await progress).body.decode().splitlines()
+        if line.startswith("data: ")
+    ]
+    assert events[-1]["failed"] and users_words in events[-1]["message"]
+    assert '<a href="/hub/logout">' in events[-1]["html_message"]
+    answer = await browser.fetch("/hub/spawn-pending/alice")
+    assert users_words in shown(answer)
+    assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
+
+
+@each_reason
+async def test_the_options_form_shows_it_again_with_the_link_as_text(
+    start_hub, reason, settings, auth_state, trouble, users_words, admins_words
+):
+    form = {"Spawner.options_form": "<input name='x'>"}
+    hub, user, browser = await prepare(start_hub, settings, auth_state, trouble, **form)
+    page = await browser.fetch("/hub/spawn/alice")
+    assert page.code == 200
+    answer = await browser.post("/hub/spawn/alice", {"x": "y"})
+    assert "Server Options" in shown(answer)
+    assert users_words in shown(answer) and "Log out and log in again: /hub/logout" in shown(answer)
+
+
+def test_each_reason_has_words_of_its_own():
+    assert set(_WORDS) == set(Reason)
+    assert (
+        len({words.user for words in _WORDS.values()})
+        == len({words.admin for words in _WORDS.values()})
+        == len(Reason)
+    )
+
+
+class OAuthLike(DummyAuthenticator):
+    """An authenticator with a login page of its own."""
+
+    def login_url(self, base_url):
+        return f"{base_url}oauth_login"
+
+
+async def refusal(start_hub, name="alice", server="", **settings):
+    hub = await start_hub(SIMPLE, {"JupyterHub.authenticator_class": OAuthLike, **settings})
+    user = await hub.user(name)
+    return make_refusal(hub.spawner(user, server), [Problem("t", Reason.EXPIRED)])
+
+
+async def test_the_link_of_an_oauthenticator_logs_in_anew_and_returns_to_the_spawn(start_hub):
+    error = await refusal(start_hub, server="work")
+    assert error.jupyterhub_message.endswith(
+        "Log in again: /hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork"
+    )
+    assert (
+        '<a href="/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork">Log in again</a>'
+        in error.jupyterhub_html_message
+    )
+
+
+async def test_where_a_login_cannot_help_the_link_tries_again(start_hub):
+    hub = await start_hub(SIMPLE, {"JupyterHub.authenticator_class": OAuthLike})
+    spawner = hub.spawner(await hub.user("alice"))
+    error = make_refusal(spawner, [Problem("t", Reason.MISCONFIGURED)])
+    assert error.jupyterhub_message.endswith("when that is settled: Try again: /hub/spawn/alice")
+
+
+async def test_the_link_is_absolute_where_the_public_url_is_known(start_hub):
+    error = await refusal(start_hub, **{"JupyterHub.public_url": "https://hub.example.org/"})
+    assert (
+        "https://hub.example.org/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice"
+        in error.jupyterhub_message
+    )
+
+
+async def test_a_hostile_user_name_is_text_and_percent_signs_stay(start_hub):
+    name = "<b>%s&\"'"
+    error = await refusal(start_hub, name=name)
+    assert "<b>" not in error.jupyterhub_html_message
+    assert f"of {name}: it has expired" in error.jupyterhub_message
+    assert "%2Fhub%2Fspawn%2F%253Cb%253E" in error.jupyterhub_message
+    assert "\n" not in error.jupyterhub_message
+
+
+async def test_somebody_elses_server_is_not_the_viewers_to_mend(start_hub):
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "TokenSpawnerMixin.tokens_missing": "refuse",
+    }
+    hub = await start_hub(SIMPLE, {**settings, "Authenticator.admin_users": {"admin"}})
+    await hub.user("alice")
+    browser = await hub.browser(await hub.user("admin"))
+    answer = await browser.fetch("/hub/spawn/alice")
+    assert "alice has to follow this link" in shown(answer)
+
+
+async def test_a_real_browser_shows_it_where_the_script_of_the_pending_page_writes(start_hub, need):
+    need(shutil.which("chromium") and shutil.which("chromedriver"), "Chromium with its driver")
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    released = asyncio.Event()
+
+    async def wait(spawner):
+        await released.wait()
+
+    hub, _, _ = await prepare(start_hub, {}, None, **{"Spawner.pre_spawn_hook": wait})
+    loop = asyncio.get_running_loop()
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-background-networking",
+        "no-first-run",
+    ):
+        options.add_argument(f"--{flag}")
+
+    def look():
+        driver = webdriver.Chrome(
+            options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+        )
+        try:
+            driver.get(f"{hub.url}/hub/login?next=/hub/spawn/alice")
+            driver.find_element(By.NAME, "username").send_keys("alice")
+            driver.find_element(By.NAME, "password").send_keys("x", Keys.ENTER)
+            WebDriverWait(driver, 30).until(
+                lambda d: d.execute_script("return window._jupyterhub_page_loaded")
+            )
+            loop.call_soon_threadsafe(released.set)
+            WebDriverWait(driver, 30).until(
+                lambda d: "nothing was kept" in d.find_element(By.ID, "progress-message").text
+            )
+            link = driver.find_element(By.CSS_SELECTOR, "#progress-message a")
+            return link.text, link.get_attribute("href")
+        finally:
+            driver.quit()
+
+    text, href = await asyncio.to_thread(look)
+    assert (text, href) == ("Log out and log in again", f"{hub.url}/hub/logout")

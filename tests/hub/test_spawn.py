@@ -1,0 +1,295 @@
+"""Real spawns: what a server's own process finds in its environment and in its files."""
+
+import asyncio
+import logging
+
+import pytest
+from jupyterhub import orm
+from jupyterhub.spawner import Spawner
+from pytest import param
+
+SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
+
+
+def auth_state(token="the-token", **fields):
+    return {"access_token": token, "refresh_token": "the-refresh-token", **fields}
+
+
+async def test_a_server_holds_its_users_token_as_variable_and_file(start_hub):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"gitlab": {"preset": "gitlab"}}})
+    user = await hub.user(
+        "alice", auth_state(gitlab_user={"username": "alice-lab", "email": None, "name": "Älice"})
+    )
+    server = await hub.spawn(user)
+    env, files = await server.env(), await server.files()
+    assert env["GITLAB_TOKEN"] == env["GITLAB_ACCESS_TOKEN"] == files["gitlab"] == b"the-token"
+    assert env["GITLAB_TOKEN_FILE"] == env["SPAWNER_TOKENS_DIR"] + b"/gitlab"
+    assert (env["GITLAB_USER"], env["GITLAB_NAME"].decode()) == (b"alice-lab", "Älice")
+    assert "GITLAB_EMAIL" not in env  # null at the provider
+    assert env["GITLAB_HOST"] == b"gitlab.com"
+    assert b'"status": "ok"' in files["gitlab.json"]
+    await user.stop("")
+    assert hub.token_directories == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        param("{", id="brace"),
+        param("{username}{0}{}", id="format-fields"),
+        param("$(X) $HOME `id` %s %(x)s %", id="shell-and-percent"),
+        param("'\"\\", id="quotes"),
+        param(" a\n\r\n\tb \n", id="newlines-and-spaces"),
+        param("😀é\u200b", id="unicode"),
+        param("\x01\x1b[31m\x7f", id="control-characters"),
+        param("x" * 65536, id="64-kB"),
+    ],
+)
+async def test_a_hostile_value_is_delivered_byte_for_byte(start_hub, value):
+    tokens = {"t": {"env": "T", "variables": {"COMPANION": "user.name"}}}
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
+    name = value[1:] + "-"  # one that has the token in it would be left out
+    user = await hub.user("alice", auth_state(value, user={"name": name}))
+    server = await hub.spawn(user)
+    env = await server.env()
+    assert (
+        env["T"] == (await server.files())["t"] == value.encode()
+        and env["COMPANION"] == name.encode()
+    )
+
+
+@pytest.mark.parametrize("value", [param("a\0b", id="nul"), param("\ud800", id="surrogate")])
+async def test_a_value_that_no_variable_can_carry_is_withheld_with_the_reason(
+    start_hub, caplog, value
+):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}})
+    user = await hub.user("alice", auth_state(value))
+    server = await hub.spawn(user)
+    assert "T" not in await server.env()
+    assert list(await server.files()) == ["t.json"]
+    assert "token t: cannot be delivered (it has a NUL byte" in caplog.text
+
+
+async def test_two_named_servers_of_one_user_have_files_of_their_own(start_hub):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {}}})
+    user = await hub.user("alice", auth_state())
+    one, two = await asyncio.gather(hub.spawn(user, "one"), hub.spawn(user, "two"))
+    assert (await one.env())["SPAWNER_TOKENS_DIR"] != (await two.env())["SPAWNER_TOKENS_DIR"]
+    await user.stop("one")
+    assert (await two.files())["t"] == b"the-token"
+    await user.stop("two")
+    assert hub.token_directories == []
+
+
+async def test_a_mixin_alone_delivers_variables_to_any_spawner(start_hub):
+    hub = await start_hub(
+        "tests.support.spawners.VariablesOnly",
+        {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "variables": {"U": "u"}}}},
+    )
+    server = await hub.spawn(await hub.user("alice", auth_state(u="me")))
+    env = await server.env()
+    assert (env["T"], env["U"]) == (b"the-token", b"me")
+    assert "SPAWNER_TOKENS_DIR" not in env and "T_TOKEN_FILE" not in env
+
+
+async def test_without_tokens_a_spawn_is_as_it_ever_was(start_hub):
+    hub = await start_hub(SIMPLE, {"Authenticator.enable_auth_state": False})
+    server = await hub.spawn(await hub.user())
+    assert not [name for name in await server.env() if "TOKENS" in name]
+    assert hub.token_directories == []
+
+
+async def test_the_hooks_and_overrides_of_the_admin_come_first_and_in_order(start_hub, caplog):
+    order = []
+
+    def auth_state_hook(spawner, auth_state):
+        order.append("auth_state_hook")
+        spawner.environment["FROM_AUTH_STATE_HOOK"] = auth_state["u"]
+
+    def pre_spawn_hook(spawner):
+        order.append("pre_spawn_hook")
+        spawner.environment["T"] = "the admin's own"
+        spawner.tokens["late"] = {"env": "LATE"}
+
+    def tokens_hook(spawner, auth_state, tokens):
+        order.append("tokens_hook")
+        return tokens
+
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": ["T", "T2"]}},
+        "TokenSpawnerMixin.tokens_hook": tokens_hook,
+        "Spawner.auth_state_hook": auth_state_hook,
+        "Spawner.pre_spawn_hook": pre_spawn_hook,
+        "Spawner.environment": {"T2": lambda spawner: "called", "OTHER": "other"},
+    }
+    hub = await start_hub(SIMPLE, settings)
+    server = await hub.spawn(await hub.user("alice", auth_state(u="me")))
+    env = await server.env()
+    assert order == ["auth_state_hook", "pre_spawn_hook", "tokens_hook"]
+    assert (env["FROM_AUTH_STATE_HOOK"], env["OTHER"]) == (b"me", b"other")
+    assert (env["T"], env["T2"], env["LATE"]) == (b"the admin's own", b"called", b"the-token")
+    assert "Spawner.environment sets T, which wins" in caplog.text
+    assert "Spawner.environment sets T2, which wins" in caplog.text
+
+
+async def test_an_environment_that_changes_during_the_start_wins_too(start_hub, caplog):
+    hub = await start_hub(
+        "tests.support.spawners.WithProfile",
+        {"TokenSpawnerMixin.tokens": {"t": {"env": ["T", "T2"]}}},
+    )
+    env = await (await hub.spawn(await hub.user("alice", auth_state()))).env()
+    assert (env["T"], env["T2"]) == (b"from the profile", b"the-token")
+    assert "Spawner.environment sets T, which wins" in caplog.text
+
+
+async def test_group_overrides_change_the_tokens(start_hub):
+    if not hasattr(Spawner, "group_overrides"):
+        pytest.skip("this JupyterHub has no group overrides")
+    overrides = {
+        "1": {
+            "groups": ["push"],
+            "spawner_override": {"tokens": {"t": {"key": "other"}, "new": {"env": "NEW"}}},
+        }
+    }
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "Spawner.group_overrides": overrides,
+    }
+    hub = await start_hub(SIMPLE, settings)
+    user = await hub.user("alice", auth_state(other="the-other-token"))
+    user.orm_user.groups.append(orm.Group(name="push"))
+    hub.app.db.commit()
+    env = await (await hub.spawn(user)).env()
+    assert (env["T"], env["NEW"]) == (b"the-other-token", b"the-token")
+    bob = await hub.user("bob", auth_state(other="the-other-token"))
+    env = await (await hub.spawn(bob)).env()
+    assert env["T"] == b"the-token" and "NEW" not in env
+
+
+async def test_an_override_that_breaks_a_spec_fails_the_spawn_and_names_the_entry(
+    start_hub, caplog
+):
+    def pre_spawn_hook(spawner):
+        spawner.tokens["t"]["env"] = "PATH"
+
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "Spawner.pre_spawn_hook": pre_spawn_hook,
+    }
+    hub = await start_hub(SIMPLE, settings)
+    user = await hub.user("alice", auth_state())
+    with pytest.raises(Exception, match="configuration of it is wrong"):
+        await hub.spawn(user)
+    assert "tokens['t'].env: the variable PATH is reserved" in caplog.text
+
+
+async def test_config_is_never_grown_by_a_spawn(start_hub):
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "Spawner.environment": {"OTHER": "x"},
+    }
+    hub = await start_hub(SIMPLE, settings)
+    user = await hub.user("alice", auth_state("first"))
+    await hub.spawn(user)
+    assert user.spawners[""].environment == {"OTHER": "x"}
+    await user.stop("")
+    await user.save_auth_state(auth_state("second"))
+    assert (await (await hub.spawn(user)).env())["T"] == b"second"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_the_token_hook_has_the_last_word(start_hub, is_async):
+    seen = {}
+
+    def hook(spawner, auth_state, tokens):
+        seen.update(tokens, user=spawner.user.name, keys=sorted(auth_state))
+        return {"t": tokens["t"].upper(), "vault": "from-vault"}
+
+    async def async_hook(*args):
+        await asyncio.sleep(0)
+        return hook(*args)
+
+    tokens = {"t": {"env": "T"}, "vault": {"key": "vault", "env": "V"}, "gone": {"env": "GONE"}}
+    settings = {
+        "TokenSpawnerMixin.tokens": tokens,
+        "TokenSpawnerMixin.tokens_hook": async_hook if is_async else hook,
+    }
+    hub = await start_hub(SIMPLE, settings)
+    env = await (await hub.spawn(await hub.user("alice", auth_state()))).env()
+    assert seen == {
+        "t": "the-token",
+        "gone": "the-token",
+        "user": "alice",
+        "keys": ["access_token", "refresh_token"],
+    }
+    assert (env["T"], env["V"]) == (b"THE-TOKEN", b"from-vault") and "GONE" not in env
+
+
+@pytest.mark.parametrize(
+    "hook, words",
+    [
+        param(
+            lambda spawner, auth_state, tokens: 1 / len(tokens["x"]),
+            "KeyError in <lambda>, line",
+            id="raises",
+        ),
+        param(
+            lambda spawner, auth_state, tokens: None, "it returned no dict", id="returns-nothing"
+        ),
+        param(lambda spawner: {}, "TypeError in _run_tokens_hook", id="takes-other-arguments"),
+    ],
+)
+async def test_a_token_hook_that_fails_withholds_all_and_says_where(start_hub, caplog, hook, words):
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "TokenSpawnerMixin.tokens_hook": hook,
+    }
+    hub = await start_hub(SIMPLE, settings)
+    server = await hub.spawn(await hub.user("alice", auth_state()))
+    assert "T" not in await server.env()
+    assert words in caplog.text
+
+
+async def test_a_hook_that_names_an_undeclared_token_is_told(start_hub, caplog):
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "TokenSpawnerMixin.tokens_hook": lambda spawner, auth_state, tokens: {**tokens, "x": "y"},
+    }
+    hub = await start_hub(SIMPLE, settings)
+    await hub.spawn(await hub.user("alice", auth_state()))
+    assert "tokens_hook returned 'x', which is not declared in tokens" in caplog.text
+
+
+async def test_skip_is_silent_and_warn_is_not(start_hub, caplog):
+    tokens = {
+        "a": {"key": "absent-a", "env": "A"},
+        "b": {"key": "absent-b", "env": "B", "missing": "skip"},
+    }
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
+    server = await hub.spawn(await hub.user("alice", auth_state()))
+    warnings = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ]
+    assert (
+        "alice: token a: not in auth_state (looked up 'absent-a'; auth_state has 'access_token', 'refresh_token')"
+        in warnings
+    )
+    assert not [message for message in warnings if "token b" in message]
+    assert not {"A", "B"} & set(await server.env())
+
+
+async def test_opening_the_spawn_page_prepares_nothing(start_hub):
+    settings = {
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "TokenSpawnerMixin.tokens_missing": "refuse",
+        "TokenSpawnerMixin.tokens_hook": lambda *args: pytest.fail("the hook ran"),
+        "Spawner.options_form": "<input name='x'>",
+    }
+    hub = await start_hub(SIMPLE, settings)
+    user = await hub.user("alice")
+    browser = await hub.browser(user)
+    for path in ("/hub/home", "/hub/spawn/alice"):
+        answer = await browser.fetch(path)
+        assert answer.code == 200
+    assert "Server Options" in answer.body.decode()
+    assert hub.token_directories == []

@@ -1,0 +1,139 @@
+"""The house: data flows one way, so a module imports only what stands left of it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spawner_tokens
+
+PACKAGE = Path(spawner_tokens.__file__).parent
+ANYTHING = None
+
+# Room → the other rooms, or single modules of them, and the libraries that it may import.
+MAY_IMPORT = {
+    "tokens": set(),
+    "redaction": set(),
+    "metrics": {"tokens", "jupyterhub", "prometheus_client"},
+    "traits": {"tokens", "jupyterhub", "traitlets"},
+    "backend": {"traits", "sqlalchemy"},
+    "renewal": {
+        *("tokens", "metrics", "redaction"),
+        *("cryptography", "jupyterhub", "sqlalchemy", "tornado"),
+    },
+    "refusal": {"tokens", "metrics", "jupyterhub", "tornado"},
+    "delivery": {"tokens", "refusal", "metrics", "redaction", "jupyterhub"},
+    "mixin": {
+        *("tokens", "redaction", "metrics", "traits", "backend", "renewal", "refusal", "delivery"),
+        *("jupyterhub", "traitlets"),
+    },
+    "backends/__init__": set(),
+    "backends/hostfiles": set(),
+    "backends/local": {
+        *("mixin", "tokens.files", "backends.hostfiles"),
+        *("jupyterhub", "sqlalchemy", "traitlets"),
+    },
+    "backends/docker": {
+        *("mixin", "tokens.files", "backends.hostfiles"),
+        *("docker", "dockerspawner", "jupyterhub", "traitlets"),
+    },
+    "backends/kubernetes": {
+        *("mixin", "tokens.files"),
+        *("aiohttp", "jupyterhub", "kubernetes_asyncio", "kubespawner", "sqlalchemy", "traitlets"),
+    },
+    "testing": {
+        *("backend", "tokens.files"),
+        *("jupyterhub", "pytest", "pytest_asyncio", "sqlalchemy", "traitlets"),
+    },
+    "doctor": ANYTHING,
+    "demo": ANYTHING,
+    "__main__": {"doctor", "demo", "backends.kubernetes.rbac"},
+    "__init__": {
+        *("_version", "mixin", "backends.local", "backends.docker", "backends.kubernetes")
+    },
+    "_version": set(),
+}
+MAY_IMPORT["__init__"].add("jupyterhub")
+
+# Inside a room, a module imports only those that stand before it here.
+ORDER = {
+    "tokens": ["presets", "fields", "spec", "lifetime", "selection", "git", "files"],
+    "renewal": ["grant", "store", "refresh", "user", "schedule", "renewal", "__init__"],
+    "backends/docker": ["container", "engine", "spawner", "swarm"],
+    "backends/kubernetes": ["rbac", "manifest", "apiserver", "secrets", "spawner"],
+    "testing": [
+        "contents",
+        "hub",
+        "platform",
+        "checks",
+        "privacy",
+        "removal",
+        "contract",
+        "__init__",
+    ],
+}
+
+# Nothing but the command line asks for these.
+FOR_PEOPLE = {"doctor", "demo", "testing"}
+
+MODULES = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py")
+)
+
+
+def find_room(module):
+    return max((room for room in MAY_IMPORT if f"{module}/".startswith(f"{room}/")), key=len)
+
+
+def imports(module):
+    """What a module imports: this package's modules with dots, libraries by their first name."""
+    package = ["spawner_tokens", *module.split("/")[:-1]]
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[1 : len(package) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (".".join([*base, name]) for name in names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_knows_only_what_is_left_of_it(module):
+    room = find_room(module)
+    may = MAY_IMPORT[room]
+    inside = room.replace("/", ".")
+    order = ORDER.get(room, [])
+    for name in set(imports(module)) - sys.stdlib_module_names:
+        if f"{name}.".startswith(f"{inside}."):
+            if order:
+                left = name[len(inside) + 1 :]
+                stem = module.rpartition("/")[2]
+                assert order.index(left) < order.index(stem), f"{module} imports {name}"
+        elif may is not ANYTHING:
+            parents = {name[: len(each)] for each in may if f"{name}.".startswith(f"{each}.")}
+            assert parents, f"{module} imports {name}"
+            assert room == "__main__" or not parents & FOR_PEOPLE
+
+
+def test_every_module_says_what_lives_there():
+    for path in PACKAGE.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, spawner_tokens; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"jupyterhub", "sqlalchemy", "tornado", "traitlets"} & set(found.stdout.split())
+
+
+def test_the_classes_for_local_processes_need_no_extra():
+    names = ["dockerspawner", "kubespawner", "oauthenticator", "django"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({names}));"
+        "from spawner_tokens import TokenSpawnerMixin, TokenLocalProcessSpawner"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

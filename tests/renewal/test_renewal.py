@@ -1,0 +1,351 @@
+"""Renewal in a real Hub with a real provider: at spawns, in running servers, and when the Hub asks for itself."""
+
+import asyncio
+import json
+import math
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from jupyterhub.auth import DummyAuthenticator
+from tornado.httpclient import AsyncHTTPClient
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.tokens.lifetime import Lifetime
+
+from ..support import faults
+from ..support.browser import Browser
+from ..support.hub import Server
+from ..support.oauth import (
+    hub_settings,
+    log_in,
+    make_admin_token,
+    make_auth_state,
+    start_by_cookie,
+    start_by_token,
+    wait_for_server,
+)
+from ..support.provider import start_provider
+from ..support.spawners import VariablesOnly
+from ..support.waiting import until
+
+SIMPLE = TokenSimpleLocalProcessSpawner
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
+OPTIONS = [[], ["--single-threaded", "--reuse-protection"]]
+
+
+def token_file(spawner):
+    return Path(spawner.tokens_directory, "t")
+
+
+async def change_auth_state(hub, token, name, auth_state):
+    """As a service may, by the Hub's API."""
+    await AsyncHTTPClient().fetch(
+        f"{hub.url}/hub/api/users/{name}",
+        method="PATCH",
+        headers={"Authorization": f"token {token}"},
+        body=json.dumps({"auth_state": auth_state}),
+    )
+
+
+def records(caplog, text):
+    return [record for record in caplog.records if text in record.getMessage()]
+
+
+@pytest.fixture
+async def make_provider(tmp_path):
+    """Start the provider, or start it again with another life for its tokens."""
+    running = []
+
+    async def make(*options):
+        while running:
+            await running.pop().__aexit__(None, None, None)
+        running.append(start_provider(tmp_path, *options))
+        return await running[-1].__aenter__()
+
+    yield make
+    while running:
+        await running.pop().__aexit__(None, None, None)
+
+
+async def differs(file, text):
+    return file.read_text() != text
+
+
+async def has_ended(provider, token):
+    return not await provider.is_live(token)
+
+
+@pytest.mark.parametrize("way", ["cookie", "own API token", "admin's API token"])
+@pytest.mark.parametrize("options", OPTIONS, ids=["threaded", "single-threaded, reuse protection"])
+async def test_spawns_at_once_after_the_end_of_a_token_make_one_request(
+    start_hub, make_provider, way, options
+):
+    provider = await make_provider("--token-lifetime", "2", *options)
+    hub = await start_hub(
+        SIMPLE, hub_settings(provider) | TOKENS | {"JupyterHub.concurrent_spawn_limit": 0}
+    )
+    browser = Browser(hub.url)
+    alice = await log_in(hub, browser, provider, "alice")
+    old = (await alice.get_auth_state())["access_token"]
+    await until(lambda: has_ended(provider, old))
+    provider = await make_provider("--token-lifetime", "3600", *options)
+
+    names = [f"s{i}" for i in range(10)]
+    start = {
+        "cookie": lambda: partial(start_by_cookie, hub, browser),
+        "own API token": lambda: partial(start_by_token, hub, alice.new_api_token()),
+        "admin's API token": lambda: partial(start_by_token, hub, make_admin_token(hub)),
+    }[way]()
+    asked = await asyncio.gather(*(start("alice", name) for name in names))
+    assert {status for status, _ in asked} <= {201, 202, 302}
+    assert all(await asyncio.gather(*(wait_for_server(hub, "alice", name) for name in names)))
+    servers = [Server(alice.spawners[name]) for name in names]
+    held = {(await server.files())["t"] for server in servers} | {
+        (await server.env())["T"] for server in servers
+    }
+    assert len(held) == 1 and await provider.is_live(held.pop().decode())
+    assert provider.grants() == 1
+    auth_state = await alice.get_auth_state()
+    assert provider.knows_refresh_token(auth_state["refresh_token"])
+    home = await browser.fetch("/hub/home")
+    assert home.code == 200 and home.effective_url == f"{hub.url}/hub/home"
+
+
+async def test_checks_at_once_are_one_request(start_hub, make_provider):
+    provider = await make_provider()
+    async with faults.FaultyProxy(provider.url) as proxy:
+        hub = await start_hub(SIMPLE, hub_settings(provider, proxy.url) | TOKENS)
+        alice = await hub.user("alice")
+        hub.spawner(alice)  # from here on, logins are seen
+        await log_in(hub, Browser(hub.url), provider, "alice")
+        before = len(proxy.requests)
+        gate = faults.Gate()
+        proxy.on("/userinfo/", faults.hold_after(gate))
+        checks = [asyncio.create_task(hub.app.authenticator.refresh_user(alice)) for _ in range(10)]
+        await gate.reached.wait()
+        gate.open()
+        assert await asyncio.gather(*checks) == [True] * 10
+        assert proxy.requests[before:] == [("GET", "/userinfo/", "hold_after")]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param({"Authenticator.auth_refresh_age": 0}, id="auth_refresh_age = 0"),
+        pytest.param({"Authenticator.refresh_pre_spawn": False}, id="refresh_pre_spawn = False"),
+    ],
+)
+async def test_a_token_that_would_end_soon_is_renewed_before_it_is_handed_over(
+    start_hub, make_provider, settings
+):
+    provider = await make_provider("--token-lifetime", "500")
+    hub = await start_hub(SIMPLE, hub_settings(provider) | TOKENS | settings)
+    alice = await hub.user("alice")
+    hub.spawner(alice)
+    answer = await provider.log_in("alice")
+    old = answer["access_token"]
+    for left, grants in (
+        (251, 0),
+        (249, 1),
+    ):  # 300 are asked for, but never more than half of its life
+        answer["created_at"] = time.time() - 500 + left
+        await alice.save_auth_state(make_auth_state("alice", answer))
+        server = await hub.spawn(alice)
+        assert ((await server.files())["t"].decode() == old) is (grants == 0)
+        assert provider.grants() == grants
+        await alice.stop("")
+
+
+async def test_a_running_servers_file_holds_a_live_token_for_many_lives(start_hub, make_provider):
+    provider = await make_provider("--token-lifetime", "3")
+    hub = await start_hub(SIMPLE, hub_settings(provider) | TOKENS)
+    alice = await hub.user("alice")
+    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+    await hub.spawn(alice, "a")
+    await hub.spawn(alice, "b")
+    files = [token_file(alice.spawners[name]) for name in "ab"]
+    seen = set()
+    while len(seen) < 5:
+        for file in files:
+            token = file.read_text()
+            seen.add(token)
+            if not await provider.is_live(
+                token
+            ):  # it ends when the provider gives the new one, which is on its way
+                await until(partial(differs, file, token), 1)
+    assert provider.grants() <= len(seen) + 1
+
+
+async def test_whoever_saves_the_auth_state_all_running_servers_see_it(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    alice = await hub.user("alice", {"access_token": "one", "n": 1})
+    files = []
+    for name in ("a", "b"):
+        await hub.spawn(alice, name)
+        files.append(token_file(alice.spawners[name]))
+    bob = await hub.user("bob", {"access_token": "bob's"})
+    await hub.spawn(bob)
+
+    async def shows(text):
+        return [file.read_text() for file in files] == [text] * 2
+
+    await alice.save_auth_state({"access_token": "two"})
+    await until(partial(shows, "two"), 2)
+    await change_auth_state(hub, make_admin_token(hub), "alice", {"access_token": "three"})
+    await until(partial(shows, "three"), 2)
+    assert token_file(bob.spawners[""]).read_text() == "bob's"
+
+
+async def test_nothing_is_written_when_nothing_changed(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    alice = await hub.user("alice", {"access_token": "one"})
+    await hub.spawn(alice)
+    file = token_file(alice.spawners[""])
+    inode = os.stat(file).st_ino
+    for _ in range(3):
+        await alice.save_auth_state({"access_token": "one"})
+    await alice.save_auth_state({"access_token": "one", "groups": ["g"]})
+    await hub.spawn(alice, "later")  # and so all that was to be done has been done
+    assert os.stat(file).st_ino == inode
+    await alice.save_auth_state({"access_token": "two"})
+
+    await until(partial(differs, file, "one"))
+    assert os.stat(file).st_ino != inode
+
+
+async def test_a_token_that_the_login_no_longer_gives_goes(start_hub, caplog):
+    hub = await start_hub(SIMPLE, TOKENS)
+    alice = await hub.user("alice", {"access_token": "one"})
+    server = await hub.spawn(alice)
+    await alice.save_auth_state({"other": "x"})
+
+    async def gone():
+        return "t" not in await server.files()
+
+    await until(gone)
+    assert b'"status": "absent"' in (await server.files())["t.json"]
+    assert records(caplog, "alice: token t: not in auth_state")
+
+
+async def test_without_token_renew_nothing_is_wrapped_and_nothing_is_renewed(
+    start_hub, make_provider
+):
+    provider = await make_provider("--token-lifetime", "2")
+    hub = await start_hub(
+        SIMPLE, hub_settings(provider) | TOKENS | {"TokenSpawnerMixin.tokens_renew": False}
+    )
+    alice = await hub.user("alice")
+    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+    server = await hub.spawn(alice)
+    token = (await server.files())["t"]
+    assert not {"refresh_user", "get_token_info", "httpfetch"} & vars(hub.app.authenticator).keys()
+    await until(lambda: has_ended(provider, token.decode()))
+    await alice.save_auth_state({"access_token": "new"})
+    assert (await server.files())["t"] == token and provider.grants() == 0
+
+
+async def test_a_server_with_variables_alone_is_not_renewed_for(start_hub, make_provider):
+    provider = await make_provider("--token-lifetime", "2")
+    hub = await start_hub(VariablesOnly, hub_settings(provider) | TOKENS)
+    alice = await hub.user("alice")
+    hub.spawner(alice)
+    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+    token = (await (await hub.spawn(alice)).env())["T"].decode()
+    await until(lambda: has_ended(provider, token))
+    assert provider.grants() == 0
+    await alice.stop("")
+    assert await provider.is_live((await (await hub.spawn(alice)).env())["T"].decode())
+    assert provider.grants() == 1
+
+
+async def test_a_stopped_server_is_not_renewed_for(start_hub, make_provider):
+    provider = await make_provider("--token-lifetime", "2")
+    hub = await start_hub(SIMPLE, hub_settings(provider) | TOKENS)
+    alice = await hub.user("alice")
+    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+    await hub.spawn(alice)
+    await alice.stop("")
+    grants = provider.grants()
+    token = (await alice.get_auth_state())["access_token"]
+    await until(lambda: has_ended(provider, token))
+    assert provider.grants() == grants and hub.token_directories == []
+
+
+async def test_what_nothing_renews_is_delivered_and_said_once(start_hub, caplog):
+    hub = await start_hub(SIMPLE, TOKENS | {"JupyterHub.authenticator_class": DummyAuthenticator})
+    ending = {
+        "access_token": "one",
+        "token_response": {"access_token": "one", "expires_in": 7200, "created_at": 0},
+    }
+    ending["token_response"]["created_at"] = int(time.time()) - 3600
+    alice, bob = (
+        await hub.user("alice", ending),
+        await hub.user("bob", {"access_token": "no end is known"}),
+    )
+    server = await hub.spawn(alice)
+    await hub.spawn(alice, "b")
+    await hub.spawn(bob)
+    assert b'"expires_at": null' not in (await server.files())["t.json"]
+    await alice.save_auth_state(ending | {"more": 1})
+    await hub.spawn(alice, "c")
+    said = records(caplog, "Nothing renews these tokens")
+    assert [record.getMessage() for record in said] == [
+        "Nothing renews these tokens of alice, which have an end: t"
+    ]
+
+
+async def test_a_restarted_hub_renews_what_an_override_asked_for(start_hub, make_provider):
+    provider = await make_provider("--token-lifetime", "3")
+
+    def add(spawner):
+        spawner.tokens = {"t": {}}
+
+    settings = hub_settings(provider) | {"TokenSpawnerMixin.tokens": {}}
+    hub = await start_hub(SIMPLE, settings | {"Spawner.pre_spawn_hook": add})
+    alice = await hub.user("alice")
+    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+    await hub.spawn(alice)
+    file = token_file(alice.spawners[""])
+    hub.http.stop()
+    alice.spawners[""].stop_polling()  # this Hub is no more
+    token = file.read_text()
+    await start_hub(SIMPLE, settings | {"JupyterHub.hub_port": hub.app.hub.port + 1})
+
+    await until(partial(differs, file, token))
+    assert await provider.is_live(file.read_text())
+    await alice.stop("")  # its process is a child of ours
+
+
+@pytest.mark.parametrize("spread", [0, 0.5, 1])
+@pytest.mark.parametrize(
+    "total, min_lifetime, delay, begin",
+    [
+        pytest.param(7200, 300, 0, 5040, id="GitLab"),
+        pytest.param(300, 300, 0, 150, id="Keycloak"),
+        pytest.param(20, 300, 0, 10, id="very short"),
+        pytest.param(300, 60, 90, 180, id="the kubelet's pace"),
+        pytest.param(86400, 300, 0, 60480, id="a day"),
+    ],
+)
+def test_a_token_is_renewed_in_its_last_part_but_not_in_its_first_half(
+    total, min_lifetime, delay, begin, spread
+):
+    at = Lifetime(0, total, total).stale_at(min_lifetime, delay, spread)
+    assert at == pytest.approx(begin + spread * total / 10)
+    assert total / 2 <= at <= total * 0.8
+
+
+def test_a_token_of_unknown_age_is_stale_and_one_without_an_end_never():
+    assert Lifetime().stale_at(300, 0, 1) == Lifetime().short_at(300) == -math.inf
+    assert (
+        Lifetime(issued_at=1).stale_at(300, 0, 1) == Lifetime(issued_at=1).short_at(300) == math.inf
+    )
+    assert (
+        Lifetime(expires_at=1000).stale_at(300, 90, 0)
+        == Lifetime(expires_at=1000).short_at(300)
+        == 700
+    )

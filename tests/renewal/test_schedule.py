@@ -1,0 +1,43 @@
+"""Turns: never more than there are places, and first who needs it most, whoever gives up meanwhile."""
+
+import asyncio
+
+from spawner_tokens.renewal.schedule import Turns
+
+
+async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
+    turns, order, gate = Turns(2), [], asyncio.Event()
+    inside = 0
+
+    async def take(number):
+        nonlocal inside
+        async with turns.take(number):
+            inside += 1
+            assert inside <= 2
+            order.append(number)
+            await (gate.wait() if number < 0 else asyncio.sleep(0))
+            inside -= 1
+
+    tasks = {number: asyncio.create_task(take(number)) for number in (-2, -1, 7, 3, 9, 1, 5, 3)}
+    await asyncio.sleep(0)
+    tasks[9].cancel()
+    gate.set()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert sorted(order[:2]) == [-2, -1] and order[2:] == sorted(order[2:]) and 9 not in order
+    async with turns.take(0), turns.take(0):  # both places are free again
+        pass
+
+
+async def test_a_turn_that_is_given_to_who_gives_up_at_that_moment_is_passed_on():
+    turns = Turns(1)
+
+    async def take():
+        async with turns.take(0):
+            pass
+
+    async with turns.take(0):
+        first, second = asyncio.create_task(take()), asyncio.create_task(take())
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait_for(second, 1)
+    assert first.cancelled() or first.done()

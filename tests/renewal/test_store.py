@@ -1,0 +1,144 @@
+"""What is stored of a renewal: pure parts. What happens in a Hub's database is in test_renewal and test_faults."""
+
+import base64
+import copy
+import json
+
+import pytest
+
+from spawner_tokens.renewal.store import merge, stamp
+
+NOW = 1_000_000.0
+STORED = {
+    "access_token": "a1",
+    "refresh_token": "r1",
+    "id_token": "i1",
+    "scope": ["read", "write"],
+    "token_response": {
+        "access_token": "a1",
+        "refresh_token": "r1",
+        "id_token": "i1",
+        "token_type": "Bearer",
+        "scope": "read write",
+        "expires_in": 7200,
+        "created_at": 990_000,
+        "team": "t",
+    },
+    "user": {"name": "alice"},
+}
+
+
+def jwt(**claims):
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.s"
+
+
+@pytest.mark.parametrize(
+    "answer, fields, response",
+    [
+        pytest.param(
+            {
+                "access_token": "a2",
+                "refresh_token": "r2",
+                "id_token": "i2",
+                "scope": "read",
+                "expires_in": 60,
+            },
+            {"refresh_token": "r2", "id_token": "i2", "scope": ["read"]},
+            {"refresh_token": "r2", "id_token": "i2", "scope": "read", "expires_in": 60},
+            id="all of it",
+        ),
+        pytest.param({"access_token": "a2"}, {}, {}, id="the token alone"),
+        pytest.param(
+            {
+                "access_token": "a2",
+                "refresh_token": None,
+                "id_token": "",
+                "token_type": None,
+                "scope": "",
+            },
+            {},
+            {},
+            id="what is empty stays",
+        ),
+        pytest.param(
+            {"access_token": "a2", "scope": ["x"]},
+            {"scope": ["x"]},
+            {"scope": ["x"]},
+            id="a list of scopes",
+        ),
+    ],
+)
+def test_an_answer_replaces_what_it_has(answer, fields, response):
+    stored = copy.deepcopy(STORED)
+    renewed = merge(stored, answer, NOW)
+    kept = {
+        "refresh_token": "r1",
+        "id_token": "i1",
+        "token_type": "Bearer",
+        "scope": "read write",
+        "team": "t",
+    }
+    assert renewed["token_response"] == kept | response | {"access_token": "a2", "created_at": NOW}
+    assert {**renewed, "token_response": 0} == {
+        **STORED,
+        "access_token": "a2",
+        **fields,
+        "token_response": 0,
+    }
+    assert stored == STORED
+
+
+def test_a_providers_clock_that_is_wrong_does_no_harm():
+    answer = {"access_token": "a2", "created_at": 5, "expires_in": 60}
+    assert merge(STORED, answer, NOW)["token_response"]["created_at"] == NOW
+
+
+def test_a_token_that_the_provider_gives_again_keeps_its_age():
+    times = {"created_at": 990_000, "expires_in": 7200}
+    again = merge(STORED, {"access_token": "a1", "expires_in": 100}, NOW)["token_response"]
+    assert {name: again[name] for name in times} == times
+
+
+@pytest.mark.parametrize(
+    "node, stored, created_at",
+    [
+        pytest.param({"access_token": "a2", "expires_in": 60}, STORED, NOW, id="a new token"),
+        pytest.param({"access_token": "a2"}, STORED, NOW, id="a new one without a life"),
+        pytest.param(
+            {"access_token": "a1", "expires_in": 60},
+            STORED,
+            990_000,
+            id="a known one whose time got lost",
+        ),
+        pytest.param(
+            {"access_token": "a0"},
+            {"token_response": {"access_token": "a0"}},
+            None,
+            id="of unknown age",
+        ),
+        pytest.param({"access_token": "a2", "created_at": 7}, STORED, 7, id="the provider says it"),
+        pytest.param(
+            {"access_token": "a2", "expires_at": 7},
+            STORED,
+            None,
+            id="the provider says when it ends",
+        ),
+        pytest.param({"access_token": jwt(exp=7)}, STORED, None, id="the token says it"),
+        pytest.param({"access_token": ["a2"]}, STORED, None, id="no text"),
+    ],
+)
+@pytest.mark.parametrize(
+    "place", [lambda node: {"token_response": node}, lambda node: {"tokens": {"x": [node]}}]
+)
+def test_a_token_that_is_first_seen_is_new(node, stored, created_at, place):
+    node = dict(node)
+    auth_state = place(node)
+    stamp(auth_state, stored, NOW)
+    assert node.get("created_at") == created_at
+
+
+def test_a_flat_auth_state_is_stamped_only_if_it_is_an_answer():
+    flat, copied = {"access_token": "a2", "expires_in": 60}, {"access_token": "a2"}
+    stamp(flat, {}, NOW)
+    stamp(copied, {}, NOW)
+    assert flat["created_at"] == NOW and "created_at" not in copied

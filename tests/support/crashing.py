@@ -1,0 +1,188 @@
+"""A Hub in a process of its own that dies (-9), at a step of a renewal or when told to; and looks at what it leaves."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
+
+from jupyterhub.crypto import CryptKeeper
+from oauthenticator.generic import GenericOAuthenticator
+from sqlalchemy import event
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+
+from .hub import launch
+from .oauth import make_auth_state
+
+KEY = b"k" * 32
+
+# Forked from a process that has imported all of this: else each Hub would begin with seconds of imports.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["pytest", __name__, "tests.support.reaping"])
+# Called in the repository, where it can import them: before Python 3.13 it knows no other path.
+start_forkserver = forkserver.ensure_running
+
+
+class HubProcess:
+    """A Hub with its database and its ``hub.log`` in ``folder``, and the token files in ``memory``.
+
+    ``logins``: username → the provider's answer to a login, and the names of the servers to start. From then on
+    ``step`` is where in a renewal it dies: see :class:`Fault`.
+    """
+
+    def __init__(self, folder, memory, settings, logins={}, step=None):
+        self._reader, writer = _processes.Pipe(duplex=False)
+        self._process = _processes.Process(
+            target=_run, args=(folder, memory, settings, logins, step, writer)
+        )
+        self._process.start()
+        writer.close()
+
+    async def ready(self):
+        """Wait until it has started its servers, or found them. The token files of those that it started."""
+        return await asyncio.to_thread(self._reader.recv)
+
+    async def died(self):
+        """Wait for its end; whether it was killed."""
+        await asyncio.to_thread(self._process.join, 30)
+        return self._process.exitcode == -signal.SIGKILL
+
+    def kill(self):
+        self._process.kill()
+
+
+def _run(*arguments):
+    asyncio.run(_live(*arguments))
+
+
+async def _live(folder, memory, settings, logins, step, writer):
+    os.chdir(folder)
+    with open("hub.log", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    hub = await launch(
+        folder, memory, KEY, Spawner, settings | {"JupyterHub.authenticator_class": Authenticator}
+    )
+    files = []
+    for username, (answer, servers) in logins.items():
+        user = await hub.user(username)
+        hub.spawner(user)  # from our first Spawner on, what is saved gets its time
+        await user.save_auth_state(make_auth_state(username, answer))
+        await asyncio.gather(*map(user.spawn, servers))
+        files += [Path(user.spawners[server].tokens_directory, "t") for server in servers]
+    fault.arm(step, hub.app.db)
+    writer.send(files)
+    while step in USERINFO:  # the user's browser never rests
+        await hub.app.authenticator.refresh_user(user)
+    await asyncio.Event().wait()
+
+
+USERINFO = ("before the userinfo request", "after the userinfo's answer")
+
+
+class Fault:
+    """Kills the process at the first time that it reaches its step, in a renewal or after one."""
+
+    def __init__(self):
+        self._step = None
+        self._begun = False
+
+    def arm(self, step, session):
+        self._step = step
+        for name in ("before_commit", "before_flush", "after_flush", "after_commit"):
+            self._listen(session, name)
+
+    def _listen(self, session, name):
+        # Nothing else commits between the answer and the journal.
+        event.listen(session, name, lambda *arguments: self.reach(name))
+
+    def reach(self, step):
+        # The userinfo of a refresh that was already on its way is none of this renewal's.
+        begin = "after the token's answer" if self._step in USERINFO else "before the token request"
+        self._begun |= self._step is not None and step == begin
+        if self._begun and step == self._step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+fault = Fault()
+
+
+class Authenticator(GenericOAuthenticator):
+    async def httpfetch(self, url, *args, **kwargs):
+        name = "token" if url == self.token_url else "userinfo"
+        fault.reach(f"before the {name} request")
+        answer = await super().httpfetch(url, *args, **kwargs)
+        fault.reach(f"after the {name}'s answer")
+        return answer
+
+
+class Spawner(TokenSimpleLocalProcessSpawner):
+    async def deliver_files(self, files):
+        fault.reach("before the delivery")
+        await super().deliver_files(files)
+        fault.reach("after the delivery")
+
+    def tokens_file_owner(self):
+        return _Owner(super().tokens_file_owner())
+
+
+class _Owner:
+    """Is looked at when a file has been written and is not yet in its place."""
+
+    def __init__(self, ids):
+        self._ids = ids
+        self._steps = iter(
+            ["before the token is in its place", "between the two files", "after the two files"]
+        )
+
+    def __iter__(self):
+        fault.reach(next(self._steps))
+        return iter(self._ids)
+
+
+async def log_in(provider, username):
+    """The provider's answer, with its time: this Hub may take longer to start than the token lives."""
+    return {"created_at": int(time.time()), **await provider.log_in(username)}
+
+
+def read_auth_state(folder, username):
+    """What a Hub that is dead has left in its database."""
+    with closing(sqlite3.connect(folder / "jupyterhub.sqlite")) as database:
+        [[encrypted]] = database.execute(
+            "SELECT encrypted_auth_state FROM users WHERE name = ?", [username]
+        )
+    return CryptKeeper(keys=[KEY])._decrypt(encrypted)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The provider's word on the token in a file. ``dead``: seconds for which the file went on showing a dead one.
+
+    This provider kills a token when it is refreshed: until the answer has come and the file is rewritten, the file
+    shows a dead one whatever we do. So its seconds say more than the count of such looks.
+    """
+
+    at: float
+    dead: float
+
+
+async def look(provider, file, patience=1.0):
+    at, token = time.monotonic(), file.read_text()
+    if await provider.is_live(token):
+        return Look(at, 0.0)
+    answered = time.monotonic()
+    while file.read_text() == token and time.monotonic() < answered + patience:
+        await asyncio.sleep(0.001)
+    return Look(at, time.monotonic() - answered)
+
+
+async def keep_looking(provider, file, interval, looks):
+    while True:
+        looks.append(await look(provider, file))
+        await asyncio.sleep(max(0.0, looks[-1].at + interval - time.monotonic()))

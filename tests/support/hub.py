@@ -1,0 +1,153 @@
+"""A real JupyterHub in this process, whose servers are real processes."""
+
+import asyncio
+import json
+import logging
+import secrets
+import sys
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+from jupyterhub import orm
+from jupyterhub.app import JupyterHub
+from jupyterhub.auth import DummyAuthenticator
+from jupyterhub.crypto import CryptKeeper
+from tornado.httpserver import HTTPServer
+from traitlets.config import Config
+
+from .browser import Browser
+from .ports import random_port
+
+SERVER = str(Path(__file__).with_name("server.py"))
+
+
+async def launch(folder, memory, crypt_key, spawner_class, settings):
+    """Start a Hub with its database in ``folder`` and the token files in ``memory``."""
+    config = Config()
+    config.JupyterHub.db_url = f"sqlite:///{folder}/jupyterhub.sqlite"
+    config.JupyterHub.spawner_class = spawner_class
+    config.JupyterHub.authenticator_class = DummyAuthenticator
+    config.JupyterHub.allow_named_servers = True
+    config.JupyterHub.cookie_secret = secrets.token_bytes(32)
+    config.JupyterHub.hub_port = random_port()
+    config.Authenticator.enable_auth_state = True
+    config.Authenticator.allow_all = True
+    config.CryptKeeper.keys = [crypt_key]
+    config.Spawner.cmd = [sys.executable, SERVER]
+    config.Spawner.http_timeout = 20
+    config.Spawner.poll_interval = 0
+    config.SimpleLocalProcessSpawner.home_dir_template = f"{folder}/home-{{username}}"
+    config.LocalTokenMixin.tokens_mount_path = str(memory)
+    for name, value in settings.items():
+        section, trait = name.split(".")
+        config[section][trait] = value
+    JupyterHub.clear_instance()
+    CryptKeeper.clear_instance()
+    app = JupyterHub.instance(config=config)
+    await app.initialize([])
+    app.log.propagate = True  # to caplog
+    logging.getLogger("traitlets").setLevel(
+        app.log_level
+    )  # a Spawner's, where a bare Hub's was there first
+    return Hub(app)
+
+
+class Server:
+    """What a server's own process says of itself."""
+
+    def __init__(self, spawner, url=None):
+        self.url = url or spawner.server.host
+
+    async def ask(self, path):
+        def get():
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=10) as answer:
+                return json.load(answer)
+
+        return await asyncio.to_thread(get)
+
+    async def run(self, *arguments):
+        """A command in the server's process: its ``code``, ``out`` and ``error``."""
+
+        def post():
+            with urllib.request.urlopen(
+                f"{self.url}/run", json.dumps(arguments).encode(), timeout=60
+            ) as answer:
+                return SimpleNamespace(**json.load(answer))
+
+        return await asyncio.to_thread(post)
+
+    async def env(self):
+        """Variable → bytes."""
+        return {name: bytes.fromhex(value) for name, value in (await self.ask("env")).items()}
+
+    async def files(self):
+        """Name → contents; of a server without files: empty."""
+        found = await self.stat()
+        return {
+            name: bytes.fromhex(file["contents"])
+            for name, file in found.items()
+            if file["contents"] is not None
+        }
+
+    async def stat(self):
+        """Name → contents in hex, uid, mode; the directory itself as ``.``."""
+        return await self.ask("files")
+
+
+class Hub:
+    """A real JupyterHub, served without a proxy. Users get an auth_state as if they had logged in."""
+
+    def __init__(self, app):
+        self.app = app
+        self.url = f"http://127.0.0.1:{app.hub.port}"
+        self.http = HTTPServer(app.tornado_application)
+        self.http.listen(app.hub.port, "127.0.0.1")
+
+    async def close(self):
+        """End the Hub and its servers."""
+        for user in list(self.app.users.values()):
+            for name, spawner in list(user.spawners.items()):
+                if spawner.server:
+                    await user.stop(name)
+        self.http.stop()
+        await self.http.close_all_connections()
+        engine = self.app.db.get_bind()
+        self.app.db.close()
+        engine.dispose()
+        JupyterHub.clear_instance()
+        CryptKeeper.clear_instance()
+
+    async def user(self, name="alice", auth_state=None):
+        orm_user = orm.User.find(self.app.db, name)
+        if orm_user is None:
+            orm_user = orm.User(name=name)
+            orm_user.roles.append(orm.Role.find(self.app.db, "user"))
+            self.app.db.add(orm_user)
+            self.app.db.commit()
+        user = self.app.users[orm_user.id]
+        if auth_state is not None:
+            await user.save_auth_state(auth_state)
+        return user
+
+    async def spawn(self, user, name=""):
+        await user.spawn(name)
+        return Server(user.spawners[name])
+
+    def spawner(self, user, name=""):
+        """The Spawner of a server that has not been started."""
+        if hasattr(user, "get_or_create_spawner"):  # JupyterHub 6
+            return user.get_or_create_spawner(name, "")
+        return user.get_spawner(name)
+
+    async def browser(self, user):
+        """A browser in which this user has logged in, through the Hub's own form."""
+        browser = Browser(self.url)
+        await browser.log_in(user.name)
+        return browser
+
+    @property
+    def token_directories(self):
+        """All that is left below the directory of the token files."""
+        root = Path(self.app.config.LocalTokenMixin.tokens_mount_path)
+        return sorted(path.name for hub in root.glob("*") for path in hub.iterdir())

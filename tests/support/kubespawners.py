@@ -1,0 +1,58 @@
+"""TokenKubeSpawner in Hubs that die (-9), each at a step of a spawn or of a renewal."""
+
+import os
+import signal
+
+from spawner_tokens import TokenKubeSpawner
+from spawner_tokens.backends.kubernetes.secrets import Secrets
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SecretMade(TokenKubeSpawner):
+    async def _make_create_pod_request(self, *args):
+        die()
+
+
+class PodMade(TokenKubeSpawner):
+    async def _set_owner(self, secret):
+        die()
+
+
+class OwnerSet(TokenKubeSpawner):
+    async def _set_owner(self, secret):
+        await super()._set_owner(secret)
+        die()
+
+
+class _InGap(Secrets):
+    async def _delete(self, secret):
+        await super()._delete(secret)
+        die()
+
+
+class _AfterChange(Secrets):
+    async def renew(self, *args):
+        await super().renew(*args)
+        die()
+
+
+class SecretDeleted(TokenKubeSpawner):
+    """In a renewal, between delete and create."""
+
+    secrets_class = _InGap
+
+    @property
+    def _secrets(self):
+        made = super()._secrets
+        if self._tokens_server.runs:
+            made.__class__ = self.secrets_class
+        return made
+
+
+class SecretRenewed(SecretDeleted):
+    """After a renewal."""
+
+    secrets_class = _AfterChange

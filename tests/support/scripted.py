@@ -1,0 +1,116 @@
+"""A provider in this process that answers as a test says: no network is between it and the Hub's authenticator."""
+
+import inspect
+import math
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from oauthenticator.generic import GenericOAuthenticator
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from tornado.httpclient import HTTPClientError, HTTPResponse
+
+from .faults import Answer
+from .oauth import make_auth_state
+
+
+def tokens(user, n, **more):
+    """The answer with a user's tokens of number ``n``: ``alice-a2`` and ``alice-r2``."""
+    answer = {
+        "access_token": f"{user}-a{n}",
+        "refresh_token": f"{user}-r{n}",
+        "token_type": "Bearer",
+    }
+    return answer | {"expires_in": 3600} | more
+
+
+def login(user, left=3000, n=0, **more):
+    """The auth_state of a login whose access token lives for ``left`` more seconds."""
+    return make_auth_state(user, tokens(user, n, created_at=int(time.time()) + left - 3600, **more))
+
+
+class Provider:
+    """``grant`` and ``userinfo`` are called with a user's name and the number of such requests, from 1.
+
+    They return what the JSON of an answer would be, or an :class:`.Answer` that is an error, and may be async.
+    """
+
+    def __init__(self, grant=tokens, userinfo=lambda user, n: {"username": user}):
+        self.grant, self.userinfo = grant, userinfo
+        self.grants = defaultdict(list)  # user → when
+        self.checks = defaultdict(list)
+
+    def settings(self, base=GenericOAuthenticator, **traits):
+        """For ``start_hub``."""
+
+        class Authenticator(base):
+            async def fetch(authenticator, request, *args, **kwargs):
+                return await self._answer(request)
+
+        urls = {
+            f"{name}_url": f"http://provider/{name}" for name in ("authorize", "token", "userdata")
+        }
+        traits = {
+            "client_id": "id",
+            "client_secret": "s",
+            "username_claim": "username",
+            **urls,
+            **traits,
+        }
+        return {
+            "JupyterHub.authenticator_class": Authenticator,
+            "TokenSpawnerMixin.tokens": {"t": {}},
+            **{f"GenericOAuthenticator.{name}": value for name, value in traits.items()},
+        }
+
+    async def _answer(self, request):
+        if request.url.endswith("/token"):
+            token, asked, answer = (
+                parse_qs(request.body.decode())["refresh_token"][0],
+                self.grants,
+                self.grant,
+            )
+        else:
+            token, asked, answer = (
+                request.headers["Authorization"].split()[1],
+                self.checks,
+                self.userinfo,
+            )
+        user = token.rsplit("-", 1)[0]
+        asked[user].append(time.monotonic())
+        found = answer(user, len(asked[user]))
+        if inspect.isawaitable(found):
+            found = await found
+        if isinstance(found, Answer):
+            response = HTTPResponse(request, found.code, found.headers, BytesIO(found.body))
+            raise HTTPClientError(found.code, "refused", response)
+        return found
+
+
+def shown(user, name="", file="t"):
+    """What a file of a user's server holds."""
+    return Path(user.spawners[name].tokens_directory, file).read_text()
+
+
+@contextmanager
+def failing(target, name, times=math.inf, having=""):
+    """Have SQLAlchemy events of a name fail, as in a database that cannot be reached; a list of those that did.
+
+    Only where ``having`` is in the statement.
+    """
+    failures = []
+
+    def raise_error(*args):
+        if len(failures) < times and (not having or having in args[2]):
+            failures.append(args)
+            raise OperationalError("SQL", {}, Exception("database is locked"))
+
+    event.listen(target, name, raise_error)
+    try:
+        yield failures
+    finally:
+        event.remove(target, name, raise_error)

@@ -1,0 +1,67 @@
+"""A single-user server that says what it was given, its environment and its token files, and runs commands."""
+
+import json
+import os
+import signal
+import subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+def files():
+    directory = Path(os.environ.get("SPAWNER_TOKENS_DIR", "/nonexistent"))
+    if not directory.exists():
+        return {}
+    # without the file that is just being written
+    found = {
+        ".": directory,
+        **{path.name: path for path in directory.iterdir() if path.name[0] != "."},
+    }
+    return {
+        name: {
+            "contents": path.read_bytes().hex() if path.is_file() else None,
+            "uid": path.stat().st_uid,
+            "mode": oct(path.stat().st_mode & 0o7777),
+        }
+        for name, path in found.items()
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.endswith("/env"):
+            # the bytes as they are, since a token need not be what the locale can decode
+            answer = {name.decode(): value.hex() for name, value in os.environb.items()}
+        elif self.path.endswith("/files"):
+            answer = files()
+        else:
+            answer = {"uid": os.getuid()}
+        self.answer(answer)
+
+    def do_POST(self):
+        """Run a command, as jupyterlab-git does: argument by argument, with the environment of the server."""
+        arguments = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        self.answer({"code": done.returncode, "out": done.stdout, "error": done.stderr})
+
+    def answer(self, answer):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+def serve(handler):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(
+        signal.SIGTERM, lambda *args: os._exit(0)
+    )  # as the first process of a container, too
+    url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
+    HTTPServer((url.hostname, url.port), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Handler)

@@ -1,0 +1,449 @@
+"""Which token a spec gets from an auth_state, and the reason why not."""
+
+import base64
+import json
+from math import inf
+
+import pytest
+from pytest import param
+
+from spawner_tokens.tokens.files import make_env, make_files, make_status
+from spawner_tokens.tokens.selection import Reason, judge, pick, put
+from spawner_tokens.tokens.spec import parse_tokens
+
+NOW = 1_000_000.0
+
+
+def jwt(**claims):
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"eyJhbGciOiJub25lIn0.{payload}.sig"
+
+
+def select(fields, auth_state, requested=None, min_lifetime=300):
+    (spec,) = parse_tokens({"t": fields}, files=True)
+    return judge(pick(spec, auth_state, requested), NOW, min_lifetime)
+
+
+def response(token="v", **fields):
+    return {"access_token": token, "token_response": {"access_token": token, **fields}}
+
+
+@pytest.mark.parametrize(
+    "fields, auth_state, value",
+    [
+        param({}, {"access_token": "v"}, "v", id="default-key"),
+        param({"key": "a.b.c"}, {"a": {"b": {"c": "v"}}}, "v", id="dotted"),
+        param(
+            {"key": "tokens.a.b.org.access_token"},
+            {"tokens": {"a.b.org": {"access_token": "v"}}},
+            "v",
+            id="dots",
+        ),
+        param({"key": "a.b"}, {"a": {"b": "inner"}, "a.b": "v"}, "v", id="longest-key-first"),
+        param(
+            {"key": "a.b.c"},
+            {"a.b": {"x": 1}, "a": {"b": {"c": "v"}}},
+            "v",
+            id="another-way-where-one-ends",
+        ),
+        param({"key": lambda state: state["x"]["y"]}, {"x": {"y": "v"}}, "v", id="callable"),
+    ],
+)
+def test_a_key_finds_its_token(fields, auth_state, value):
+    assert select(fields, auth_state).value == value
+
+
+async def _coroutine(auth_state):
+    return "v"
+
+
+def _raises(auth_state):
+    raise ValueError(auth_state["access_token"])
+
+
+@pytest.mark.parametrize(
+    "fields, auth_state, reason, detail",
+    [
+        param({}, {}, "absent", "looked up 'access_token'; auth_state has nothing", id="no-keys"),
+        param({}, {"access_token": None}, "absent", "auth_state has 'access_token'", id="null"),
+        param({}, {"access_token": ""}, "absent", "'access_token'", id="empty"),
+        param(
+            {"key": "a.x"},
+            {"a": {"b": 1}},
+            "absent",
+            "auth_state has 'a'; a has 'b'",
+            id="absent-within",
+        ),
+        param(
+            {"key": "a.x"}, {"a": "text"}, "absent", "auth_state has 'a'", id="path-through-a-text"
+        ),
+        param({"key": "a"}, {"a": {"b": "v"}}, "unusable", "no text but dict", id="dict"),
+        param({"key": "a"}, {"a": 5}, "unusable", "no text but int", id="number"),
+        param({}, {"access_token": "a\0b"}, "unusable", "NUL", id="nul"),
+        param({}, {"access_token": "\ud800"}, "unusable", "surrogate", id="surrogate"),
+        param(
+            {"env": "T"},
+            {"access_token": "x" * 131072},
+            "unusable",
+            "128 KiB",
+            id="too-long-for-a-variable",
+        ),
+        param(
+            {"key": _raises},
+            {"access_token": "s3cret"},
+            "key_failed",
+            "raised ValueError",
+            id="callable-raises",
+        ),
+        param({"key": _coroutine}, {}, "key_failed", "async", id="callable-is-async"),
+        param(
+            {"key": lambda state: state["refresh_token"]},
+            {"refresh_token": "r"},
+            "refresh_token",
+            "is the refresh token",
+            id="callable-finds-the-refresh-token",
+        ),
+        param(
+            {"key": lambda state: "x" + state["t"]["refresh_token"]},
+            {"t": {"refresh_token": "0123456789abcdef"}},
+            "refresh_token",
+            "is the refresh token",
+            id="callable-wraps-the-refresh-token",
+        ),
+        param({}, response(expires_at=NOW - 5), "expired", "expired 5 seconds ago", id="expired"),
+        param(
+            {},
+            response(expires_at=NOW + 5),
+            "short_lived",
+            "5 seconds left, 300 asked",
+            id="short-lived",
+        ),
+        param(
+            {"required_scopes": "w"},
+            response() | {"scope": ["r"]},
+            "scope_missing",
+            "required: w; granted: 'r'",
+            id="scope",
+        ),
+        param(
+            {"required_scopes": "w"},
+            response() | {"scope": [""]},
+            "scope_missing",
+            "named none",
+            id="no-scopes",
+        ),
+        param(
+            {"forbidden_scopes": ["api"]},
+            response() | {"scope": ["api"]},
+            "scope_forbidden",
+            "api",
+            id="forbidden",
+        ),
+        param(
+            {"forbidden_scopes": ["api"]},
+            response(),
+            "scope_forbidden",
+            "named no scopes",
+            id="perhaps-forbidden",
+        ),
+        param(
+            {"forbidden_scopes": ["api"], "key": lambda state: state["access_token"]},
+            response() | {"scope": ["api"]},
+            "scope_forbidden",
+            "api",
+            id="forbidden-by-a-callable",
+        ),
+        param(
+            {"forbidden_scopes": ["api"], "key": "id_token"},
+            response(scope="api") | {"id_token": "i"},
+            "scope_forbidden",
+            "api",
+            id="forbidden-for-the-id-token",
+        ),
+        param(
+            {"forbidden_scopes": "repo, api"},
+            response(scopes="account api") | {"scope": [""]},
+            "scope_forbidden",
+            "but forbidden: api",
+            id="forbidden-in-bitbuckets-words",
+        ),
+        param(
+            {"forbidden_scopes": ["a b"]},
+            response(scope={"x": 1}),
+            "scope_forbidden",
+            "named no",
+            id="odd-scope",
+        ),
+        param(
+            {"forbidden_scopes": "api", "key": "exchanged.storage"},
+            response(scope="read") | {"exchanged": {"storage": "s", "scope": "api"}},
+            "scope_forbidden",
+            "but forbidden: api",
+            id="forbidden-beside-an-exchanged-token",
+        ),
+        param(
+            {"forbidden_scopes": "api", "key": "exchanged.storage"},
+            response(scope="read") | {"exchanged": {"storage": "s"}},
+            "scope_forbidden",
+            "named no scopes",
+            id="an-exchanged-token-has-not-the-logins-scopes",
+        ),
+        param(
+            {"forbidden_scopes": "api", "key": "teams_token"},
+            response(scope="read") | {"teams_token": "t"},
+            "scope_forbidden",
+            "named no scopes",
+            id="nor-has-another-token-beside-it",
+        ),
+        param(
+            {"forbidden_scopes": "api", "key": "exchanged.storage"},
+            response(scope="read") | {"exchanged": {"storage": jwt(scp="read api")}},
+            "scope_forbidden",
+            "but forbidden: api",
+            id="forbidden-within-a-jwt",
+        ),
+        param(
+            {"key": "a.b"},
+            {"a": {"b": "r"}, "refreshToken": "r"},
+            "refresh_token",
+            "is the refresh",
+            id="camel-case",
+        ),
+        param(
+            {"required_scopes": ["repo"]},
+            response(scope="") | {"scope": [""]},
+            "scope_missing",
+            "granted: nothing",
+            id="explicitly-none",
+        ),
+        param(
+            {"key": lambda state: (state.pop("refresh_token"), state["token_response"].clear())[0]},
+            response(refresh_token="r") | {"refresh_token": "r"},
+            "refresh_token",
+            "is the refresh token",
+            id="callable-takes-the-refresh-token-out",
+        ),
+        param(
+            {"key": "a.b"},
+            {"a": {"b": "r"}, "google_Refresh_Tokens": [{"x": "r"}]},
+            "refresh_token",
+            "is the refresh token",
+            id="refresh-token-under-another-name",
+        ),
+    ],
+)
+def test_a_token_that_is_not_as_asked_has_its_reason(fields, auth_state, reason, detail):
+    token = select(fields, auth_state)
+    assert token.reason == Reason(reason)
+    assert detail in token.detail
+    assert "s3cret" not in repr(token)
+
+
+def test_only_what_can_still_be_of_use_is_delivered():
+    auth_state = response(expires_at=NOW + 5) | {"scope": ["r", "api"]}
+    assert select({}, auth_state).value == "v"
+    assert select({"required_scopes": "w"}, auth_state).value == "v"
+    assert select({"forbidden_scopes": "api"}, auth_state).value is None
+
+
+@pytest.mark.parametrize(
+    "auth_state, expires_at, total",
+    [
+        param(response(expires_in=100), None, 100, id="relative-alone-says-nothing"),
+        param(response(expires_in=100, created_at=NOW), NOW + 100, 100, id="created-at"),
+        param(response(expires_in="100", created_at=str(NOW)), NOW + 100, 100, id="texts"),
+        param(
+            response(expires_at=NOW + 9, expires_in=100, created_at=NOW),
+            NOW + 9,
+            100,
+            id="explicit-wins",
+        ),
+        param({**response(), "expires_at": NOW + 9}, NOW + 9, inf, id="beside-the-token"),
+        param(response(jwt(exp=NOW + 9, iat=NOW - 1)), NOW + 9, 10, id="jwt"),
+        param(response(jwt(exp=NOW + 9), expires_in=60), NOW + 9, 60, id="jwt-and-relative"),
+        param(response(jwt(exp="soon")), None, inf, id="jwt-with-a-bad-exp"),
+        param(response("a.b.c"), None, inf, id="three-parts-but-no-jwt"),
+        param(response(expires_at=float("inf")), None, inf, id="infinite"),
+        param(response(expires_at=True), None, inf, id="boolean"),
+        param(response(expires_at=1.7e12), None, inf, id="milliseconds-are-beyond-any-date"),
+        param(response(expires_at=0), None, inf, id="zero-is-no-time"),
+        param(
+            {
+                "access_token": "v",
+                "token_response": {"access_token": "older", "expires_at": NOW + 9},
+            },
+            None,
+            inf,
+            id="another-tokens-answer",
+        ),
+    ],
+)
+def test_the_end_of_a_token(auth_state, expires_at, total):
+    lifetime = select({}, auth_state, min_lifetime=0).lifetime
+    assert (lifetime.expires_at, lifetime.total) == (expires_at, total)
+
+
+def test_the_end_of_the_access_token_is_not_that_of_the_id_token():
+    auth_state = {"id_token": jwt(exp=NOW + 50), **response(expires_at=NOW + 9)}
+    assert select({"key": "id_token"}, auth_state, min_lifetime=0).lifetime.expires_at == NOW + 50
+
+
+def test_never_more_than_half_of_a_tokens_life_is_asked_for():
+    def at(left):
+        return select({}, response(expires_in=300, created_at=NOW - 300 + left)).reason
+
+    assert at(151) is None
+    assert at(149) is Reason.SHORT_LIVED
+
+
+def test_a_spec_has_its_own_min_lifetime():
+    assert select({"min_lifetime": 1}, response(expires_at=NOW + 5)).reason is None
+
+
+def test_scopes_that_the_provider_does_not_name_are_the_requested_ones():
+    assert select({"required_scopes": "read"}, response(), requested=["read"]).reason is None
+    assert (
+        select({"required_scopes": "read"}, response(scope=""), requested=["read"]).reason
+        is not None
+    )
+    assert select({"forbidden_scopes": "api"}, response(), requested=["read"]).reason is None
+    assert (
+        select({"required_scopes": "read"}, response(scope="other"), requested=["read"]).reason
+        is not None
+    )
+
+
+def test_a_token_among_others_has_its_own_scopes_and_end():
+    other = {"access_token": "o", "scope": "transfer", "expires_at": NOW + 9}
+    auth_state = {
+        "tokens": {"a.org": other},
+        "token_response": {"access_token": "v", "scope": "openid"},
+    }
+    token = select({"key": "tokens.a.org.access_token"}, auth_state, min_lifetime=0)
+    assert (token.scopes, token.lifetime.expires_at) == (("transfer",), NOW + 9)
+
+
+def test_companions_are_texts_and_numbers_and_never_null():
+    fields = {
+        "variables": {
+            "A": "u.text",
+            "B": "u.number",
+            "C": "u.true",
+            "D": "u.null",
+            "E": "u",
+            "F": "u.nul",
+        }
+    }
+    user = {"text": "{x}$(Y)", "number": 7, "true": True, "null": None, "nul": "\0"}
+    token = select(fields, {"access_token": "v", "u": user})
+    assert token.companions == {"A": "{x}$(Y)", "B": "7", "C": "true"}
+
+
+def test_a_companion_that_fails_or_holds_the_refresh_token_is_left_out():
+    fields = {
+        "variables": {
+            "A": _raises,
+            "B": lambda state: json.dumps(state),
+            "C": lambda state: 10**5000,
+        }
+    }
+    auth_state = {"access_token": "v", "refresh_token": "0123456789abcdef"}
+    assert select(fields, auth_state).companions == {}
+
+
+def test_the_template_is_filled_by_the_token_alone():
+    token = select(
+        {"env": "T", "template": "oauth2:{token}:{user}"}, {"access_token": "{token}{user}"}
+    )
+    assert make_env([token], "/d")["T"] == "oauth2:{token}{user}:{user}"
+    assert make_files([token], "/d")["t"] == b"oauth2:{token}{user}:{user}"
+
+
+def test_a_withheld_token_leaves_nothing_but_its_status():
+    token = select({"env": "T", "settings": {"S": "x"}}, {})
+    assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d"}
+    assert make_files([token], "/d") == {"t": None, "t.json": make_status(token)}
+    assert json.loads(make_status(token))["status"] == "absent"
+
+
+def make_config(config, auth_state={"access_token": "v"}, **fields):
+    token = select({"config": config, "config_env": "CONFIG", **fields}, auth_state)
+    assert ("CONFIG" in make_env([token], "/d")) is (token.value is not None)
+    return make_files([token], "/d")["t.config.json"]
+
+
+@pytest.mark.parametrize(
+    "config, filled",
+    [
+        param(
+            {"a": {"b": ["{file}", 1, None]}},
+            {"a": {"b": ["/d/t", 1, None]}},
+            id="path-wherever-it-is",
+        ),
+        param({"a": "x{S}y{N}"}, {"a": 'x"{file}"\\y7'}, id="companions-as-they-are"),
+        param(
+            {"a": "{S}{X}", "b": ["{X}", "b"]},
+            {"b": ["b"]},
+            id="what-names-no-companion-is-left-out",
+        ),
+        param({"a": "{token} {}"}, {}, id="never-the-token"),
+        param({"{file}": "x"}, {"{file}": "x"}, id="names-stay"),
+    ],
+)
+def test_a_config_has_the_tokens_path_and_companions_in_it(config, filled):
+    auth_state = {"access_token": "v", "n": 7}
+    contents = make_config(config, auth_state, settings={"S": '"{file}"\\'}, variables={"N": "n"})
+    assert json.loads(contents) == filled
+
+
+def test_a_withheld_token_has_no_config():
+    assert make_config({"a": "{file}"}, {}) is None
+
+
+def test_the_status_is_in_utc_and_in_words():
+    token = select({}, response(expires_at=NOW + 600, created_at=NOW, scope="a b"))
+    assert json.loads(make_status(token)) == {
+        "expires_at": "1970-01-12T13:56:40Z",
+        "renewed_at": "1970-01-12T13:46:40Z",
+        "scopes": ["a", "b"],
+        "status": "ok",
+    }
+
+
+@pytest.mark.parametrize(
+    "values, value, reason",
+    [
+        param({"t": "v"}, "v", "scope_missing", id="unchanged-is-still-checked"),
+        param({"t": "new"}, "new", None, id="changed-is-the-hooks-own"),
+        param({}, None, "hook_withheld", id="left-out"),
+        param({"t": None}, None, "hook_withheld", id="null"),
+        param({"t": 5}, None, "unusable", id="number"),
+        param({"t": "a\0"}, None, "unusable", id="nul"),
+        param({"t": "r"}, None, "refresh_token", id="refresh-token"),
+    ],
+)
+def test_the_hook_has_the_last_word(values, value, reason):
+    (spec,) = parse_tokens({"t": {"required_scopes": "w"}}, files=True)
+    auth_state = response() | {"scope": ["r"], "refresh_token": "r"}
+    token = judge(put(pick(spec, auth_state), values, auth_state), NOW, 300)
+    assert token.value == value
+    assert token.reason == (Reason(reason) if reason else None)
+
+
+def test_the_hook_can_give_what_auth_state_does_not_have():
+    (spec,) = parse_tokens({"vault": {"key": "vault", "env": "V"}}, files=True)
+    token = put(pick(spec, {}), {"vault": jwt(exp=NOW + 900)}, {})
+    assert judge(token, NOW, 300).reason is None and token.lifetime.expires_at == NOW + 900
+
+
+def test_what_goes_with_a_token_never_has_it_in_it():
+    variables = {
+        "A": lambda auth_state: f"Bearer {auth_state['access_token']}",
+        "B": "copy",
+        "C": "name",
+    }
+    token = select(
+        {"env": "T", "variables": variables},
+        {"access_token": "the-token", "copy": "the-token", "name": "n"},
+    )
+    assert token.companions == {"C": "n"}
