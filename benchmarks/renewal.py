@@ -245,7 +245,7 @@ class Provider:
 
     def figures(self, phase):
         busiest = max(Counter(map(int, self.requests)).values(), default=0)
-        words = f"most at once, of {renewal._TURNS} that may be"
+        words = f"most at once, of {renewal._RENEWALS_AT_ONCE} that may be"
         yield Figure(phase, "requests, in flight", self.most_in_flight, "", words)
         yield Figure(phase, "requests, busiest second", busiest, "1/s")
         yield Figure(phase, "rejected", self.rejected, "", "grants with a spent refresh token")

@@ -15,15 +15,15 @@ from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
 from jupyterhub.utils import maybe_future
 
 from .metrics import count_delivery, observe_lifetimes
-from .redaction import describe
+from .redaction import describe_error
 from .refusal import Problem, explain, make_refusal
 from .tokens.files import make_files
 from .tokens.lifetime import Due, Key
-from .tokens.selection import Reason, Token, judge, pick, put
+from .tokens.selection import Reason, Token, check, select, apply_hook_value
 from .tokens.spec import TokenSpec
 
 
-class TokenServer:
+class ServerDelivery:
     """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
     ``specs`` are those that it was started with. While it ``runs``, it is a :class:`~spawner_tokens.renewal.schedule.Server`.
@@ -59,7 +59,7 @@ class TokenServer:
         return {
             (token.spec.name, hash(token.value)): Due(find_time(token), token.lifetime.ends_at)
             for token in (
-                pick(spec, auth_state) for spec in self.specs if spec.file or not self.runs
+                select(spec, auth_state) for spec in self.specs if spec.file or not self.runs
             )
             if token.value is not None
         }
@@ -103,11 +103,11 @@ class TokenServer:
         spawner = self._spawner
         scope = getattr(spawner.authenticator, "scope", None)
         requested = scope if isinstance(scope, (list, tuple, set)) else None
-        tokens = [pick(spec, auth_state, requested) for spec in self.specs]
+        tokens = [select(spec, auth_state, requested) for spec in self.specs]
         if spawner.tokens_hook is not None:
             tokens = await self._run_tokens_hook(auth_state, tokens)
         now = time.time()
-        return [judge(token, now, spawner.tokens_min_lifetime) for token in tokens]
+        return [check(token, now, spawner.tokens_min_lifetime) for token in tokens]
 
     async def _run_tokens_hook(
         self, auth_state: dict[str, Any], tokens: list[Token]
@@ -119,14 +119,14 @@ class TokenServer:
                 spawner.tokens_hook(spawner, copy.deepcopy(auth_state), found)
             )
         except Exception as error:
-            failure = describe(error)
+            failure = describe_error(error)
         else:
             if isinstance(values, Mapping):
                 for name in sorted(values.keys() - {token.spec.name for token in tokens}, key=str):
                     spawner.log.warning(
                         "tokens_hook returned %r, which is not declared in tokens: ignored", name
                     )
-                return [put(token, values, auth_state) for token in tokens]
+                return [apply_hook_value(token, values, auth_state) for token in tokens]
             failure = f"it returned no dict of names and values but {type(values).__name__}"
         return [token.withheld(Reason.HOOK_FAILED, failure) for token in tokens]
 

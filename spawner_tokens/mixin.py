@@ -16,8 +16,8 @@ from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
 from .backend import TokenBackend
-from .delivery import TokenServer
-from .redaction import describe
+from .delivery import ServerDelivery
+from .redaction import describe_error
 from .refusal import Problem, make_refusal
 from .renewal.renewal import Renewal
 from .tokens.fields import SpecError
@@ -79,7 +79,7 @@ class TokenSpawnerMixin(TokenBackend):
         If not, :meth:`get_env` names none of them from here on. Raises as :meth:`prepare_tokens`.
         """
         await self._check_that_hub_waits()
-        delivered = await self._tokens_server.deliver(self._tokens_prepared)
+        delivered = await self._tokens_delivery.deliver(self._tokens_prepared)
         await self._check_that_hub_waits()
         self._set_variables(delivered)
         return delivered
@@ -90,9 +90,9 @@ class TokenSpawnerMixin(TokenBackend):
 
     def redeliver_tokens(self) -> None:
         """Say that the running server has lost its files."""
-        self._tokens_server.forget()
+        self._tokens_delivery.forget()
         if self._tokens_renewal is not None:
-            self._tokens_renewal.show_again(self.user, self._tokens_server)
+            self._tokens_renewal.show_again(self.user, self._tokens_delivery)
 
     @classmethod
     def _delivers_files(cls) -> bool:
@@ -151,7 +151,7 @@ class TokenSpawnerMixin(TokenBackend):
         super().start_polling()
         self._stop_renewing()
         try:
-            renewal, server = self._find_renewal(), self._tokens_server
+            renewal, server = self._find_renewal(), self._tokens_delivery
             server.specs = self._parse_tokens(restore_tokens(self.tokens, self._tokens_specs))
             if (
                 renewal is not None
@@ -163,7 +163,7 @@ class TokenSpawnerMixin(TokenBackend):
                 renewal.watch(self.user, server)
         except Exception as error:
             self.log.error(
-                "The tokens of %s will not be renewed: %s", self._log_name, describe(error)
+                "The tokens of %s will not be renewed: %s", self._log_name, describe_error(error)
             )
 
     def stop_polling(self) -> None:
@@ -175,7 +175,7 @@ class TokenSpawnerMixin(TokenBackend):
         try:
             return await maybe_future(super().run_post_stop_hook())
         finally:
-            await self._tokens_server.withdraw()
+            await self._tokens_delivery.withdraw()
 
     async def prepare_tokens(self) -> None:
         """Renew and select the tokens, and deliver the files; :meth:`get_env` then has the variables.
@@ -183,7 +183,7 @@ class TokenSpawnerMixin(TokenBackend):
         Raises what :func:`~spawner_tokens.refusal.make_refusal` makes if a token is not as asked and its policy is
         ``refuse``.
         """
-        server = self._tokens_server
+        server = self._tokens_delivery
         await self.wait_for_sweep()
         if not self.delivers_in_start:
             await server.withdraw()
@@ -215,12 +215,12 @@ class TokenSpawnerMixin(TokenBackend):
     async def _check_that_hub_waits(self) -> None:
         """JupyterHub 5 does not cancel a start that took too long."""
         if self._tokens_hub_waits and not self._start_pending:
-            await self._tokens_server.withdraw()
+            await self._tokens_delivery.withdraw()
             raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
 
     def _set_variables(self, delivered: bool) -> None:
         tokens = self._tokens_prepared
-        files = self._tokens_server.make_files(tokens) if delivered else {}
+        files = self._tokens_delivery.make_files(tokens) if delivered else {}
         shown = files and self.shows_files and any(token.spec.file for token in tokens)
         directory = self.tokens_directory if shown else None
         public = self.tokens_public_path if files.get(PUBLIC_FILE) is not None else None
@@ -247,8 +247,8 @@ class TokenSpawnerMixin(TokenBackend):
             del _sweeps[self.hub][type(self).sweep_files]  # the next spawn tries again
 
     @cached_property
-    def _tokens_server(self) -> TokenServer:
-        return TokenServer(self)
+    def _tokens_delivery(self) -> ServerDelivery:
+        return ServerDelivery(self)
 
     def _find_renewal(self) -> Renewal | None:
         if not self.tokens_renew:
@@ -262,10 +262,10 @@ class TokenSpawnerMixin(TokenBackend):
         )
 
     def _stop_renewing(self) -> None:
-        self._tokens_server.runs = False
+        self._tokens_delivery.runs = False
         renewal, self._tokens_renewal = self._tokens_renewal, None
         if renewal is not None:
-            renewal.unwatch(self.user, self._tokens_server)
+            renewal.unwatch(self.user, self._tokens_delivery)
 
 
 _sweeps: weakref.WeakKeyDictionary[Hub, dict[Any, asyncio.Task[None]]] = weakref.WeakKeyDictionary()

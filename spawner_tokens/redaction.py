@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """``TypeError in exchange, line 12 of hooks.py``; of an error that is ``discreet``, its text."""
     if getattr(error, "discreet", False):
         return str(error)

@@ -17,7 +17,7 @@ from traitlets.config import Config
 
 from ..refusal import explain
 from ..tokens.files import make_env
-from ..tokens.selection import Reason, Token, judge, pick
+from ..tokens.selection import Reason, Token, check, select
 from .database import read_database
 from .loading import describe, unheard
 from .setup import Setup, set_up, stand_in
@@ -133,10 +133,10 @@ def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
     scope = getattr(setup.authenticator, "scope", None)
     requested = scope if isinstance(scope, (list, tuple, set)) else None
     try:
-        picked = pick(spec, state.auth_state, requested)
+        picked = select(spec, state.auth_state, requested)
     except SystemExit:
         return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
-    return judge(picked, now, setup.spawner.tokens_min_lifetime)
+    return check(picked, now, setup.spawner.tokens_min_lifetime)
 
 
 def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, str]:

@@ -15,10 +15,10 @@ from jupyterhub.utils import maybe_future
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..redaction import describe
+from ..redaction import describe_error
 from ..tokens.lifetime import find_lifetime
 from .grant import Failure, GrantFailed, Kind, Notes, Provider, is_transient, note
-from .store import TOKEN_FIELDS, AuthState, Journal, mark
+from .store import TOKEN_FIELDS, AuthState, AuthStateStore, mark
 
 _flight: ContextVar[Flight | None] = ContextVar("flight", default=None)
 
@@ -37,13 +37,17 @@ class Crew:
     authenticator: Any
     refresh_user: Callable[..., Any]
     provider: Provider | None
-    journal: Journal
+    journal: AuthStateStore
     clock: Callable[[], float]
     log: logging.Logger
 
     @classmethod
     def of(
-        cls, authenticator: Any, journal: Journal, clock: Callable[[], float], log: logging.Logger
+        cls,
+        authenticator: Any,
+        journal: AuthStateStore,
+        clock: Callable[[], float],
+        log: logging.Logger,
     ) -> Crew:
         """The crew for an authenticator, whose own grants are made by the flight from now on, if they are in one."""
         refresh_user = authenticator.refresh_user
@@ -153,7 +157,7 @@ class Flight:
             if self.wants_check and not self._checked:
                 await self._check()
         except Exception as error:
-            self.failure = self.failure or Failure(Kind.MISCONFIGURED, describe(error))
+            self.failure = self.failure or Failure(Kind.MISCONFIGURED, describe_error(error))
         if self._grant is not None:
             await asyncio.wait({self._grant})
         self.changed = self.renewed and _hash_tokens(self._seen) != self._found
@@ -189,7 +193,7 @@ class Flight:
         except GrantFailed as failed:
             self.failure = failed.failure
         except Exception as error:
-            self.failure = Failure(Kind.MISCONFIGURED, describe(error))
+            self.failure = Failure(Kind.MISCONFIGURED, describe_error(error))
         else:
             self.renewed = True
 
@@ -219,7 +223,7 @@ class Flight:
                 if inspect(self._user.orm_user).session is None:
                     return None
                 self._crew.log.error(
-                    "Could not store the new tokens of %s: %s", self._name, describe(error)
+                    "Could not store the new tokens of %s: %s", self._name, describe_error(error)
                 )
                 await asyncio.sleep(seconds)
                 seconds = min(2 * seconds, _LAST_RETRY)
@@ -231,7 +235,9 @@ class Flight:
             derived = await asyncio.wait_for(self._build(stored), _LONGEST)
         except Exception as error:
             crew.log.error(
-                "Could not derive all of the auth_state of %s: %s", self._name, describe(error)
+                "Could not derive all of the auth_state of %s: %s",
+                self._name,
+                describe_error(error),
             )
         else:
             await self._store(lambda: crew.journal.replace(self._user.orm_user, stored, derived))
@@ -275,7 +281,7 @@ class Flight:
                     self._keep(error, notes)
                 else:
                     self.error = error
-                    self._fail(Kind.MISCONFIGURED, describe(error))
+                    self._fail(Kind.MISCONFIGURED, describe_error(error))
                 return
             if not found and (is_transient(notes.error) or notes.is_garbage or self._is_left_open):
                 self._keep(notes.error, notes)
@@ -342,7 +348,9 @@ class Flight:
                 reconciled = await asyncio.wait_for(self._reconcile(model), _LONGEST)
             except Exception as error:
                 self._crew.log.error(
-                    "Could not reconcile the auth_state of %s: %s", self._name, describe(error)
+                    "Could not reconcile the auth_state of %s: %s",
+                    self._name,
+                    describe_error(error),
                 )
             else:
                 await self._store(lambda: journal.replace(user, stored, reconciled))

@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 
 from jupyterhub import orm
 
-from ..redaction import describe
+from ..redaction import describe_error
 from ..tokens.lifetime import find_lifetime
 from ..tokens.selection import find_token_response
 from .refresh import Crew, Flight
-from .schedule import RunningServers, Server, Turns
-from .store import AuthState, Journal
-from .user import Account, Due, FindDue, Key
+from .schedule import RunningServers, Server, PrioritySemaphore
+from .store import AuthState, AuthStateStore
+from .user import UserRenewal, Due, FindDue, Key
 
 # Scheduled renewals at a time, and deliveries to running servers at a time.
-_TURNS, _HANDS = 5, 20
+_RENEWALS_AT_ONCE, _HANDS = 5, 20
 _INSTALLED = "spawner_tokens.renewal"
 
 
 class _User(NamedTuple):
-    account: Account
+    account: UserRenewal
     servers: RunningServers
 
 
@@ -50,9 +50,9 @@ class Renewal:
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
-        self._turns = Turns(_TURNS)
+        self._turns = PrioritySemaphore(_RENEWALS_AT_ONCE)
         self._hands = asyncio.Semaphore(_HANDS)
-        journal = Journal(session, clock, log, self._see_save)
+        journal = AuthStateStore(session, clock, log, self._see_save)
         self._crew = Crew.of(authenticator, journal, clock, log)
         authenticator.refresh_user = self.refresh_user
         session.info[_INSTALLED] = self
@@ -91,7 +91,7 @@ class Renewal:
                 )
         except Exception as error:
             self._log.error(
-                "Cannot look after the tokens of %s now: %s", user.name, describe(error)
+                "Cannot look after the tokens of %s now: %s", user.name, describe_error(error)
             )
 
     def watch(self, user: Any, server: Server) -> None:
@@ -113,7 +113,7 @@ class Renewal:
         if (
             known is None or known.account.user.orm_user is not user.orm_user
         ):  # the id of a deleted user comes again
-            account = Account(self._crew, user, on_rejected=lambda: servers.change())
+            account = UserRenewal(self._crew, user, on_rejected=lambda: servers.change())
             servers = RunningServers(account, self._turns, self._hands)
             known = self._users[user.orm_user.id] = _User(account, servers)
         return known

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from ..redaction import describe
+from ..redaction import describe_error
 from .store import AuthState
-from .user import Account, Due, Key, backoff
+from .user import UserRenewal, Due, Key, backoff
 
 # Seconds that a delivery may take, and to the next look when something went wrong that never should.
 _LONGEST_DELIVERY = 30.0
@@ -46,7 +46,9 @@ class _Delivery:
 class RunningServers:
     """One user's. ``turns`` and ``hands`` are shared by all users: for renewals, and for deliveries."""
 
-    def __init__(self, account: Account, turns: Turns, hands: asyncio.Semaphore) -> None:
+    def __init__(
+        self, account: UserRenewal, turns: PrioritySemaphore, hands: asyncio.Semaphore
+    ) -> None:
         self._account = account
         self._turns = turns
         self._hands = hands
@@ -108,7 +110,7 @@ class RunningServers:
             except Exception as error:
                 if not failures:
                     words = "Cannot deliver to a server of %s yet: %s"
-                    account.crew.log.error(words, account.name, describe(error))
+                    account.crew.log.error(words, account.name, describe_error(error))
                 failures += 1
                 await asyncio.sleep(backoff(failures))
             else:
@@ -155,7 +157,7 @@ class RunningServers:
 
     def _excuse(self, error: Exception) -> None:
         words = "Cannot look after the tokens of %s now: %s"
-        self._account.crew.log.error(words, self._account.name, describe(error))
+        self._account.crew.log.error(words, self._account.name, describe_error(error))
 
     def _find_due(self, auth_state: AuthState) -> Mapping[Key, Due]:
         found: dict[Key, Due] = {}
@@ -184,7 +186,7 @@ class RunningServers:
         return min(first.values(), default=math.inf)
 
 
-class Turns:
+class PrioritySemaphore:
     """A semaphore with ``places``, whose next is not who waits longest, but who comes with the least number."""
 
     def __init__(self, places: int) -> None:

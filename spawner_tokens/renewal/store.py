@@ -15,7 +15,7 @@ from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
 from sqlalchemy import event, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..redaction import describe
+from ..redaction import describe_error
 from ..tokens.lifetime import find_lifetime
 from ..tokens.selection import find_dicts
 
@@ -28,7 +28,7 @@ _WATCHER = "spawner_tokens.journal"
 AuthState = dict[str, Any]
 
 
-class Journal:
+class AuthStateStore:
     """Reads and writes auth_state in one piece, and sees who else writes it.
 
     ``on_save`` is called with the :class:`jupyterhub.orm.User` before the value that somebody else saves, or that we
@@ -109,7 +109,7 @@ class Journal:
             self._on_save(user)
         except Exception as error:  # whatever it is, it must not stop somebody else's save
             self._log.error(
-                "Could not look at the auth_state of %s: %s", user.name, describe(error)
+                "Could not look at the auth_state of %s: %s", user.name, describe_error(error)
             )
         return encrypted
 

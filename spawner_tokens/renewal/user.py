@@ -31,7 +31,7 @@ def backoff(failures: int) -> float:
     )
 
 
-class Account:
+class UserRenewal:
     """One user's flights. Tokens are known here by their hashes alone.
 
     ``on_rejected`` is called when the provider says that the login is over.

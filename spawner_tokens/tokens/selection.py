@@ -70,7 +70,7 @@ class Token:
         return replace(self, value=None, companions={}, identity={}, reason=reason, detail=detail)
 
 
-def pick(
+def select(
     spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Iterable[str] | None = None
 ) -> Token:
     """Find the token that a spec asks for.
@@ -103,7 +103,9 @@ def pick(
     )
 
 
-def put(token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]) -> Token:
+def apply_hook_value(
+    token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]
+) -> Token:
     """Apply what the admin's ``tokens_hook`` returned: names → values.
 
     An unchanged value keeps what is known of it. A new one is the hook's own, so its scopes are not checked.
@@ -128,7 +130,7 @@ def put(token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]) 
     )
 
 
-def judge(token: Token, now: float, min_lifetime: float) -> Token:
+def check(token: Token, now: float, min_lifetime: float) -> Token:
     """Hold a token against its spec: what cannot or must not be delivered loses its value.
 
     ``min_lifetime`` (seconds) is for specs that name none. Never more is asked than half of the life

@@ -1,12 +1,12 @@
-"""Turns: never more than there are places, and first who needs it most, whoever gives up meanwhile."""
+"""PrioritySemaphore: never more than there are places, and first who needs it most, whoever gives up meanwhile."""
 
 import asyncio
 
-from spawner_tokens.renewal.schedule import Turns
+from spawner_tokens.renewal.schedule import PrioritySemaphore
 
 
 async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
-    turns, order, gate = Turns(2), [], asyncio.Event()
+    turns, order, gate = PrioritySemaphore(2), [], asyncio.Event()
     inside = 0
 
     async def take(number):
@@ -29,7 +29,7 @@ async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
 
 
 async def test_a_turn_that_is_given_to_who_gives_up_at_that_moment_is_passed_on():
-    turns = Turns(1)
+    turns = PrioritySemaphore(1)
 
     async def take():
         async with turns.take(0):

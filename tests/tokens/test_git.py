@@ -10,7 +10,7 @@ from pytest import param
 
 import spawner_tokens
 from spawner_tokens.tokens.git import make_config, make_system_config, make_variables
-from spawner_tokens.tokens.selection import pick
+from spawner_tokens.tokens.selection import select
 from spawner_tokens.tokens.spec import parse_tokens
 
 TOKEN = "the-t0ken"
@@ -28,7 +28,7 @@ class Git:
 
     def configure(self, tokens, auth_state=None, files=True, env=None):
         specs = parse_tokens(tokens, files=files)
-        picked = [pick(spec, {"access_token": TOKEN, **(auth_state or {})}) for spec in specs]
+        picked = [select(spec, {"access_token": TOKEN, **(auth_state or {})}) for spec in specs]
         for token in picked:
             if files:
                 (self.tokens / token.spec.name).write_text(token.text)
@@ -219,7 +219,7 @@ def test_no_token_is_in_the_configuration(git, files):
 
 def test_a_token_that_is_withheld_leaves_git_to_the_users_own_helpers(git):
     git.write('[credential]\n\thelper = "!f() { echo username=me; echo password=mine; }; f"\n')
-    (token,) = (pick(spec, {}) for spec in parse_tokens({"t": {"preset": "gitlab"}}, files=True))
+    (token,) = (select(spec, {}) for spec in parse_tokens({"t": {"preset": "gitlab"}}, files=True))
     assert make_config([token], "/d") == []
     assert git.fill("https://gitlab.com/x") == ("me", "mine")
 
@@ -348,7 +348,7 @@ def test_without_a_token_for_git_there_is_nothing_of_it():
     specs = parse_tokens(
         {"t": {}, "off": {"preset": "gitlab", "git": None, "git_identity": False}}, files=True
     )
-    tokens = [pick(spec, {"access_token": TOKEN, "gitlab_user": {"name": "A"}}) for spec in specs]
+    tokens = [select(spec, {"access_token": TOKEN, "gitlab_user": {"name": "A"}}) for spec in specs]
     assert make_variables(make_config(tokens, "/d"), {}) == {}
     assert make_system_config(tokens) is None
 

@@ -8,7 +8,7 @@ from pytest import param
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.lifetime import Lifetime
 from spawner_tokens.tokens.presets import CONSUMERS, PROVIDERS
-from spawner_tokens.tokens.selection import judge, pick
+from spawner_tokens.tokens.selection import check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 ACCESS = "the-access-token"
@@ -273,7 +273,7 @@ def test_a_preset_reads_what_oauthenticators_class_stores(provider, fields, expe
     auth_state = authenticator.build_auth_state_dict(response, user_info)
     auth_state = json.loads(json.dumps(auth_state))  # as the Hub's database gives it back
     (spec,) = parse_tokens({"t": fields}, files=True)
-    token = judge(pick(spec, auth_state, authenticator.scope), 0, 300)
+    token = check(select(spec, auth_state, authenticator.scope), 0, 300)
     assert token.reason is None, token.detail
     assert make_env([token], "/d") == {**expected, **FILE}
 
@@ -341,7 +341,7 @@ def test_a_consumer_gets_what_its_sdk_reads(fields, env, config):
         {**response, "id_token": "the-id-token"}, user_info
     )
     (spec,) = parse_tokens({"t": fields}, files=True)
-    token = judge(pick(spec, auth_state), 0, 300)
+    token = check(select(spec, auth_state), 0, 300)
     assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d", **env}
     files = make_files([token], "/d")
     assert files.pop("t") == b"the-id-token" and files.pop("t.json")
@@ -371,27 +371,27 @@ def test_every_preset_has_its_case():
 )
 def test_aws_gets_the_users_name_as_it_takes_it(auth_state, name):
     (spec,) = parse_tokens({"t": {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}}}, files=True)
-    companions = pick(spec, {"id_token": "i", **auth_state}).companions
+    companions = select(spec, {"id_token": "i", **auth_state}).companions
     assert companions.get("AWS_ROLE_SESSION_NAME") == name
 
 
 def test_a_consumer_takes_another_token_too():
     fields = {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}, "key": "exchanged.aws"}
     (spec,) = parse_tokens({"t": fields}, files=True)
-    assert pick(spec, {"id_token": "i", "exchanged": {"aws": "x"}}).value == "x"
+    assert select(spec, {"id_token": "i", "exchanged": {"aws": "x"}}).value == "x"
 
 
 def test_gitlabs_answer_tells_when_the_token_ends():
     authenticator, response, user_info = gitlab()
     (spec,) = parse_tokens({"t": {"preset": "gitlab"}}, files=True)
-    token = pick(spec, authenticator.build_auth_state_dict(response, user_info))
+    token = select(spec, authenticator.build_auth_state_dict(response, user_info))
     assert token.lifetime == Lifetime(issued_at=1_000_000, expires_at=1_007_200, total=7200)
 
 
 def test_bitbucket_names_its_scopes_in_its_own_way():
     authenticator, response, user_info = bitbucket()
     (spec,) = parse_tokens({"t": {"preset": "bitbucket"}}, files=True)
-    assert pick(
+    assert select(
         spec, authenticator.build_auth_state_dict(response, user_info), ["repository"]
     ).scopes == ("account",)
 
@@ -399,7 +399,7 @@ def test_bitbucket_names_its_scopes_in_its_own_way():
 def test_githubs_scopes_are_separated_by_commas():
     authenticator, response, user_info = github()
     (spec,) = parse_tokens({"t": {"preset": "github"}}, files=True)
-    assert pick(spec, authenticator.build_auth_state_dict(response, user_info)).scopes == (
+    assert select(spec, authenticator.build_auth_state_dict(response, user_info)).scopes == (
         "repo",
         "gist",
     )

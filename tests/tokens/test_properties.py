@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spawner_tokens.tokens.fields import SpecError
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.presets import PRESETS
-from spawner_tokens.tokens.selection import Reason, judge, pick, put
+from spawner_tokens.tokens.selection import Reason, check, select, apply_hook_value
 from spawner_tokens.tokens.spec import parse_tokens
 
 FIELDS = (
@@ -104,10 +104,10 @@ def test_any_spec_and_any_auth_state_give_values_a_reason_or_a_spec_error(
     except SpecError as error:
         assert str(error).startswith("tokens[")
         return
-    picked = [pick(spec, auth_state, ["read"]) for spec in parsed]
+    picked = [select(spec, auth_state, ["read"]) for spec in parsed]
     if hooked is not None:
-        picked = [put(token, hooked, auth_state) for token in picked]
-    judged = [judge(token, 1_000_000, 300) for token in picked]
+        picked = [apply_hook_value(token, hooked, auth_state) for token in picked]
+    judged = [check(token, 1_000_000, 300) for token in picked]
     forbidden = set(refresh_tokens(auth_state))
     for token in judged:
         assert (token.value is not None) or isinstance(token.reason, Reason)

@@ -8,7 +8,7 @@ import pytest
 from pytest import param
 
 from spawner_tokens.tokens.files import make_env, make_files, make_status
-from spawner_tokens.tokens.selection import Reason, judge, pick, put
+from spawner_tokens.tokens.selection import Reason, check, select, apply_hook_value
 from spawner_tokens.tokens.spec import parse_tokens
 
 NOW = 1_000_000.0
@@ -19,9 +19,9 @@ def jwt(**claims):
     return f"eyJhbGciOiJub25lIn0.{payload}.sig"
 
 
-def select(fields, auth_state, requested=None, min_lifetime=300):
+def find(fields, auth_state, requested=None, min_lifetime=300):
     (spec,) = parse_tokens({"t": fields}, files=True)
-    return judge(pick(spec, auth_state, requested), NOW, min_lifetime)
+    return check(select(spec, auth_state, requested), NOW, min_lifetime)
 
 
 def response(token="v", **fields):
@@ -50,7 +50,7 @@ def response(token="v", **fields):
     ],
 )
 def test_a_key_finds_its_token(fields, auth_state, value):
-    assert select(fields, auth_state).value == value
+    assert find(fields, auth_state).value == value
 
 
 async def _coroutine(auth_state):
@@ -233,7 +233,7 @@ def _raises(auth_state):
     ],
 )
 def test_a_token_that_is_not_as_asked_has_its_reason(fields, auth_state, reason, detail):
-    token = select(fields, auth_state)
+    token = find(fields, auth_state)
     assert token.reason == Reason(reason)
     assert detail in token.detail
     assert "s3cret" not in repr(token)
@@ -241,9 +241,9 @@ def test_a_token_that_is_not_as_asked_has_its_reason(fields, auth_state, reason,
 
 def test_only_what_can_still_be_of_use_is_delivered():
     auth_state = response(expires_at=NOW + 5) | {"scope": ["r", "api"]}
-    assert select({}, auth_state).value == "v"
-    assert select({"required_scopes": "w"}, auth_state).value == "v"
-    assert select({"forbidden_scopes": "api"}, auth_state).value is None
+    assert find({}, auth_state).value == "v"
+    assert find({"required_scopes": "w"}, auth_state).value == "v"
+    assert find({"forbidden_scopes": "api"}, auth_state).value is None
 
 
 @pytest.mark.parametrize(
@@ -279,36 +279,35 @@ def test_only_what_can_still_be_of_use_is_delivered():
     ],
 )
 def test_the_end_of_a_token(auth_state, expires_at, total):
-    lifetime = select({}, auth_state, min_lifetime=0).lifetime
+    lifetime = find({}, auth_state, min_lifetime=0).lifetime
     assert (lifetime.expires_at, lifetime.total) == (expires_at, total)
 
 
 def test_the_end_of_the_access_token_is_not_that_of_the_id_token():
     auth_state = {"id_token": jwt(exp=NOW + 50), **response(expires_at=NOW + 9)}
-    assert select({"key": "id_token"}, auth_state, min_lifetime=0).lifetime.expires_at == NOW + 50
+    assert find({"key": "id_token"}, auth_state, min_lifetime=0).lifetime.expires_at == NOW + 50
 
 
 def test_never_more_than_half_of_a_tokens_life_is_asked_for():
     def at(left):
-        return select({}, response(expires_in=300, created_at=NOW - 300 + left)).reason
+        return find({}, response(expires_in=300, created_at=NOW - 300 + left)).reason
 
     assert at(151) is None
     assert at(149) is Reason.SHORT_LIVED
 
 
 def test_a_spec_has_its_own_min_lifetime():
-    assert select({"min_lifetime": 1}, response(expires_at=NOW + 5)).reason is None
+    assert find({"min_lifetime": 1}, response(expires_at=NOW + 5)).reason is None
 
 
 def test_scopes_that_the_provider_does_not_name_are_the_requested_ones():
-    assert select({"required_scopes": "read"}, response(), requested=["read"]).reason is None
+    assert find({"required_scopes": "read"}, response(), requested=["read"]).reason is None
     assert (
-        select({"required_scopes": "read"}, response(scope=""), requested=["read"]).reason
-        is not None
+        find({"required_scopes": "read"}, response(scope=""), requested=["read"]).reason is not None
     )
-    assert select({"forbidden_scopes": "api"}, response(), requested=["read"]).reason is None
+    assert find({"forbidden_scopes": "api"}, response(), requested=["read"]).reason is None
     assert (
-        select({"required_scopes": "read"}, response(scope="other"), requested=["read"]).reason
+        find({"required_scopes": "read"}, response(scope="other"), requested=["read"]).reason
         is not None
     )
 
@@ -319,7 +318,7 @@ def test_a_token_among_others_has_its_own_scopes_and_end():
         "tokens": {"a.org": other},
         "token_response": {"access_token": "v", "scope": "openid"},
     }
-    token = select({"key": "tokens.a.org.access_token"}, auth_state, min_lifetime=0)
+    token = find({"key": "tokens.a.org.access_token"}, auth_state, min_lifetime=0)
     assert (token.scopes, token.lifetime.expires_at) == (("transfer",), NOW + 9)
 
 
@@ -335,7 +334,7 @@ def test_companions_are_texts_and_numbers_and_never_null():
         }
     }
     user = {"text": "{x}$(Y)", "number": 7, "true": True, "null": None, "nul": "\0"}
-    token = select(fields, {"access_token": "v", "u": user})
+    token = find(fields, {"access_token": "v", "u": user})
     assert token.companions == {"A": "{x}$(Y)", "B": "7", "C": "true"}
 
 
@@ -348,11 +347,11 @@ def test_a_companion_that_fails_or_holds_the_refresh_token_is_left_out():
         }
     }
     auth_state = {"access_token": "v", "refresh_token": "0123456789abcdef"}
-    assert select(fields, auth_state).companions == {}
+    assert find(fields, auth_state).companions == {}
 
 
 def test_the_template_is_filled_by_the_token_alone():
-    token = select(
+    token = find(
         {"env": "T", "template": "oauth2:{token}:{user}"}, {"access_token": "{token}{user}"}
     )
     assert make_env([token], "/d")["T"] == "oauth2:{token}{user}:{user}"
@@ -360,14 +359,14 @@ def test_the_template_is_filled_by_the_token_alone():
 
 
 def test_a_withheld_token_leaves_nothing_but_its_status():
-    token = select({"env": "T", "settings": {"S": "x"}}, {})
+    token = find({"env": "T", "settings": {"S": "x"}}, {})
     assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d"}
     assert make_files([token], "/d") == {"t": None, "t.json": make_status(token)}
     assert json.loads(make_status(token))["status"] == "absent"
 
 
 def make_config(config, auth_state={"access_token": "v"}, **fields):
-    token = select({"config": config, "config_env": "CONFIG", **fields}, auth_state)
+    token = find({"config": config, "config_env": "CONFIG", **fields}, auth_state)
     assert ("CONFIG" in make_env([token], "/d")) is (token.value is not None)
     return make_files([token], "/d")["t.config.json"]
 
@@ -401,7 +400,7 @@ def test_a_withheld_token_has_no_config():
 
 
 def test_the_status_is_in_utc_and_in_words():
-    token = select({}, response(expires_at=NOW + 600, created_at=NOW, scope="a b"))
+    token = find({}, response(expires_at=NOW + 600, created_at=NOW, scope="a b"))
     assert json.loads(make_status(token)) == {
         "expires_at": "1970-01-12T13:56:40Z",
         "renewed_at": "1970-01-12T13:46:40Z",
@@ -425,15 +424,15 @@ def test_the_status_is_in_utc_and_in_words():
 def test_the_hook_has_the_last_word(values, value, reason):
     (spec,) = parse_tokens({"t": {"required_scopes": "w"}}, files=True)
     auth_state = response() | {"scope": ["r"], "refresh_token": "r"}
-    token = judge(put(pick(spec, auth_state), values, auth_state), NOW, 300)
+    token = check(apply_hook_value(select(spec, auth_state), values, auth_state), NOW, 300)
     assert token.value == value
     assert token.reason == (Reason(reason) if reason else None)
 
 
 def test_the_hook_can_give_what_auth_state_does_not_have():
     (spec,) = parse_tokens({"vault": {"key": "vault", "env": "V"}}, files=True)
-    token = put(pick(spec, {}), {"vault": jwt(exp=NOW + 900)}, {})
-    assert judge(token, NOW, 300).reason is None and token.lifetime.expires_at == NOW + 900
+    token = apply_hook_value(select(spec, {}), {"vault": jwt(exp=NOW + 900)}, {})
+    assert check(token, NOW, 300).reason is None and token.lifetime.expires_at == NOW + 900
 
 
 def test_what_goes_with_a_token_never_has_it_in_it():
@@ -442,7 +441,7 @@ def test_what_goes_with_a_token_never_has_it_in_it():
         "B": "copy",
         "C": "name",
     }
-    token = select(
+    token = find(
         {"env": "T", "variables": variables},
         {"access_token": "the-token", "copy": "the-token", "name": "n"},
     )

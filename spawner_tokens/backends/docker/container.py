@@ -31,7 +31,7 @@ class Place:
     has_hosts_uids: bool
 
     @classmethod
-    def of(cls, container: Mapping[str, Any] | None, path: str) -> Place | None:
+    def from_container(cls, container: Mapping[str, Any] | None, path: str) -> Place | None:
         """``container`` is the engine's answer (``GET /containers/{id}/json``)."""
         if container is None:
             return None

@@ -122,7 +122,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def get_object(self) -> Any:
         container = await super().get_object()
-        before, now = self._tokens_place, Place.of(container, self.tokens_mount_path)
+        before, now = self._tokens_place, Place.from_container(container, self.tokens_mount_path)
         self._tokens_place = now
         if (
             before
@@ -149,7 +149,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     @property
     def _wants_files(self) -> bool:
-        return any(spec.file or spec.git_identity for spec in self._tokens_server.specs)
+        return any(spec.file or spec.git_identity for spec in self._tokens_delivery.specs)
 
     def _say_what_is_frozen(self, container: Mapping[str, Any]) -> None:
         has = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
@@ -245,7 +245,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
             _find_root(), self.tokens_hub_name, create=True, closed=True
         ) as hub:
             assert hub is not None
-            if not self._tokens_server.runs:  # what a Hub that was killed has left
+            if not self._tokens_delivery.runs:  # what a Hub that was killed has left
                 own = dict.fromkeys(list_files(hub, self._directory) - files.keys()) | own
             for contents, each in ((own, mode), (public, 0o644)):
                 write_files(hub, self._directory, contents, owner, mode=each, directory_mode=0o755)

@@ -23,7 +23,7 @@ class Secret:
     uid: str
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Secret:
+    def from_body(cls, body: Mapping[str, Any]) -> Secret:
         metadata = body["metadata"]
         return cls(metadata["namespace"], metadata["name"], metadata["uid"])
 
@@ -83,13 +83,13 @@ class Secrets:
             return  # a Hub that has been started again does not know what there is
         owners = owners or [await self._make_owner(namespace, pod)]
         if found and await self._change(
-            Secret.of(found), found.get("data", {}), content["data"], owners
+            Secret.from_body(found), found.get("data", {}), content["data"], owners
         ):
             await self._wake_kubelet(namespace, pod)
             return
         if found:
             # The kubelet keeps the files that it has shown while the Secret is not there.
-            await self._delete(Secret.of(found))
+            await self._delete(Secret.from_body(found))
         owned = {**content, "metadata": {**content["metadata"], "ownerReferences": owners}}
         if await self._create(namespace, owned) is None:
             raise ApiFailure(
@@ -118,7 +118,7 @@ class Secrets:
                 raise
             return
         if found:
-            await self._delete(Secret.of(found))
+            await self._delete(Secret.from_body(found))
 
     async def sweep(self, namespaces: Iterable[str] | None) -> None:
         """Delete those whose pod is not there; ``None`` for all namespaces. No server starts meanwhile."""
@@ -139,7 +139,7 @@ class Secrets:
         there = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods}
         for body in secrets:
             secret, pod = (
-                Secret.of(body),
+                Secret.from_body(body),
                 body["metadata"].get("annotations", {}).get(POD_ANNOTATION),
             )
             if (secret.namespace, pod) not in there:
@@ -178,7 +178,7 @@ class Secrets:
         answer = await self._api.ask(
             "POST", _path("secrets", namespace), content, expected=(HTTPStatus.CONFLICT,)
         )
-        return None if answer.status == HTTPStatus.CONFLICT else Secret.of(answer.body)
+        return None if answer.status == HTTPStatus.CONFLICT else Secret.from_body(answer.body)
 
     async def _change(
         self,

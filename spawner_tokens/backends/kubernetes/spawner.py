@@ -200,7 +200,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     async def get_pod_manifest(self) -> Any:
         # Here, and not before, the names of pod and namespace are final.
-        if self._tokens_server.specs and not await self.deliver_tokens():
+        if self._tokens_delivery.specs and not await self.deliver_tokens():
             self._tokens_env, self._tokens_git = {}, ()  # what they refer to is not there
             return await super().get_pod_manifest()
         pod = await super().get_pod_manifest()
@@ -214,7 +214,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
         return escape(text)
 
     def _mount(self, pod: Any) -> None:
-        specs = self._tokens_server.specs
+        specs = self._tokens_delivery.specs
         files = {VOLUME: self.tokens_mount_path} if any(spec.file for spec in specs) else {}
         public = (
             {PUBLIC_VOLUME: self._public_directory}
@@ -251,7 +251,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         if sum(len(contents or b"") for contents in files.values()) > _MOST:
             raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
-        if not self._tokens_server.runs:
+        if not self._tokens_delivery.runs:
             left, self._tokens_secret_name = self._tokens_secret_name, None
             if (
                 left and left != self._get_secret_name()
@@ -266,7 +266,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
             self._build_common_labels(self._expand_all(self.extra_labels)),
             self._build_common_annotations(self._expand_all(self.extra_annotations)),
         )
-        if self._tokens_server.runs:
+        if self._tokens_delivery.runs:
             await self._secrets.renew(self.namespace, content, self.pod_name)
         else:
             # A start that is cancelled does not take back what the API server has been asked for.
@@ -287,7 +287,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
         try:
             await super().delete_forever()
         finally:
-            await self._tokens_server.withdraw()
+            await self._tokens_delivery.withdraw()
 
     async def sweep_files(self) -> None:
         spawners = inspect(self.orm_spawner).session.query(orm.Spawner)
