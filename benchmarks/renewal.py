@@ -36,7 +36,9 @@ from sqlalchemy.orm import selectinload
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from traitlets.config import Config
 
-from spawner_tokens import TokenSimpleLocalProcessSpawner, renewal
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.backend import TokenHub
+from spawner_tokens.renewal import renewal
 from tests.support.oauth import make_auth_state
 
 LATENCY = 0.1, 0.3  # seconds that the provider takes
@@ -368,7 +370,7 @@ class World:
         }
         log = logging.getLogger("benchmarks")
         log.setLevel(logging.ERROR)  # an outage brings a warning for each user
-        renewal.Renewal(
+        TokenHub.from_session(session).renewal = renewal.Renewal(
             authenticator, session, min_lifetime=300, timeout=10, log=log, clock=self.clock
         )
         users = UserDict(lambda: session, settings)

@@ -1,10 +1,12 @@
-"""The backend: what brings files to servers of one kind, and what each implements of it."""
+"""The backend, which delivers files to servers of one kind: what it implements and may use."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,59 +14,78 @@ from sqlalchemy import inspect
 
 from .traits import TokenTraits
 
+_HUB = "spawner_tokens.hub"
+
+
+@dataclass(eq=False)
+class TokenHub:
+    """What there is once for a Hub.
+
+    ``renewal`` keeps its users' tokens fresh. ``sweeps`` has the sweep of each backend, by its
+    method, and ``known`` what a backend has found out about its platform, by a key of its own.
+    """
+
+    renewal: Any = None
+    sweeps: dict[Callable[..., Any], asyncio.Task[None]] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_session(cls, session: Any) -> TokenHub:
+        """The one of the Hub with this SQLAlchemy session."""
+        hub: TokenHub = session.info.setdefault(_HUB, cls())
+        return hub
+
 
 class TokenBackend(TokenTraits):
-    """The part of :class:`~spawner_tokens.mixin.TokenSpawnerMixin` that a backend overrides:
+    """The part of :class:`~spawner_tokens.mixin.TokenSpawnerMixin` that a backend knows.
+
+    A backend implements
 
     - :meth:`deliver_files` and :meth:`withdraw_files`,
     - :attr:`tokens_directory` if the files are not at ``tokens_mount_path``,
-    - :attr:`tokens_public_path` if all users of the server's system can be shown a file,
+    - :attr:`tokens_public_path` if a file can be shown to all users of the server's system,
     - :attr:`delivery_delay` if a running server sees new files only some time later,
-    - :meth:`sweep_files` if a Hub that was killed may leave something behind,
+    - :meth:`sweep_files` if a Hub that was killed may leave files behind,
     - :attr:`delivers_in_start` if it knows only during its own start where the files go,
-    - :attr:`prepares_in_start` if it knows only during its own start what is to be delivered, and
-    - :attr:`delivers_variables` and :meth:`make_variable` if its platform can look variables up in what is delivered.
+    - :attr:`prepares_in_start` if it knows only during its own start what is to be delivered,
+    - :attr:`shows_files` if the server may not see its files, and
+    - :attr:`delivers_variables` and :meth:`make_variable` if its platform can take variables from
+      what is delivered.
+
+    It may use :attr:`tokens_specs`, :attr:`tokens_running`, :attr:`tokens_variables`,
+    :attr:`tokens_hub` and :attr:`tokens_hub_name`, and call :meth:`prepare_tokens`,
+    :meth:`deliver_tokens`, :meth:`redeliver_tokens`, :meth:`withdraw_tokens` and
+    :meth:`wait_for_sweep`.
     """
 
-    # Whether start() itself calls deliver_tokens(), or prepare_tokens(), where it knows more than before it.
+    # Whether start() itself calls deliver_tokens(), or prepare_tokens(): it knows more than before.
     delivers_in_start: bool = False
     prepares_in_start: bool = False
 
     # Whether the text of variables that get a token is among the files: see name_variable_file().
     delivers_variables: bool = False
 
-    @property
-    def delivery_delay(self) -> float:
-        """Seconds until a running server sees what was delivered; infinite if it never does."""
-        return 0.0
-
-    @property
-    def shows_files(self) -> bool:
-        """Whether the server itself sees the files, and not only what runs beside it."""
-        return True
-
-    def make_variable(self, variable: str, text: str) -> Any:
-        """A variable of ours, as the environment of this Spawner has it."""
-        return text
+    # -- what a backend implements ---------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        """Show these files to the server, each of them whole at any time: before it starts, and while it runs.
+        """Show these files to the server, before it starts and while it runs.
 
-        ``files``: name → contents, or ``None`` for a file that must not be there any more. These are always all of
-        the server's files; ``.gitconfig`` is the one at :attr:`tokens_public_path`. Raises :exc:`OSError` if it cannot:
-        for a running server, it is called again. The error is logged, so there are no contents in it.
+        ``files``: name → contents, or ``None`` for a file that must not be there any more. They are
+        always all of the server's files; ``.gitconfig`` is the one at :attr:`tokens_public_path`. A
+        reader sees an old file or a new one, and never a part. Raises :exc:`OSError` if it cannot:
+        for a running server, it is called again. The error is logged, so it holds no contents.
         """
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
 
     async def withdraw_files(self) -> None:
         """Remove all that :meth:`deliver_files` made for this server, known by its names alone.
 
-        Called when a spawn failed, and when the server has stopped; also before a spawn, unless the backend
-        :attr:`delivers_in_start`. Most often there is nothing.
+        Called after a failed spawn, and after the server has stopped; also before a spawn, unless
+        the backend :attr:`delivers_in_start`. Most often there is nothing.
         """
 
     async def sweep_files(self) -> None:
-        """Remove what servers of this Hub left behind that do not run any more.
+        """Remove what servers of this Hub that do not run any more left behind.
 
         Called for the first Spawner after the Hub's start; spawns wait for it.
         """
@@ -76,20 +97,104 @@ class TokenBackend(TokenTraits):
 
     @property
     def tokens_public_path(self) -> str | None:
-        """Where the server sees a file that is no secret, and that all users of its system are able to read, though
-        they need not find it; ``None`` if it cannot be shown one. git refuses to work when it cannot read a file
-        that it is told of. One that has to go may as well be empty.
+        """Where the server sees a file that is not a secret; ``None`` if it cannot be shown one.
+
+        All users of its system are able to read it, though they need not find it: git refuses to
+        work when it cannot read a file that its configuration names. One that is to be removed may
+        be empty instead.
         """
         return None
+
+    @property
+    def delivery_delay(self) -> float:
+        """Seconds until a running server sees what was delivered; infinite if it never does."""
+        return 0.0
+
+    @property
+    def shows_files(self) -> bool:
+        """Whether the server itself sees the files, and not only what runs beside it."""
+        return True
+
+    def make_variable(self, variable: str, text: str, token: str | None) -> Any:
+        """A variable as the environment of this Spawner has it.
+
+        ``token``: the name of the token that ``text`` is, if it is one.
+        """
+        return text
+
+    # -- what a backend may use ------------------------------------------------------------------
+
+    @property
+    def tokens_specs(self) -> Sequence[Any]:
+        """The :class:`~spawner_tokens.tokens.spec.TokenSpec` that the server was started with."""
+        raise NotImplementedError
+
+    @property
+    def tokens_running(self) -> bool:
+        """Whether the server runs, and its tokens are kept fresh."""
+        raise NotImplementedError
+
+    @property
+    def tokens_variables(self) -> frozenset[str]:
+        """The names of the variables that a server that starts gets, without git's."""
+        raise NotImplementedError
+
+    async def prepare_tokens(self) -> None:
+        """Renew and select the tokens of a server that starts; ``get_env`` has the variables then.
+
+        Unless the backend :attr:`delivers_in_start`, the files are delivered, too.
+
+        Raises as :func:`~spawner_tokens.refusal.refuse` if a token is not as asked and its policy
+        is ``refuse``.
+        """
+        raise NotImplementedError
+
+    async def deliver_tokens(self) -> bool:
+        """Deliver the prepared tokens. Returns whether the server got its files.
+
+        If not, ``get_env`` names none of them from here on. Raises as :meth:`prepare_tokens`.
+        """
+        raise NotImplementedError
+
+    def redeliver_tokens(self) -> None:
+        """Deliver all files anew to a running server that has lost them."""
+        raise NotImplementedError
+
+    async def withdraw_tokens(self) -> None:
+        """Withdraw the server's files. Errors are logged."""
+        raise NotImplementedError
+
+    async def wait_for_sweep(self) -> None:
+        """Wait until :meth:`sweep_files` is done, once after the Hub's start."""
+        raise NotImplementedError
+
+    @classmethod
+    def delivers_files(cls) -> bool:
+        """Whether this class can deliver files, and not only variables."""
+        return cls.deliver_files is not TokenBackend.deliver_files
+
+    @property
+    def tokens_hub(self) -> TokenHub | None:
+        """What there is once for this Spawner's Hub; ``None`` if it was made outside of one."""
+        session = self._tokens_session
+        if session is None or self.authenticator is None:
+            return None
+        return TokenHub.from_session(session)
+
+    @property
+    def _tokens_session(self) -> Any:
+        """The Hub's SQLAlchemy session."""
+        row = inspect(self.orm_spawner, raiseerr=False)
+        return None if row is None else row.session
 
     @cached_property
     def tokens_hub_name(self) -> str:
         """A name for this Hub among those that share a host, an engine or a cluster."""
-        return find_hub_name(inspect(self.orm_spawner).session)
+        return find_hub_name(self._tokens_session)
 
 
 def find_hub_name(session: Any) -> str:
-    """Twelve hexadecimal digits. What makes a Hub is its database, by the URL of SQLAlchemy's ``session``."""
+    """Twelve hexadecimal digits, from the URL of the Hub's database: SQLAlchemy's ``session``."""
     url = session.get_bind().url
     identity = url.render_as_string()  # without its password
     if url.get_backend_name() == "sqlite":

@@ -1,10 +1,10 @@
-"""The refusal: what the user is told, and what the admin reads in the log, when a token is not as asked."""
+"""The refusal: what the user sees, and the admin reads in the log, if a token is not as asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from jupyterhub import spawner as jupyterhub_spawner
@@ -93,51 +93,59 @@ _HUBS_FAULT = {
 
 
 def explain(reason: Reason, detail: str = "") -> str:
-    """Why a token is not as asked, in the admin's words."""
+    """Why a token is not as asked, for the admin."""
     words = _WORDS[reason].admin
     return f"{words} ({detail})" if detail else words
 
 
-def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> web.HTTPError:
-    """The exception that ends a spawn and teaches the user. It is counted.
+def refuse(spawner: Spawner, problems: Sequence[Problem]) -> NoReturn:
+    """Count the refusal of a spawn, and raise it as :func:`make_refusal` makes it."""
+    count_refusal(problems[0].reason)
+    refusal = make_refusal(spawner, problems)
+    if not hasattr(jupyterhub_spawner, "SpawnException") and spawner.handler is not None:
+        # JupyterHub 5's error page shows only this of an exception.
+        spawner.handler.extra_error_html = refusal.jupyterhub_html_message
+    raise refusal from None
+
+
+def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> Any:
+    """The exception that ends a spawn and says to the user why, and what to do.
 
     A :class:`jupyterhub.spawner.SpawnException` where there is one (JupyterHub 6.0), else a
-    :class:`tornado.web.HTTPError`. Its status is 403, or 500 where the Hub itself is at fault.
+    :class:`tornado.web.HTTPError`. Its status is 403, or 500 where the Hub itself is at fault. Its
+    ``jupyterhub_message`` and ``jupyterhub_html_message`` are what the pending and progress pages
+    show.
     """
-    count_refusal(problems[0].reason)
     names = ", ".join(problem.token for problem in problems)
-    why = ", ".join(dict.fromkeys(_user_words(problem) for problem in problems))
-    noun = "token" if len(problems) == 1 else "tokens"
-    what = f"The server was not started, because it needs the {noun} {names} of {spawner.user.name}: {why}."
-    turn, link, url = _advice(spawner, [_WORDS[problem.reason] for problem in problems])
+    why = ", ".join(dict.fromkeys(_make_user_words(problem) for problem in problems))
+    what = (
+        f"The server was not started, because it needs the token{'s' if len(problems) > 1 else ''} "
+        f"{names} of {spawner.user.name}: {why}."
+    )
+    turn, link, url = _make_advice(spawner, [_WORDS[problem.reason] for problem in problems])
     text = f"{what}{turn} {link}: {url}"
     html = f'{escape(what + turn)} <a href="{escape(url)}">{escape(link)}</a>.'
     status = 500 if any(problem.reason in _HUBS_FAULT for problem in problems) else 403
     if hasattr(jupyterhub_spawner, "SpawnException"):
         reason = f"token_{problems[0].reason.value}"
-        refusal: web.HTTPError = jupyterhub_spawner.SpawnException(
+        refusal = jupyterhub_spawner.SpawnException(
             text, reason=reason, message_html=html, status_code=status
         )
     else:
         refusal = web.HTTPError(status, text)
-        if (
-            spawner.handler is not None
-        ):  # its error page shows nothing of the exception but User.spawn's reason
-            spawner.handler.extra_error_html = html
-    # What the pending and progress pages show, on 5.0 and 6.1 alike.
-    refusal.jupyterhub_message = text  # type: ignore[attr-defined]
-    refusal.jupyterhub_html_message = html  # type: ignore[attr-defined]
+    refusal.jupyterhub_message = text
+    refusal.jupyterhub_html_message = html
     return refusal
 
 
-def _user_words(problem: Problem) -> str:
+def _make_user_words(problem: Problem) -> str:
     words = _WORDS[problem.reason].user
     if problem.reason in (Reason.SCOPE_MISSING, Reason.SCOPE_FORBIDDEN):
         return f"{words} ({problem.detail})"
     return words
 
 
-def _advice(spawner: Spawner, words: Sequence[_Words]) -> tuple[str, str, str]:
+def _make_advice(spawner: Spawner, words: Sequence[_Words]) -> tuple[str, str, str]:
     """What to do, the words of the link, and its URL, which leads back to the spawn."""
     user, base_url = spawner.user, spawner.hub.base_url
     turn = ""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from jupyterhub.crypto import KEY_ENV, CryptKeeper
 from traitlets.config import Config
 
-from ..tokens.fields import is_token_key, names_refresh_token
+from ..tokens.lookup import is_token_key, names_refresh_token
 from ..tokens.presets import PRESETS, PROVIDERS
 from ..tokens.spec import TokenSpec
 from .finding import Code, Finding, Setting, Shell, Words, error, warning

@@ -1,4 +1,4 @@
-"""The renewal: one for each Hub, for its spawns, for its running servers and for its own refreshes."""
+"""The renewal: one for each Hub, for its spawns, its running servers and its own refreshes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from typing import Any, NamedTuple
 from jupyterhub import orm
 
 from ..redaction import describe_error
-from ..tokens.lifetime import find_lifetime
-from ..tokens.selection import find_token_response
-from .refresh import Crew, Flight
-from .schedule import RunningServers, Server, PrioritySemaphore
+from ..tokens.lifetime import Due, TokenId, find_lifetime
+from ..tokens.lookup import find_token_response
+from .oauthenticator import AuthenticatorAdapter
+from .refresh import Refresh, Tools
+from .schedule import PrioritySemaphore, RunningServers, Server
 from .store import AuthState, AuthStateStore
-from .user import UserRenewal, Due, FindDue, Key
+from .user import FindDue, UserRenewal
 
 # Scheduled renewals at a time, and deliveries to running servers at a time.
-_RENEWALS_AT_ONCE, _HANDS = 5, 20
-_INSTALLED = "spawner_tokens.renewal"
+_RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE = 5, 20
 
 
 class _User(NamedTuple):
-    account: UserRenewal
+    renewal: UserRenewal
     servers: RunningServers
 
 
 class Renewal:
-    """Keeps the tokens of a Hub's users fresh. :meth:`of` finds it, or installs it.
+    """Keeps the tokens of a Hub's users fresh. The authenticator's ``refresh_user`` is ours then.
 
-    ``min_lifetime`` and ``timeout`` (seconds) are for the Hub's own refreshes, ``clock`` gives seconds since the epoch.
+    ``min_lifetime`` and ``timeout`` (seconds) are for the Hub's own refreshes, ``clock`` gives
+    seconds since the epoch.
     """
 
     def __init__(
@@ -45,90 +46,83 @@ class Renewal:
         log: logging.Logger,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._authenticator = authenticator
         self._min_lifetime = min_lifetime
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
-        self._turns = PrioritySemaphore(_RENEWALS_AT_ONCE)
-        self._hands = asyncio.Semaphore(_HANDS)
-        journal = AuthStateStore(session, clock, log, self._see_save)
-        self._crew = Crew.of(authenticator, journal, clock, log)
-        authenticator.refresh_user = self.refresh_user
-        session.info[_INSTALLED] = self
-
-    @classmethod
-    def of(cls, authenticator: Any, session: Any, **settings: Any) -> Renewal:
-        """The renewal of the Hub with this database: its authenticator's ``refresh_user`` is ours from now on."""
-        installed: Renewal | None = session.info.get(_INSTALLED)
-        return installed or cls(authenticator, session, **settings)
+        self._renewals = PrioritySemaphore(_RENEWALS_AT_ONCE)
+        self._deliveries = asyncio.Semaphore(_DELIVERIES_AT_ONCE)
+        store = AuthStateStore(session, clock, log, self._see_save)
+        self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant)
+        self._tools = Tools(self._adapter, store, clock, log)
 
     async def refresh_user(self, user: Any, handler: Any = None, **arguments: Any) -> Any:
-        """In place of the authenticator's own, which is asked once for all who ask at the same time.
+        """In place of the authenticator's own, which is called once for all who ask at a time.
 
-        Returns what it returned but for the auth_state, which is stored by then; ``True`` if it had no answer in
-        time, or the provider was in no state to give one. Raises what it raised.
+        Returns what it returned without the auth_state, which is stored by then; ``True`` if it did
+        not answer in time, or the provider could not. Raises what it raised.
         """
-        if not self._authenticator.enable_auth_state or Flight.aboard() is not None:
-            return await self._crew.refresh_user(user, handler, **arguments)
+        if not self._adapter.keeps_auth_state or Refresh.current() is not None:
+            return await self._adapter.refresh_user(user, handler, arguments)
+        renewal = self._find_user(user).renewal
         try:
-            return await self._user(user).account.check(
-                self._find_login, handler, arguments, self._timeout
-            )
+            return await renewal.check(self._find_login_due, handler, arguments, self._timeout)
         except TimeoutError:
-            self._log.warning("No answer yet whether %s is still logged in: staying so", user.name)
+            words = "No answer yet whether %s is still logged in: staying so"
+            self._log.warning(words, user.name)
             return True
 
     async def ensure(self, user: Any, find_due: FindDue, seconds: float) -> None:
-        """Renew what is due by ``find_due(auth_state)``, but wait no longer than ``seconds`` for the provider.
+        """Renew what is due by ``find_due(auth_state)``, but wait for at most so many ``seconds``.
 
-        What goes wrong is logged, and the tokens are as they were.
+        Errors are logged, and the tokens are as they were.
         """
         try:
-            if not await self._user(user).account.renew(find_due, seconds):
-                self._log.warning(
-                    "No answer yet with new tokens for %s: not waiting any longer", user.name
-                )
+            if not await self._find_user(user).renewal.renew(find_due, seconds):
+                words = "No answer yet with new tokens for %s: not waiting any longer"
+                self._log.warning(words, user.name)
         except Exception as error:
-            self._log.error(
-                "Cannot look after the tokens of %s now: %s", user.name, describe_error(error)
-            )
+            words = "Cannot look after the tokens of %s now: %s"
+            self._log.error(words, user.name, describe_error(error))
 
     def watch(self, user: Any, server: Server) -> None:
-        """From now on, show a running server each change, and renew its tokens in time."""
-        self._user(user).servers.add(server)
+        """From now on, deliver each change to a running server, and renew its tokens in time."""
+        self._find_user(user).servers.add(server)
 
-    def show_again(self, user: Any, server: Server) -> None:
-        """A running server has lost what it has been shown."""
-        self._user(user).servers.show_again(server)
+    def deliver_again(self, user: Any, server: Server) -> None:
+        """Update a running server that has lost its files."""
+        self._find_user(user).servers.deliver_again(server)
 
     def unwatch(self, user: Any, server: Server) -> None:
         """Forget a server."""
-        self._user(user).servers.remove(server)
+        self._find_user(user).servers.remove(server)
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _user(self, user: Any) -> _User:
+    def _find_user(self, user: Any) -> _User:
         known = self._users.get(user.orm_user.id)
-        if (
-            known is None or known.account.user.orm_user is not user.orm_user
-        ):  # the id of a deleted user comes again
-            account = UserRenewal(self._crew, user, on_rejected=lambda: servers.change())
-            servers = RunningServers(account, self._turns, self._hands)
-            known = self._users[user.orm_user.id] = _User(account, servers)
+        # The id of a deleted user may come again.
+        if known is None or known.renewal.user.orm_user is not user.orm_user:
+            renewal = UserRenewal(self._tools, user, on_rejected=lambda: servers.change())
+            servers = RunningServers(renewal, self._renewals, self._deliveries)
+            known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 
     def _see_save(self, orm_user: orm.User) -> None:
         known = self._users.get(orm_user.id)
-        if known is not None and known.servers and known.account.user.orm_user is orm_user:
-            # By then it is there to be read.
+        if known is not None and known.servers and known.renewal.user.orm_user is orm_user:
+            # The value can be read then.
             asyncio.get_running_loop().call_soon(known.servers.change, context=Context())
 
-    def _find_login(self, auth_state: AuthState) -> Mapping[Key, Due]:
+    def _find_login_due(self, auth_state: AuthState) -> Mapping[TokenId, Due]:
         value = auth_state.get("access_token")
         if not isinstance(value, str):
             return {}
         lifetime = find_lifetime(value, find_token_response(value, auth_state))
-        return {
-            ("", hash(value)): Due(lifetime.stale_at(self._min_lifetime, 0, 1), lifetime.ends_at)
-        }
+        stale_at = lifetime.stale_at(self._min_lifetime, 0, 1)
+        return {("", hash(value)): Due(stale_at, lifetime.ends_at)}
+
+
+def _find_grant(refresh_token: Any) -> Any:
+    refresh = Refresh.current()
+    return refresh.grant if refresh is not None and refresh.owns(refresh_token) else None

@@ -1,4 +1,4 @@
-"""The running servers of a user: what they are shown, and when their tokens are renewed."""
+"""The schedule: when a user's running servers get new tokens, and when these are renewed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from itertools import count
 from typing import Protocol
 
 from ..redaction import describe_error
+from ..tokens.lifetime import Due, TokenId
 from .store import AuthState
-from .user import UserRenewal, Due, Key, backoff
+from .user import UserRenewal, backoff
 
-# Seconds that a delivery may take, and to the next look when something went wrong that never should.
-_LONGEST_DELIVERY = 30.0
-_NEXT_LOOK = 60.0
-# Seconds. A timer of the event loop knows nothing of a clock that was set, or of a machine that slept.
+# Seconds that a delivery may take.
+_DELIVERY_TIMEOUT = 30.0
+# Seconds to the next try after an error that should never happen.
+_RETRY = 60.0
+# Seconds. The event loop's timers do not follow a clock that was set, or a machine's sleep.
 _LONGEST_TIMER = 600.0
 
 
 class Server(Protocol):
-    """A running server, as its Spawner shows it to us."""
+    """A running server."""
 
-    def find_due(self, auth_state: AuthState, spread: float) -> Mapping[Key, Due]:
+    def find_due(self, auth_state: AuthState, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
-    async def show(self, auth_state: AuthState, login_ended: bool) -> None:
-        """Deliver what changed. May raise anything: then it is called again. Is cancelled when the server stops."""
+    async def update(self, auth_state: AuthState, login_ended: bool) -> None:
+        """Deliver what changed. If it raises, it is called again. Cancelled at the server's end."""
 
 
 @dataclass(eq=False)
-class _Delivery:
-    """How far a server is behind the changes of its user's auth_state."""
+class _Progress:
+    """How many changes of the user's auth_state a server has to get, and how many it got."""
 
     wanted: int = 0
     done: int = 0
@@ -44,150 +46,154 @@ class _Delivery:
 
 
 class RunningServers:
-    """One user's. ``turns`` and ``hands`` are shared by all users: for renewals, and for deliveries."""
+    """One user's. ``renewals`` and ``deliveries`` limit those of all users at a time."""
 
     def __init__(
-        self, account: UserRenewal, turns: PrioritySemaphore, hands: asyncio.Semaphore
+        self,
+        renewal: UserRenewal,
+        renewals: PrioritySemaphore,
+        deliveries: asyncio.Semaphore,
     ) -> None:
-        self._account = account
-        self._turns = turns
-        self._hands = hands
-        self._deliveries: dict[Server, _Delivery] = {}
+        self._renewal = renewal
+        self._renewals = renewals
+        self._deliveries = deliveries
+        self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
         self._due_at = self._ends_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._turn: asyncio.Task[None] | None = None
-        self._told: set[Key] = set()
+        self._renewing: asyncio.Task[None] | None = None
+        self._logged: set[TokenId] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._deliveries)
+        return bool(self._servers)
 
     def add(self, server: Server) -> None:
-        """From now on, show it each change, and renew its tokens in time."""
-        self._deliveries[server] = _Delivery()
-        # In a context of its own, here and below: a timer that kept a flight's would keep its tokens.
+        """From now on, deliver each change to it, and renew its tokens in time."""
+        self._servers[server] = _Progress()
+        # In an empty context, here and below: a timer would keep a refresh's, and so its tokens.
         Context().run(self._deliver, server)
         Context().run(self._plan)
 
     def remove(self, server: Server) -> None:
-        delivery = self._deliveries.pop(server, None)
-        if delivery is not None and delivery.task is not None:
-            delivery.task.cancel()
+        progress = self._servers.pop(server, None)
+        if progress is not None and progress.task is not None:
+            progress.task.cancel()
         Context().run(self._plan)
 
-    def show_again(self, server: Server) -> None:
-        """A server has to be shown what it has been shown already."""
-        if server in self._deliveries:
+    def deliver_again(self, server: Server) -> None:
+        """Update a server though the auth_state has not changed."""
+        if server in self._servers:
             Context().run(self._deliver, server)
 
     def change(self) -> None:
-        """The user's auth_state has changed, or what is known of it."""
+        """Take notice of a new auth_state, or of a login that has ended."""
         Context().run(self._change)
 
     def _change(self) -> None:
-        for server in self._deliveries:
+        for server in self._servers:
             self._deliver(server)
         self._plan()
 
-    # -- what they are shown ---------------------------------------------------------------------
+    # -- deliveries ------------------------------------------------------------------------------
 
     def _deliver(self, server: Server) -> None:
-        delivery = self._deliveries[server]
-        delivery.wanted += 1
-        if delivery.task is None:
-            delivery.task = asyncio.create_task(self._keep_up(server, delivery))
+        progress = self._servers[server]
+        progress.wanted += 1
+        if progress.task is None:
+            progress.task = asyncio.create_task(self._keep_updated(server, progress))
 
-    async def _keep_up(self, server: Server, delivery: _Delivery) -> None:
-        account, failures = self._account, 0
-        while delivery.done != delivery.wanted:
-            wanted = delivery.wanted
+    async def _keep_updated(self, server: Server, progress: _Progress) -> None:
+        renewal, failures = self._renewal, 0
+        while progress.done != progress.wanted:
+            wanted = progress.wanted
             try:
-                async with self._hands:
-                    auth_state = account.read()
+                async with self._deliveries:
+                    auth_state = renewal.read()
                     if auth_state is not None:
-                        shown = server.show(auth_state, account.has_ended(auth_state))
-                        await asyncio.wait_for(shown, _LONGEST_DELIVERY)
+                        update = server.update(auth_state, renewal.has_ended(auth_state))
+                        await asyncio.wait_for(update, _DELIVERY_TIMEOUT)
             except Exception as error:
                 if not failures:
                     words = "Cannot deliver to a server of %s yet: %s"
-                    account.crew.log.error(words, account.name, describe_error(error))
+                    renewal.tools.log.error(words, renewal.name, describe_error(error))
                 failures += 1
                 await asyncio.sleep(backoff(failures))
             else:
-                delivery.done = wanted
-        delivery.task = None
+                progress.done = wanted
+        progress.task = None
 
-    # -- when their tokens are renewed -----------------------------------------------------------
+    # -- renewals --------------------------------------------------------------------------------
 
     def _plan(self) -> None:
-        """Set the timer to the first renewal that one of them needs. Never raises."""
+        """Set the timer to the first renewal that a server needs. Never raises."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         try:
-            self._due_at = self._find_first() if self._deliveries else math.inf
+            self._due_at = self._find_first() if self._servers else math.inf
         except Exception as error:
-            self._excuse(error)
-            self._due_at = self._account.crew.clock() + _NEXT_LOOK
+            self._log_error(error)
+            self._due_at = self._renewal.tools.clock() + _RETRY
         self._set_timer()
 
     def _set_timer(self) -> None:
         if self._due_at < math.inf:
             loop = asyncio.get_running_loop()
-            seconds = max(
-                self._due_at - self._account.crew.clock(), self._account.retry_at - loop.time(), 0.0
-            )
+            until_due = self._due_at - self._renewal.tools.clock()
+            seconds = max(until_due, self._renewal.retry_at - loop.time(), 0.0)
             self._timer = loop.call_later(min(seconds, _LONGEST_TIMER), self._come_due)
 
     def _come_due(self) -> None:
         self._timer = None
-        if self._account.crew.clock() < self._due_at:
+        if self._renewal.tools.clock() < self._due_at:
             self._set_timer()
-        elif self._turn is None:
-            self._turn = asyncio.create_task(self._take_turn())
+        elif self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
 
-    async def _take_turn(self) -> None:
+    async def _renew(self) -> None:
         try:
-            async with self._turns.take(self._ends_at):
-                await self._account.renew(self._find_due)
+            async with self._renewals.acquire(self._ends_at):
+                await self._renewal.renew(self._find_due)
         except Exception as error:
-            self._excuse(error)
-        self._turn = None
+            self._log_error(error)
+        self._renewing = None
         self._plan()
 
-    def _excuse(self, error: Exception) -> None:
+    def _log_error(self, error: Exception) -> None:
         words = "Cannot look after the tokens of %s now: %s"
-        self._account.crew.log.error(words, self._account.name, describe_error(error))
+        self._renewal.tools.log.error(words, self._renewal.name, describe_error(error))
 
-    def _find_due(self, auth_state: AuthState) -> Mapping[Key, Due]:
-        found: dict[Key, Due] = {}
-        for server in self._deliveries:
+    def _find_due(self, auth_state: AuthState) -> Mapping[TokenId, Due]:
+        found: dict[TokenId, Due] = {}
+        for server in self._servers:
             for key, due in server.find_due(auth_state, self._spread).items():
                 found[key] = min(due, found.get(key, due))
         return found
 
     def _find_first(self) -> float:
-        account, auth_state = self._account, self._account.read()
+        renewal, auth_state = self._renewal, self._renewal.read()
         if auth_state is None:
             return math.inf
         due = self._find_due(auth_state)
-        first = account.find_first(due) if account.can_renew(auth_state) else {}
-        lost = {
-            key
-            for key, at in due.items()
-            if at.ends_at < math.inf and first.get(key, math.inf) == math.inf
-        }
-        if not account.has_ended(auth_state) and (news := lost - self._told):
-            self._told |= news
-            names = ", ".join(sorted(name for name, _ in news))
-            words = "Nothing renews these tokens of %s, which have an end: %s"
-            account.crew.log.warning(words, account.name, names)
+        times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}
+        if not renewal.has_ended(auth_state):
+            self._log_lost(due, times)
         self._ends_at = min((at.ends_at for at in due.values()), default=math.inf)
-        return min(first.values(), default=math.inf)
+        return min(times.values(), default=math.inf)
+
+    def _log_lost(self, due: Mapping[TokenId, Due], times: Mapping[TokenId, float]) -> None:
+        """Log once which tokens end and are not renewed."""
+        ending = {key for key, at in due.items() if at.ends_at < math.inf}
+        lost = {key for key in ending if times.get(key, math.inf) == math.inf} - self._logged
+        if lost:
+            self._logged |= lost
+            names = ", ".join(sorted(name for name, _ in lost))
+            words = "Nothing renews these tokens of %s, which have an end: %s"
+            self._renewal.tools.log.warning(words, self._renewal.name, names)
 
 
 class PrioritySemaphore:
-    """A semaphore with ``places``, whose next is not who waits longest, but who comes with the least number."""
+    """A semaphore whose next place goes to the waiting task with the least ``priority``."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -195,24 +201,24 @@ class PrioritySemaphore:
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def take(self, number: float) -> AsyncIterator[None]:
+    async def acquire(self, priority: float) -> AsyncIterator[None]:
         if self._free:
             self._free -= 1
         else:
             turn = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (number, next(self._order), turn))
+            heapq.heappush(self._waiting, (priority, next(self._order), turn))
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self._pass_on()
+                    self._release()
                 raise
         try:
             yield
         finally:
-            self._pass_on()
+            self._release()
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
         while self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():

@@ -1,4 +1,7 @@
-"""The journal: each user's auth_state in the Hub's database. Nothing awaits here, so nothing comes in between."""
+"""The store: each user's auth_state in the Hub's database.
+
+Nothing awaits here, so nothing runs between a read and the write that follows from it.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,63 @@ from weakref import WeakKeyDictionary
 
 from cryptography.fernet import InvalidToken
 from jupyterhub import orm
-from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
+from jupyterhub.crypto import CryptKeeper
 from sqlalchemy import event, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..redaction import describe_error
 from ..tokens.lifetime import find_lifetime
-from ..tokens.selection import find_dicts
-
-TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
-_TIMES = ("created_at", "expires_at", "expires_in")
-# Replaced tokens to remember, per user: what somebody read before a renewal, they may save some time after it.
-_SPENT = 128
-_WATCHER = "spawner_tokens.journal"
+from ..tokens.lookup import find_dicts
+from ..tokens.selection import Login, Reason
 
 AuthState = dict[str, Any]
+Fingerprint = frozenset[int]
+
+_TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
+_TIMES = ("created_at", "expires_at", "expires_in")
+# Superseded tokens to remember, per user: a save may bring what was read before a renewal.
+_REMEMBERED = 128
+_STORE = "spawner_tokens.store"
+
+
+def read_login(keeps_auth_state: bool, encrypted: bytes | None, keeper: CryptKeeper) -> Login:
+    """What is stored of a user's login: ``orm.User.encrypted_auth_state``, decrypted.
+
+    ``keeps_auth_state`` is the authenticator's ``enable_auth_state``. Nothing is encrypted anew if
+    there are several keys, as :meth:`jupyterhub.user.User.get_auth_state` does.
+    """
+    if not keeps_auth_state:
+        return Login(reason=Reason.AUTH_STATE_OFF)
+    if keeper.fernet is None:
+        return Login(reason=Reason.NO_CRYPT_KEY)
+    if encrypted is None:
+        return Login(reason=Reason.NEVER_STORED)
+    try:
+        auth_state = keeper._decrypt(encrypted)
+    except (InvalidToken, ValueError):
+        return Login(reason=Reason.UNDECRYPTABLE)
+    return Login(auth_state if isinstance(auth_state, dict) else {})
+
+
+def fingerprint(auth_state: AuthState | None) -> Fingerprint:
+    """Which login an auth_state is of, and which renewal of it: the hashes of its tokens.
+
+    These are the access token and the refresh token. Where there are none, it is the hash of all.
+    """
+    values = ((auth_state or {}).get(field) for field in ("access_token", "refresh_token"))
+    tokens = frozenset(hash(value) for value in values if isinstance(value, str))
+    return tokens or frozenset({hash(json.dumps(auth_state, sort_keys=True))})
+
+
+def take_tokens(auth_state: AuthState) -> AuthState:
+    """The fields of an auth_state that a token answer fills."""
+    return {name: auth_state[name] for name in _TOKEN_FIELDS if name in auth_state}
 
 
 class AuthStateStore:
-    """Reads and writes auth_state in one piece, and sees who else writes it.
+    """Reads and writes auth_state, and sees every save by anyone.
 
-    ``on_save`` is called with the :class:`jupyterhub.orm.User` before the value that somebody else saves, or that we
-    do, is visible.
+    ``on_save`` is called with the :class:`jupyterhub.orm.User` before a saved value is visible.
     """
 
     def __init__(
@@ -45,23 +83,24 @@ class AuthStateStore:
         self._clock = clock
         self._log = log
         self._on_save = on_save
-        self._spent: WeakKeyDictionary[orm.User, deque[int]] = WeakKeyDictionary()
+        self._superseded: WeakKeyDictionary[orm.User, deque[int]] = WeakKeyDictionary()
         self._writing = False
-        session.info[_WATCHER] = self._see
-        if not event.contains(orm.User.encrypted_auth_state, "set", _dispatch):
-            event.listen(orm.User.encrypted_auth_state, "set", _dispatch, retval=True)
+        session.info[_STORE] = self
+        if not event.contains(orm.User.encrypted_auth_state, "set", _on_set):
+            event.listen(orm.User.encrypted_auth_state, "set", _on_set, retval=True)
 
     def read(self, user: orm.User) -> AuthState | None:
         """``None`` if there is no auth_state, or none that can be decrypted."""
-        encrypted = user.encrypted_auth_state
-        return None if encrypted is None else _decrypt(encrypted)
+        login = read_login(True, user.encrypted_auth_state, CryptKeeper.instance())
+        return None if login.auth_state is None else dict(login.auth_state)
 
     def record(
         self, user: orm.User, refresh_token: str, answer: Mapping[str, Any], asked_at: float
     ) -> AuthState | None:
-        """Store what the provider answered for a refresh token, unless a login has come in between.
+        """Store the provider's answer for a refresh token, unless a login came in between.
 
-        Returns the auth_state that is now stored. Raises :exc:`sqlalchemy.exc.SQLAlchemyError`, with nothing stored.
+        Returns the auth_state that is now stored. Raises :exc:`sqlalchemy.exc.SQLAlchemyError`,
+        with nothing stored.
         """
         stored = self.read(user)
         if stored is None or stored.get("refresh_token") != refresh_token:
@@ -71,14 +110,12 @@ class AuthStateStore:
     def replace(
         self, user: orm.User, seen: AuthState | None, auth_state: AuthState
     ) -> AuthState | None:
-        """Store an auth_state that was made from the one seen; nothing, if there are other tokens by now.
+        """Store an auth_state that was made from ``seen``, unless there are other tokens by now.
 
         Returns and raises as :meth:`record`.
         """
         stored = self.read(user)
-        if auth_state == stored or not (
-            _marks(stored) == _marks(seen) if _marks(seen) else stored == seen
-        ):
+        if auth_state == stored or fingerprint(stored) != fingerprint(seen):
             return stored
         return self._write(user, stored, copy.deepcopy(auth_state))
 
@@ -95,86 +132,61 @@ class AuthStateStore:
         except SQLAlchemyError:
             session.rollback()
             raise
-        self._spend(user, stored, auth_state)
+        self._supersede(user, stored, auth_state)
         return auth_state
 
-    def _spend(self, user: orm.User, stored: AuthState | None, auth_state: AuthState) -> None:
-        if old := _marks(stored) - _marks(auth_state):
-            self._spent.setdefault(user, deque(maxlen=_SPENT)).extend(old)
+    def _supersede(self, user: orm.User, stored: AuthState | None, new: AuthState) -> None:
+        if stored is not None and (old := fingerprint(stored) - fingerprint(new)):
+            self._superseded.setdefault(user, deque(maxlen=_REMEMBERED)).extend(old)
 
-    def _see(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
+    def see_save(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
+        """What is to be saved in place of what somebody saves. Never raises."""
         try:
             if encrypted is not None and not self._writing:
-                encrypted = self._mend(user, encrypted)
+                encrypted = self._repair_foreign_save(user, encrypted)
             self._on_save(user)
-        except Exception as error:  # whatever it is, it must not stop somebody else's save
-            self._log.error(
-                "Could not look at the auth_state of %s: %s", user.name, describe_error(error)
-            )
+        except Exception as error:  # it must not stop somebody else's save
+            words = "Could not look at the auth_state of %s: %s"
+            self._log.error(words, user.name, describe_error(error))
         return encrypted
 
-    def _mend(self, user: orm.User, encrypted: bytes) -> bytes:
-        """What somebody else saves, with its age, and without tokens that have been replaced."""
-        incoming = _decrypt(encrypted)
+    def _repair_foreign_save(self, user: orm.User, encrypted: bytes) -> bytes:
+        """What somebody else saves, with its age, and the stored tokens in place of older ones."""
+        incoming = read_login(True, encrypted, CryptKeeper.instance()).auth_state
         if incoming is None:
             return encrypted
         stored = self.read(user)
-        mended = copy.deepcopy(incoming)
-        if stored is not None and not _marks(incoming).isdisjoint(self._spent.get(user, ())):
-            mended.update({field: stored[field] for field in TOKEN_FIELDS if field in stored})
-        stamp(mended, stored, self._clock())
-        self._spend(user, stored, mended)
-        return encrypted if mended == incoming else CryptKeeper.instance()._encrypt(mended)
+        repaired = copy.deepcopy(dict(incoming))
+        superseded = self._superseded.get(user, ())
+        if stored is not None and not fingerprint(dict(incoming)).isdisjoint(superseded):
+            repaired.update(take_tokens(stored))
+        stamp(repaired, stored, self._clock())
+        self._supersede(user, stored, repaired)
+        return encrypted if repaired == incoming else CryptKeeper.instance()._encrypt(repaired)
 
 
-def _dispatch(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any) -> bytes | None:
-    """SQLAlchemy's ``set`` event, which sees every save by anyone in this process."""
+def _on_set(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any) -> bytes | None:
+    """SQLAlchemy's ``set`` event, which is raised by every save in this process."""
     session = inspect(user).session
-    see = session.info.get(_WATCHER) if session is not None else None
-    return see(user, encrypted) if see and encrypted != old else encrypted
-
-
-def mark(auth_state: AuthState | None) -> int:
-    """Which login, and which renewal of it, an auth_state comes from."""
-    tokens = [(auth_state or {}).get(field) for field in ("access_token", "refresh_token")]
-    return hash(json.dumps(tokens if any(tokens) else auth_state, sort_keys=True))
-
-
-def _marks(auth_state: AuthState | None) -> set[int]:
-    values = ((auth_state or {}).get(field) for field in ("access_token", "refresh_token"))
-    return {hash(value) for value in values if isinstance(value, str)}
-
-
-def _decrypt(encrypted: bytes) -> AuthState | None:
-    keeper = CryptKeeper.instance()
-    try:
-        keeper.check_available()
-        auth_state = keeper._decrypt(encrypted)
-    except (EncryptionUnavailable, InvalidToken, ValueError):
-        return None
-    return auth_state if isinstance(auth_state, dict) else None
+    store = session.info.get(_STORE) if session is not None else None
+    return store.see_save(user, encrypted) if store and encrypted != old else encrypted
 
 
 def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> AuthState:
-    """auth_state with the answer to a refresh grant (RFC 6749, section 6), in the places where OAuthenticator has it.
+    """auth_state with the answer to a refresh grant (RFC 6749, section 6), like OAuthenticator's.
 
-    What the answer leaves out stays as it was: the refresh_token, by the RFC, as the scope; the token_type and
-    the id_token, since providers do so. ``created_at`` is the time when we asked: the provider's clock may be another.
-    A token that the provider gives again keeps its times.
+    What the answer leaves out stays: refresh_token and scope by the RFC, token_type and id_token
+    since providers do so. ``created_at`` is ``asked_at``, when the Hub asked by its own clock: the
+    provider's may differ. A token that the provider gives again keeps its times.
     """
     before = auth_state.get("token_response")
-    kept = (
-        {key: value for key, value in before.items() if key not in _TIMES}
-        if isinstance(before, Mapping)
-        else {}
-    )
+    before = before if isinstance(before, Mapping) else None
+    kept = {key: value for key, value in (before or {}).items() if key not in _TIMES}
     kept["refresh_token"] = auth_state["refresh_token"]
     response = kept | {key: value for key, value in answer.items() if value or key not in kept}
     response["created_at"] = asked_at
-    if response["access_token"] == auth_state.get("access_token") and isinstance(before, Mapping):
-        response |= {
-            name: before[name] for name in _TIMES if name in before
-        }  # it has not become younger
+    if response["access_token"] == auth_state.get("access_token") and before is not None:
+        response |= {name: before[name] for name in _TIMES if name in before}
     renewed = auth_state | {
         "access_token": response["access_token"],
         "refresh_token": response["refresh_token"],
@@ -188,7 +200,10 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
 
 
 def stamp(auth_state: AuthState, stored: AuthState | None, now: float) -> None:
-    """Add ``created_at``, as Doorkeeper has it, to answers of unknown age: now, if their token was not yet stored."""
+    """Add ``created_at``, as Doorkeeper has it, to answers of unknown age.
+
+    That is now, if their token was not yet stored. ``now``: seconds since the epoch.
+    """
     known: dict[str, Any] = {}
     for node in find_dicts(stored or {}):
         if isinstance(token := node.get("access_token"), str):

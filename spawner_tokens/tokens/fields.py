@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-Key = str | Callable[[dict[str, Any]], Any]
+from .lookup import Key, is_deliverable, is_token_key, names_refresh_token, split_scopes
 
 POLICIES = ("refuse", "warn", "skip")
 
@@ -26,9 +26,6 @@ _RESERVED = re.compile(
 )
 
 _LONGEST_TIME = 1e12  # seconds
-
-# Keys of auth_state that hold tokens: they are delivered as tokens, never as companion values.
-_TOKEN_KEYS = {"access_token", "id_token", "access_token_secret"}
 
 
 class SpecError(ValueError):
@@ -306,26 +303,3 @@ class FieldReader:
         ):
             raise self.error(field, "has to be a number of seconds, 0 or more")
         return float(value)
-
-
-def split_scopes(text: str) -> tuple[str, ...]:
-    """Scopes have no spaces in them (RFC 6749, section 3.3): those stand between two. At GitHub, commas do."""
-    return tuple(text.replace(",", " ").split())
-
-
-def is_token_key(key: Key) -> bool:
-    """Whether a path ends in a key that holds tokens."""
-    return isinstance(key, str) and key.lower().rpartition(".")[2] in _TOKEN_KEYS
-
-
-def names_refresh_token(key: str) -> bool:
-    """Whether a key of auth_state, or a path to one, is named after the refresh token, however it is spelled."""
-    return "refreshtoken" in re.sub(r"[^a-z]", "", key.lower())
-
-
-def is_deliverable(text: str) -> bool:
-    """Whether a variable or a UTF-8 file can carry this text: no NUL byte, no lone surrogate."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 _LATEST_TIME = 253402300799.0  # the end of the year 9999, the last that ISO 8601 can write
 
 
-Key = tuple[str, int]  # a token's name and its hash
+# A token's name and the hash of its value.
+TokenId = tuple[str, int]
 
 
 class Due(NamedTuple):

@@ -269,7 +269,7 @@ async def test_a_hub_started_again_knows_its_secrets(kube, start_hub, rules):
     }
     again = await start_hub(KUBE, {**TOKENS, **settings})
     user = await again.user("alice")
-    await until(lambda: user.spawners[""]._tokens_renewal)
+    await until(lambda: user.spawners[""].tokens_running)
     await user.save_auth_state({"access_token": "new-token"})
     await until(lambda: has_file(server, b"new-token"))
     assert (namespace.get("secrets", NAME)["metadata"]["uid"] == before) == (rules is PATCH_RULES)

@@ -18,7 +18,6 @@ from traitlets.config import Config
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.backends.hostfiles import find_own_directory, open_private
 from spawner_tokens.backends.local import _REMOVER
-from spawner_tokens.mixin import _sweeps
 
 from ..support.waiting import until
 
@@ -332,9 +331,10 @@ async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
         SIMPLE, {**TOKENS, "LocalTokenMixin.tokens_mount_path": str(hostile / "tokens")}
     )
     user = await hub.user("alice", AUTH_STATE)
-    name = hub.spawner(user).tokens_hub_name
+    spawner = hub.spawner(user)
+    name = spawner.tokens_hub_name
     user.spawners.clear()
-    _sweeps.clear()
+    spawner.tokens_hub.sweeps.clear()
     (hostile / "tokens").mkdir()
     (hostile / "tokens").chmod(0o711)
     if planted == "link":

@@ -158,7 +158,7 @@ async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_st
     server = await hub.spawn(user)
     before = swarm.secrets()
     await user.save_auth_state({"access_token": "new"})
-    assert user.spawners[""]._tokens_renewal is None
+    assert not user.spawners[""].tokens_running
     assert (await server.files())["t"] == b"the-token" and swarm.secrets() == before
     await user.stop("")
     server = await hub.spawn(user)

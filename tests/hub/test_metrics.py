@@ -15,7 +15,7 @@ from jupyterhub.auth import DummyAuthenticator
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import AsyncHTTPClient
 
-from spawner_tokens.renewal.grant import Kind
+from spawner_tokens.renewal.grant import FailureKind
 from spawner_tokens.tokens.selection import Reason
 
 from ..support.faults import Answer
@@ -89,7 +89,7 @@ async def test_all_that_can_be_counted_is_there_before_it_happens(start_hub):
             f"{LIFETIME}_count server={server}" in found
             and f"{LIFETIME}_bucket le=0.0 server={server}" in found
         )
-    for status in ("success", "unchanged", *(kind.name.lower() for kind in Kind)):
+    for status in ("success", "unchanged", *(kind.name.lower() for kind in FailureKind)):
         assert f"jupyterhub_token_renewals_total status={status}" in found
     for reason in Reason:
         assert f"jupyterhub_token_refusals_total reason={reason.value}" in found

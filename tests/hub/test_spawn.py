@@ -234,7 +234,9 @@ async def test_the_token_hook_has_the_last_word(start_hub, is_async):
             id="raises",
         ),
         param(
-            lambda spawner, auth_state, tokens: None, "it returned no dict", id="returns-nothing"
+            lambda spawner, auth_state, tokens: None,
+            "it did not return a dict",
+            id="returns-nothing",
         ),
         param(lambda spawner: {}, "TypeError in _run_tokens_hook", id="takes-other-arguments"),
     ],

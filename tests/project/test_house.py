@@ -59,8 +59,11 @@ MAY_IMPORT["__init__"].add("jupyterhub")
 
 # Inside a room, a module imports only those that stand before it here.
 ORDER = {
-    "tokens": ["presets", "fields", "spec", "lifetime", "selection", "git", "files"],
-    "renewal": ["grant", "store", "refresh", "user", "schedule", "renewal", "__init__"],
+    "tokens": ["presets", "lifetime", "lookup", "fields", "spec", "selection", "git", "files"],
+    "renewal": [
+        *("grant", "store", "oauthenticator", "outcome", "refresh", "user", "schedule"),
+        *("renewal", "__init__"),
+    ],
     "backends/docker": ["container", "engine", "spawner", "swarm"],
     "backends/kubernetes": ["rbac", "manifest", "apiserver", "secrets", "spawner"],
     "testing": [

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from tornado.httpclient import AsyncHTTPClient
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from spawner_tokens.renewal.refresh import Flight
+from spawner_tokens.renewal.refresh import Refresh
 
 from ..support import faults
 from ..support.browser import Browser
@@ -316,8 +316,9 @@ async def test_a_login_during_a_flight_wins_and_nothing_older_comes_back(build):
 async def test_a_flight_goes_on_when_all_who_wait_for_it_are_gone(build):
     house = await build()
     gate, _, after = await hold(house)
-    spawner = house.hub.spawner(house.alice, "second")
-    waiting = [house.hub.app.authenticator.refresh_user(house.alice), spawner.prepare_tokens()]
+    house.hub.spawner(house.alice, "second")
+    refresh_user = house.hub.app.authenticator.refresh_user
+    waiting = [refresh_user(house.alice), house.alice.spawn("second")]
     tasks = [asyncio.create_task(coroutine) for coroutine in waiting]
     done, _ = await asyncio.wait(tasks, timeout=0.3)
     assert not done
@@ -364,7 +365,7 @@ async def test_the_hubs_late_save_of_an_older_token_does_not_bring_it_back(build
     armed = False
 
     async def hook(authenticator, model, existing):
-        if armed and Flight.aboard() is None:
+        if armed and Refresh.current() is None:
             await gate.wait()
         return model["auth_state"]
 
@@ -390,7 +391,7 @@ async def test_renewed_tokens_are_stored_and_delivered_before_the_admins_hook_is
     armed = False
 
     async def hook(authenticator, model, existing):
-        if armed and Flight.aboard() is not None:
+        if armed and Refresh.current() is not None:
             await gate.wait()
             if fails:
                 raise ValueError(f"{model} {existing}")

@@ -9,7 +9,12 @@ from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError
 
-from spawner_tokens.renewal.grant import Kind, Notes, explain_failure, is_transient
+from spawner_tokens.renewal.grant import (
+    FailureKind,
+    ResponseRecorder,
+    explain_failure,
+    is_transient,
+)
 
 SECRET = "s3cret-refresh-token"
 
@@ -28,50 +33,79 @@ def oauth(code, error):
 @pytest.mark.parametrize(
     "error, kind, words",
     [
-        pytest.param(oauth(400, "invalid_grant"), Kind.REJECTED, "invalid_grant", id="RFC 6749"),
-        pytest.param(oauth(401, "invalid_grant"), Kind.REJECTED, "invalid_grant", id="Doorkeeper"),
         pytest.param(
-            oauth(400, "interaction_required"), Kind.REJECTED, "interaction_required", id="Azure"
+            oauth(400, "invalid_grant"), FailureKind.REJECTED, "invalid_grant", id="RFC 6749"
         ),
         pytest.param(
-            oauth(401, "invalid_client"), Kind.MISCONFIGURED, "invalid_client", id="wrong secret"
+            oauth(401, "invalid_grant"), FailureKind.REJECTED, "invalid_grant", id="Doorkeeper"
         ),
-        pytest.param(oauth(400, "invalid_scope"), Kind.MISCONFIGURED, "invalid_scope", id="scope"),
-        pytest.param(oauth(400, SECRET), Kind.MISCONFIGURED, "an error of its own", id="no code"),
-        pytest.param(oauth(400, [SECRET]), Kind.MISCONFIGURED, "an error of its own", id="a list"),
+        pytest.param(
+            oauth(400, "interaction_required"),
+            FailureKind.REJECTED,
+            "interaction_required",
+            id="Azure",
+        ),
+        pytest.param(
+            oauth(401, "invalid_client"),
+            FailureKind.MISCONFIGURED,
+            "invalid_client",
+            id="wrong secret",
+        ),
+        pytest.param(
+            oauth(400, "invalid_scope"), FailureKind.MISCONFIGURED, "invalid_scope", id="scope"
+        ),
+        pytest.param(
+            oauth(400, SECRET), FailureKind.MISCONFIGURED, "an error of its own", id="no code"
+        ),
+        pytest.param(
+            oauth(400, [SECRET]), FailureKind.MISCONFIGURED, "an error of its own", id="a list"
+        ),
         pytest.param(
             oauth(400, "temporarily_unavailable"),
-            Kind.TRANSIENT,
+            FailureKind.TRANSIENT,
             "temporarily_unavailable",
             id="later",
         ),
         pytest.param(
             oauth(503, "invalid_grant"),
-            Kind.TRANSIENT,
+            FailureKind.TRANSIENT,
             "HTTP 503",
             id="a status of 5xx counts more",
         ),
-        pytest.param(answer(404, b"<html>"), Kind.MISCONFIGURED, "HTTP 404", id="wrong URL"),
-        pytest.param(answer(403, b"[]"), Kind.MISCONFIGURED, "HTTP 403", id="a list for an object"),
-        pytest.param(answer(500), Kind.TRANSIENT, "HTTP 500", id="500"),
-        pytest.param(answer(429), Kind.TRANSIENT, "HTTP 429", id="429"),
+        pytest.param(answer(404, b"<html>"), FailureKind.MISCONFIGURED, "HTTP 404", id="wrong URL"),
         pytest.param(
-            HTTPClientError(599, SECRET), Kind.TRANSIENT, "HTTPClientError", id="no answer"
+            answer(403, b"[]"), FailureKind.MISCONFIGURED, "HTTP 403", id="a list for an object"
+        ),
+        pytest.param(answer(500), FailureKind.TRANSIENT, "HTTP 500", id="500"),
+        pytest.param(answer(429), FailureKind.TRANSIENT, "HTTP 429", id="429"),
+        pytest.param(
+            HTTPClientError(599, SECRET), FailureKind.TRANSIENT, "HTTPClientError", id="no answer"
         ),
         pytest.param(
-            ConnectionRefusedError(SECRET), Kind.TRANSIENT, "ConnectionRefusedError", id="refused"
+            ConnectionRefusedError(SECRET),
+            FailureKind.TRANSIENT,
+            "ConnectionRefusedError",
+            id="refused",
         ),
-        pytest.param(asyncio.TimeoutError(SECRET), Kind.TRANSIENT, "TimeoutError", id="timeout"),
         pytest.param(
-            json.JSONDecodeError("", SECRET, 0), Kind.TRANSIENT, "JSONDecodeError", id="garbage"
+            asyncio.TimeoutError(SECRET), FailureKind.TRANSIENT, "TimeoutError", id="timeout"
         ),
         pytest.param(
-            TypeError(SECRET), Kind.MISCONFIGURED, "TypeError", id="a mistake in the authenticator"
+            json.JSONDecodeError("", SECRET, 0),
+            FailureKind.TRANSIENT,
+            "JSONDecodeError",
+            id="garbage",
+        ),
+        pytest.param(
+            TypeError(SECRET),
+            FailureKind.MISCONFIGURED,
+            "TypeError",
+            id="a mistake in the authenticator",
         ),
     ],
 )
 def test_an_error_is_the_providers_the_admins_or_the_users(error, kind, words):
-    failure = explain_failure(error, Notes())
+    failure = explain_failure(error, ResponseRecorder())
     assert (failure.kind, failure.words) == (kind, words)
     assert SECRET not in repr(failure)
 
@@ -79,19 +113,21 @@ def test_an_error_is_the_providers_the_admins_or_the_users(error, kind, words):
 @pytest.mark.parametrize(
     "said, kind",
     [
-        pytest.param({"error": "bad_refresh_token"}, Kind.REJECTED, id="GitHub"),
+        pytest.param({"error": "bad_refresh_token"}, FailureKind.REJECTED, id="GitHub"),
         pytest.param(
-            {"error": "incorrect_client_credentials"}, Kind.MISCONFIGURED, id="GitHub, wrong secret"
+            {"error": "incorrect_client_credentials"},
+            FailureKind.MISCONFIGURED,
+            id="GitHub, wrong secret",
         ),
-        pytest.param({"error": ""}, Kind.TRANSIENT, id="empty"),
-        pytest.param({}, Kind.TRANSIENT, id="nothing"),
-        pytest.param(None, Kind.TRANSIENT, id="null"),
-        pytest.param([SECRET], Kind.TRANSIENT, id="a list"),
+        pytest.param({"error": ""}, FailureKind.TRANSIENT, id="empty"),
+        pytest.param({}, FailureKind.TRANSIENT, id="nothing"),
+        pytest.param(None, FailureKind.TRANSIENT, id="null"),
+        pytest.param([SECRET], FailureKind.TRANSIENT, id="a list"),
     ],
 )
 def test_an_error_may_come_with_status_200(said, kind):
     error = HTTPError(500, f"Bad response: {said} {SECRET}")  # OAuthenticator's
-    failure = explain_failure(error, Notes(answer=said, answered=True))
+    failure = explain_failure(error, ResponseRecorder(answer=said, answered=True))
     assert failure.kind is kind and SECRET not in failure.words
 
 
@@ -107,7 +143,10 @@ def test_an_error_may_come_with_status_200(said, kind):
     ],
 )
 def test_the_provider_may_say_when_to_ask_again(header, seconds):
-    assert explain_failure(answer(429, **{"Retry-After": header}), Notes()).retry_after == seconds
+    assert (
+        explain_failure(answer(429, **{"Retry-After": header}), ResponseRecorder()).retry_after
+        == seconds
+    )
 
 
 def test_what_says_nothing_of_the_user():

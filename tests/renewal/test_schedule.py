@@ -6,12 +6,12 @@ from spawner_tokens.renewal.schedule import PrioritySemaphore
 
 
 async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
-    turns, order, gate = PrioritySemaphore(2), [], asyncio.Event()
+    semaphore, order, gate = PrioritySemaphore(2), [], asyncio.Event()
     inside = 0
 
     async def take(number):
         nonlocal inside
-        async with turns.take(number):
+        async with semaphore.acquire(number):
             inside += 1
             assert inside <= 2
             order.append(number)
@@ -24,18 +24,18 @@ async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
     gate.set()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
     assert sorted(order[:2]) == [-2, -1] and order[2:] == sorted(order[2:]) and 9 not in order
-    async with turns.take(0), turns.take(0):  # both places are free again
+    async with semaphore.acquire(0), semaphore.acquire(0):  # both places are free again
         pass
 
 
 async def test_a_turn_that_is_given_to_who_gives_up_at_that_moment_is_passed_on():
-    turns = PrioritySemaphore(1)
+    semaphore = PrioritySemaphore(1)
 
     async def take():
-        async with turns.take(0):
+        async with semaphore.acquire(0):
             pass
 
-    async with turns.take(0):
+    async with semaphore.acquire(0):
         first, second = asyncio.create_task(take()), asyncio.create_task(take())
         await asyncio.sleep(0)
     first.cancel()

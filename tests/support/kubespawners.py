@@ -47,7 +47,7 @@ class SecretDeleted(TokenKubeSpawner):
     @property
     def _secrets(self):
         made = super()._secrets
-        if self._tokens_delivery.runs:
+        if self.tokens_running:
             made.__class__ = self.secrets_class
         return made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import weakref
 from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from docker.errors import APIError
 from docker.types import Mount
 from dockerspawner import DockerSpawner, SystemUserSpawner
-from jupyterhub.objects import Hub
 from traitlets import Enum, Unicode, validate
 
 from ...mixin import TokenSpawnerMixin
@@ -149,14 +147,14 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     @property
     def _wants_files(self) -> bool:
-        return any(spec.file or spec.git_identity for spec in self._tokens_delivery.specs)
+        return any(spec.file or spec.git_identity for spec in self.tokens_specs)
 
     def _say_what_is_frozen(self, container: Mapping[str, Any]) -> None:
         has = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
         ours = {
             name: text
             for name, text in self.get_env().items()
-            if name in self._tokens_env or name[:4] == "GIT_"
+            if name in self.tokens_variables or name[:4] == "GIT_"
         }
         frozen = sorted(name for name, text in ours.items() if has.get(name) != str(text))
         if frozen:
@@ -181,12 +179,14 @@ class DockerTokenMixin(TokenSpawnerMixin):
         return mode
 
     async def _find_engine(self) -> Engine:
-        engines = _engines.setdefault(self.hub, {})
-        if type(self) not in engines:
+        assert self.tokens_hub is not None
+        known, key = self.tokens_hub.known, (type(self), "engine")
+        if key not in known:
             await self.wait_for_sweep()
             call, root, hub = super().docker, _find_root(), self.tokens_hub_name
-            engines[type(self)] = await examine(call, root, hub, self._host_path, self.log)
-        return engines[type(self)]
+            known[key] = await examine(call, root, hub, self._host_path, self.log)
+        engine: Engine = known[key]
+        return engine
 
     # -- the files -------------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
             _find_root(), self.tokens_hub_name, create=True, closed=True
         ) as hub:
             assert hub is not None
-            if not self._tokens_delivery.runs:  # what a Hub that was killed has left
+            if not self.tokens_running:  # what a Hub that was killed has left
                 own = dict.fromkeys(list_files(hub, self._directory) - files.keys()) | own
             for contents, each in ((own, mode), (public, 0o644)):
                 write_files(hub, self._directory, contents, owner, mode=each, directory_mode=0o755)
@@ -318,9 +318,6 @@ def _find_root() -> str:
     """The Hub's directory for token files of the mode ``bind``."""
     parent = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
     return os.path.join(parent, "spawner-tokens")
-
-
-_engines: weakref.WeakKeyDictionary[Hub, dict[type, Engine]] = weakref.WeakKeyDictionary()
 
 
 class TokenDockerSpawner(DockerTokenMixin, DockerSpawner):

@@ -6,14 +6,12 @@ import asyncio
 import hashlib
 import json
 import re
-import weakref
 from collections.abc import Mapping
 from errno import EFBIG
 from string import Formatter
 from typing import Any
 
 from jupyterhub import orm
-from jupyterhub.objects import Hub
 from kubespawner import KubeSpawner
 from sqlalchemy import inspect
 from traitlets import Bool, Float, List, TraitError, Unicode, validate
@@ -200,21 +198,19 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     async def get_pod_manifest(self) -> Any:
         # Here, and not before, the names of pod and namespace are final.
-        if self._tokens_delivery.specs and not await self.deliver_tokens():
-            self._tokens_env, self._tokens_git = {}, ()  # what they refer to is not there
+        if self.tokens_specs and not await self.deliver_tokens():
             return await super().get_pod_manifest()
         pod = await super().get_pod_manifest()
         self._mount(pod)
         return pod
 
-    def make_variable(self, variable: str, text: str) -> Any:
-        for token in self._tokens_prepared:
-            if token.text is not None and variable in token.spec.env:
-                return make_reference(self._get_secret_name(), name_variable_file(token.spec.name))
+    def make_variable(self, variable: str, text: str, token: str | None) -> Any:
+        if token is not None:
+            return make_reference(self._get_secret_name(), name_variable_file(token))
         return escape(text)
 
     def _mount(self, pod: Any) -> None:
-        specs = self._tokens_delivery.specs
+        specs = self.tokens_specs
         files = {VOLUME: self.tokens_mount_path} if any(spec.file for spec in specs) else {}
         public = (
             {PUBLIC_VOLUME: self._public_directory}
@@ -251,7 +247,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         if sum(len(contents or b"") for contents in files.values()) > _MOST:
             raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
-        if not self._tokens_delivery.runs:
+        if not self.tokens_running:
             left, self._tokens_secret_name = self._tokens_secret_name, None
             if (
                 left and left != self._get_secret_name()
@@ -266,7 +262,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
             self._build_common_labels(self._expand_all(self.extra_labels)),
             self._build_common_annotations(self._expand_all(self.extra_annotations)),
         )
-        if self._tokens_delivery.runs:
+        if self.tokens_running:
             await self._secrets.renew(self.namespace, content, self.pod_name)
         else:
             # A start that is cancelled does not take back what the API server has been asked for.
@@ -287,7 +283,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
         try:
             await super().delete_forever()
         finally:
-            await self._tokens_delivery.withdraw()
+            await self.withdraw_tokens()
 
     async def sweep_files(self) -> None:
         spawners = inspect(self.orm_spawner).session.query(orm.Spawner)
@@ -319,7 +315,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
     def _secrets(self) -> Secrets:
         patience = min(self.k8s_api_request_retry_timeout, _PATIENCE)
         api = ApiServer(self.api.api_client, self.k8s_api_request_timeout, patience)
-        refused = _refused.setdefault(self.hub, set())
+        assert self.tokens_hub is not None
+        refused = self.tokens_hub.known.setdefault("rights that Kubernetes refused", set())
         return Secrets(
             api, self.tokens_hub_name, refused, self.log, whole_cluster=self.enable_user_namespaces
         )
@@ -327,10 +324,6 @@ class KubeTokenMixin(TokenSpawnerMixin):
     @property
     def _public_directory(self) -> str:
         return f"{self.tokens_mount_path}-public"
-
-
-# What the API server has refused a Hub: it is not asked for it again.
-_refused: weakref.WeakKeyDictionary[Hub, set[tuple[str, str]]] = weakref.WeakKeyDictionary()
 
 
 class TokenKubeSpawner(KubeTokenMixin, KubeSpawner):

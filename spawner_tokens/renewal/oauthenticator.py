@@ -1,0 +1,187 @@
+"""The adapter: all that is done to a Hub's authenticator, and all that is known of OAuthenticator.
+
+Its methods that are used here: ``refresh_user``, ``build_refresh_token_request_params``,
+``get_token_info``, ``httpfetch``, ``build_auth_state_dict``; the traits ``http_request_kwargs``,
+``user_auth_state_key``, ``userdata_from_id_token``; the hooks ``refresh_user_hook``,
+``modify_auth_state_hook`` and JupyterHub's ``reconcile_auth_state_hook``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from jupyterhub.auth import Authenticator
+from jupyterhub.utils import maybe_future
+
+from ..tokens.lifetime import find_lifetime
+from .grant import (
+    NO_TOKEN,
+    GrantFailed,
+    ResponseRecorder,
+    explain_failure,
+    get_recorder,
+    read_answer,
+    record_responses,
+)
+from .store import AuthState, take_tokens
+
+# Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
+_REQUEST_TIMEOUT = 60.0
+# Grants at a time. The Hub's HTTP client has 10 places, and logins need some of them.
+_GRANTS_AT_ONCE = 7
+# Seconds for the authenticator's and the admin's own code.
+_CODE_TIMEOUT = 30.0
+
+
+class AuthenticatorAdapter:
+    """A Hub's authenticator, whose ``refresh_user`` is ``refresh_user`` from now on.
+
+    ``find_grant(refresh_token)`` returns what makes the grant in place of the authenticator, if the
+    calling code runs in a refresh that owns this refresh token, else ``None``.
+    """
+
+    def __init__(
+        self,
+        authenticator: Any,
+        refresh_user: Callable[..., Awaitable[Any]],
+        find_grant: Callable[[Any], Callable[[], Awaitable[dict[str, Any]]] | None],
+    ) -> None:
+        self._authenticator = authenticator
+        self._refresh_user = authenticator.refresh_user
+        self._grants = asyncio.Semaphore(_GRANTS_AT_ONCE)
+        names = ("build_refresh_token_request_params", "get_token_info", "httpfetch")
+        self.can_grant = all(callable(getattr(authenticator, name, None)) for name in names)
+        authenticator.refresh_user = refresh_user
+        if self.can_grant:
+            self._find_grant = find_grant
+            self._get_token_info = authenticator.get_token_info
+            self._httpfetch = authenticator.httpfetch
+            authenticator.get_token_info = self._get_or_grant
+            authenticator.httpfetch = self._fetch
+
+    @property
+    def keeps_auth_state(self) -> bool:
+        return bool(self._authenticator.enable_auth_state)
+
+    @property
+    def renews_itself(self) -> bool:
+        """Whether the authenticator, or an admin's hook, renews tokens in its own way."""
+        own = type(self._authenticator).refresh_user
+        is_stock = own is Authenticator.refresh_user or own.__module__ == "oauthenticator.oauth2"
+        return not is_stock or getattr(self._authenticator, "refresh_user_hook", None) is not None
+
+    async def refresh_user(self, user: Any, handler: Any, arguments: Mapping[str, Any]) -> Any:
+        """The result of the authenticator's own method. Raises what it raises."""
+        return await maybe_future(self._refresh_user(user, handler, **arguments))
+
+    async def refresh_user_in_time(
+        self, user: Any, handler: Any, arguments: Mapping[str, Any]
+    ) -> Any:
+        """The same, or :exc:`TimeoutError`."""
+        return await asyncio.wait_for(self.refresh_user(user, handler, arguments), _CODE_TIMEOUT)
+
+    async def grant(self, refresh_token: str) -> dict[str, Any]:
+        """The provider's answer (RFC 6749, section 6), which has an ``access_token``.
+
+        Raises :exc:`GrantFailed`.
+        """
+        async with self._grants:
+            with record_responses(_REQUEST_TIMEOUT) as recorder:
+                try:
+                    params = self._authenticator.build_refresh_token_request_params(refresh_token)
+                    request = self._get_token_info(None, params)
+                    answer = read_answer(await asyncio.wait_for(request, 2 * _REQUEST_TIMEOUT))
+                    failure = NO_TOKEN
+                except Exception as error:
+                    answer, failure = None, explain_failure(error, recorder)
+        if answer is None:
+            raise GrantFailed(failure)
+        return answer
+
+    def predict_answer(
+        self, auth_state: AuthState | None, is_rejected: bool, now: float
+    ) -> bool | None:
+        """What ``refresh_user`` should return where OAuthenticator's would fail, or would not look.
+
+        ``is_rejected``: whether the provider has rejected the refresh token. ``None``: ask it.
+        """
+        if not self.can_grant or self.renews_itself or auth_state is None:
+            return None
+        response = auth_state.get("token_response")
+        if not isinstance(response, dict):
+            return "access_token" not in auth_state  # MediaWiki's OAuth 1 has nothing to ask with
+        access_token = str(auth_state.get("access_token"))
+        if is_rejected and find_lifetime(access_token, response).left(now) <= 0:
+            return False  # Azure AD's would return what it returned at the login
+        if getattr(self._authenticator, "userdata_from_id_token", False):
+            if find_lifetime(str(response.get("id_token")), {}).left(now) <= 0:
+                return bool(auth_state.get("refresh_token")) and not is_rejected
+        return None
+
+    async def derive(self, name: str, stored: AuthState) -> AuthState:
+        """What the authenticator and its hooks make of renewed tokens, for the user of this name.
+
+        Raises what they raise, and :exc:`TimeoutError`.
+        """
+        return await asyncio.wait_for(self._derive(name, stored), _CODE_TIMEOUT)
+
+    async def _derive(self, name: str, stored: AuthState) -> AuthState:
+        authenticator = self._authenticator
+        user_info = stored.get(authenticator.user_auth_state_key)
+        response = copy.deepcopy(stored["token_response"])
+        derived = await maybe_future(authenticator.build_auth_state_dict(response, user_info))
+        if (hook := getattr(authenticator, "modify_auth_state_hook", None)) is not None:
+            derived = await maybe_future(hook(authenticator, derived))
+        derived = {key: value for key, value in derived.items() if value is not None}
+        auth_state = stored | derived | take_tokens(stored)
+        return await self._reconcile({"name": name, "auth_state": auth_state}, stored)
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether there is a ``reconcile_auth_state_hook`` (JupyterHub 6.1)."""
+        return getattr(self._authenticator, "reconcile_auth_state_hook", None) is not None
+
+    async def reconcile(self, model: Mapping[str, Any], stored: AuthState | None) -> AuthState:
+        """The auth_state of a model, as the admin's hook wants it stored.
+
+        Raises what the hook raises, and :exc:`TimeoutError`.
+        """
+        return await asyncio.wait_for(self._reconcile(model, stored), _CODE_TIMEOUT)
+
+    async def _reconcile(self, model: Mapping[str, Any], stored: AuthState | None) -> AuthState:
+        auth_state: AuthState = model["auth_state"]
+        if not self.reconciles:
+            return auth_state
+        hook = self._authenticator.reconcile_auth_state_hook
+        found = await maybe_future(hook(self._authenticator, dict(model), copy.deepcopy(stored)))
+        return (found if isinstance(found, dict) else {}) | take_tokens(auth_state)
+
+    # -- in place of the authenticator's own methods ---------------------------------------------
+
+    async def _get_or_grant(self, handler: Any, params: Any) -> Any:
+        if isinstance(params, Mapping) and params.get("grant_type") == "refresh_token":
+            if (grant := self._find_grant(params.get("refresh_token"))) is not None:
+                return await grant()
+        return await self._get_token_info(handler, params)
+
+    async def _fetch(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = get_recorder()
+        if recorder is None:
+            return await self._httpfetch(url, *args, **kwargs)
+        if recorder.timeout and "request_timeout" not in self._authenticator.http_request_kwargs:
+            kwargs.setdefault("request_timeout", recorder.timeout)
+        return await _record(recorder, self._httpfetch(url, *args, **kwargs))
+
+
+async def _record(recorder: ResponseRecorder, request: Awaitable[Any]) -> Any:
+    recorder.answered, recorder.error = False, None
+    try:
+        recorder.answer = await request
+    except Exception as error:
+        recorder.error = error
+        raise
+    recorder.answered = True
+    return recorder.answer

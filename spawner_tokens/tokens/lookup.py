@@ -1,0 +1,159 @@
+"""Lookup: what a key finds in auth_state, and what else auth_state has. Pure."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import iscoroutine
+from typing import Any
+
+from .lifetime import jwt_claims
+
+Key = str | Callable[[dict[str, Any]], Any]
+
+# Keys of auth_state that hold tokens: they are delivered as tokens, never as companion values.
+_TOKEN_KEYS = {"access_token", "id_token", "access_token_secret"}
+
+
+class KeyFailed(Exception):
+    """A key that is a function did not return a value. The text names no value."""
+
+
+def find(key: Key, auth_state: Mapping[str, Any]) -> Any:
+    return _call(key, auth_state) if callable(key) else _walk(auth_state, key.split("."))
+
+
+def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -> Any:
+    try:
+        value = key(copy.deepcopy(dict(auth_state)))
+    except Exception as error:  # its text may hold a value
+        raise KeyFailed(f"raised {type(error).__name__}") from None
+    if iscoroutine(value):
+        value.close()
+        raise KeyFailed("is async; do that in tokens_hook")
+    return value
+
+
+def _walk(node: Any, path: list[str]) -> Any:
+    """Follow a dotted path. A key may have dots itself: Globus' resource servers do."""
+    if isinstance(node, Mapping):
+        for end in range(len(path), 0, -1):
+            key = ".".join(path[:end])
+            if key in node:
+                value = node[key] if end == len(path) else _walk(node[key], path[end:])
+                if value is not None:
+                    return value
+    return None
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Everything in auth_state, itself included."""
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        yield node
+        if isinstance(node, Mapping):
+            nodes.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            nodes.extend(node)
+
+
+def find_dicts(auth_state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """All dicts in auth_state, itself included."""
+    return (node for node in _nodes(auth_state) if isinstance(node, dict))
+
+
+def find_token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the provider said with this access token: all that stands beside it."""
+    said: dict[str, Any] = {}
+    for node in find_dicts(auth_state):
+        if node.get("access_token") == value:
+            said.update(node)
+    return said
+
+
+def describe_keys(key: Key, auth_state: Mapping[str, Any]) -> str:
+    present = f"auth_state has {list_names(auth_state)}"
+    first = "" if callable(key) else key.partition(".")[0]
+    node = auth_state.get(first)
+    if first != key and isinstance(node, Mapping):
+        present += f"; {first} has {list_names(node)}"
+    return present
+
+
+def list_names(names: Iterable[Any]) -> str:
+    """Names for the log: quoted, since they are the provider's; not more than a line's worth."""
+    listed = ", ".join(sorted(repr(str(name))[:60] for name in names))
+    return (listed if len(listed) <= 800 else listed[:800] + " …") or "nothing"
+
+
+def _refresh_tokens(auth_state: Mapping[str, Any]) -> Iterator[str]:
+    """All texts under keys that are named after the refresh token, wherever they are."""
+    for node in find_dicts(auth_state):
+        for key, value in node.items():
+            if names_refresh_token(str(key)):
+                yield from (text for text in _nodes(value) if isinstance(text, str) and text)
+
+
+def holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
+    """Whether a text is a refresh token, or has one in it."""
+    return any(holds(value, refresh_token) for refresh_token in _refresh_tokens(auth_state))
+
+
+def holds(text: str, token: str) -> bool:
+    return text == token or (
+        len(token) >= 8 and token in text
+    )  # a short one could be there by chance
+
+
+def find_scopes(
+    value: str, auth_state: Mapping[str, Any], requested: Iterable[str] | None
+) -> tuple[str, ...] | None:
+    """The scopes that the provider granted to a token; ``None`` if they are not known.
+
+    They stand beside the token, or in it, if it is a JWT. Of the login's own tokens the provider need not name them
+    where they are the requested ones (RFC 6749, section 5.1).
+    """
+    login = [
+        node for node in (auth_state.get("token_response"), auth_state) if isinstance(node, Mapping)
+    ]
+    is_the_logins = any(value in (node.get("access_token"), node.get("id_token")) for node in login)
+    others = (
+        node for node in find_dicts(auth_state) if node is not auth_state and value in node.values()
+    )
+    for node in [*(login if is_the_logins else others), jwt_claims(value)]:
+        for name in ("scope", "scopes", "scp"):  # RFC 6749; Bitbucket; Azure's JWTs
+            if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
+                return _split(node[name])
+    return tuple(requested) if is_the_logins and requested else None
+
+
+def _split(scope: Any) -> tuple[str, ...] | None:
+    """The provider's text, of which OAuthenticator makes a list; ``None`` for anything else."""
+    if isinstance(scope, (list, tuple)) and all(isinstance(each, str) for each in scope):
+        scope = " ".join(scope)
+    return split_scopes(scope) if isinstance(scope, str) else None
+
+
+def split_scopes(text: str) -> tuple[str, ...]:
+    """Scopes have no spaces in them (RFC 6749, section 3.3): those stand between two. At GitHub, commas do."""
+    return tuple(text.replace(",", " ").split())
+
+
+def is_token_key(key: Key) -> bool:
+    """Whether a path ends in a key that holds tokens."""
+    return isinstance(key, str) and key.lower().rpartition(".")[2] in _TOKEN_KEYS
+
+
+def names_refresh_token(key: str) -> bool:
+    """Whether a key of auth_state, or a path to one, is named after the refresh token, however it is spelled."""
+    return "refreshtoken" in re.sub(r"[^a-z]", "", key.lower())
+
+
+def is_deliverable(text: str) -> bool:
+    """Whether a variable or a UTF-8 file can carry this text: no NUL byte, no lone surrogate."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
