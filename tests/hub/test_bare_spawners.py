@@ -233,17 +233,18 @@ async def test_a_process_is_started_as_by_the_stock_class(
     assert_quiet(caplog.records)
 
 
-async def run_container(spawner, client):
+async def run_container(spawner, engine):
     """The container's environment and mounts."""
     spawner.load_state({})
     await spawner.start()
     try:
-        container = client.inspect_container(spawner.container_name)
+        container = engine.client.inspect_container(spawner.container_name)
         assert await spawner.poll() is None
     finally:
         await spawner.stop()
         spawner.clear_state()
     await maybe_future(spawner.run_post_stop_hook())
+    engine.remove_containers()
     return sorted(container["Config"]["Env"]), sorted(container["HostConfig"]["Binds"])
 
 
@@ -252,10 +253,10 @@ async def run_container(spawner, client):
 async def test_a_container_is_started_as_by_the_stock_class(
     token_class, stock_class, arguments, engine, caplog
 ):
-    settings = engine.settings(remove=True, cmd=["sleep", "100"])
+    settings = engine.settings(cmd=["sh", "-c", "trap exit TERM; sleep 100 & wait"])
     traits = {name.removeprefix("DockerSpawner."): value for name, value in settings.items()}
     found, expected = [
-        await run_container(make(spawner_class, arguments(), DockerSpawner=traits), engine.client)
+        await run_container(make(spawner_class, arguments(), DockerSpawner=traits), engine)
         for spawner_class in (token_class, stock_class)
     ]
     assert found == expected
