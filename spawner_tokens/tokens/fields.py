@@ -1,4 +1,4 @@
-"""The fields of a spec: how each is read, and what is said of one that is wrong."""
+"""The fields of a spec: how each is read, and the error where one is wrong."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .lookup import Key, is_deliverable, is_token_key, names_refresh_token, split_scopes
 
 POLICIES = ("refuse", "warn", "skip")
 
-DEFAULT = object()  # of a field whose null stands for none
+DEFAULT = object()  # of a field that can be null
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# What JupyterHub, the shell, the loader and the interpreter read for themselves.
+# What JupyterHub, the shell, the loader and the interpreter read.
 _RESERVED = re.compile(
     r"(JUPYTERHUB_|JPY_|LD_|DYLD_|GIT_CONFIG_|SPAWNER_TOKENS_|KUBERNETES_).*"
     r"|PATH|HOME|USER|LOGNAME|SHELL|PWD|IFS|ENV|BASH_ENV|TMPDIR|NB_(USER|UID|GID)"
@@ -26,10 +26,11 @@ _RESERVED = re.compile(
 )
 
 _LONGEST_TIME = 1e12  # seconds
+_DEEPEST = 100  # levels of a config
 
 
 class SpecError(ValueError):
-    """A spec that cannot be meant as it is written; the text names the entry, the field and the fix."""
+    """A wrong spec. The text names the entry, the field and what to do."""
 
     def __init__(self, name: object, field: str | None, problem: str):
         entry = f"tokens[{name!r}]" + (f".{field}" if field else "")
@@ -37,44 +38,28 @@ class SpecError(ValueError):
         self.name = str(name)
 
 
-def _is_deep(node: Any) -> bool:
-    """Whether what JSON has is nested more than a hundred times."""
-    level = [node]
-    for _ in range(100):
-        level = [
-            child for each in level if isinstance(each, (dict, list)) for child in _children(each)
-        ]
-    return bool(level)
-
-
-def _children(node: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return node.values() if isinstance(node, dict) else node
-
-
 @dataclass(frozen=True)
 class FieldReader:
-    """Reads single fields of one entry, and says which one is wrong."""
+    """Reads the fields of one spec. A method raises :exc:`SpecError` if its field is wrong."""
 
     name: str
     fields: Mapping[str, Any]
 
-    def error(self, field: str, problem: str) -> SpecError:
-        return SpecError(self.name, field, problem)
+    def expect(self, ok: object, field: str, problem: str) -> None:
+        """Raise :exc:`SpecError` unless it is ``ok``."""
+        if not ok:
+            raise SpecError(self.name, field, problem)
 
     def check_variable(self, variable: str) -> None:
-        """Raise :exc:`SpecError` unless a spec may set this variable."""
-        if not _VARIABLE.fullmatch(variable):
-            raise self.error(
-                self._field_of(variable),
-                f"{variable!r} is no name for a variable; use letters, digits and '_', no digit first",
-            )
-        if _RESERVED.fullmatch(variable):
-            raise self.error(
-                self._field_of(variable),
-                f"the variable {variable} is reserved: JupyterHub or the system sets it; choose another name",
-            )
+        """Check that a spec may set this variable."""
+        field = self._find_field(variable)
+        is_name = _VARIABLE.fullmatch(variable)
+        rule = "use letters, digits and '_', and no digit first"
+        self.expect(is_name, field, f"{variable!r} is not a name for a variable; {rule}")
+        problem = f"the variable {variable} is reserved: JupyterHub or the system sets it"
+        self.expect(not _RESERVED.fullmatch(variable), field, f"{problem}; choose another name")
 
-    def _field_of(self, variable: str) -> str:
+    def _find_field(self, variable: str) -> str:
         claims = {
             "env": self.names("env"),
             "variables": self.variables(),
@@ -88,61 +73,39 @@ class FieldReader:
         return None if value is None else self._base_url("url", value)
 
     def _base_url(self, field: str, value: Any) -> str:
-        problem = "it has to be the http(s) base URL of the provider, as text, without user name, '*' or query"
-        try:
-            parts = urlsplit(value) if isinstance(value, str) else None
-            ok = (
-                parts
-                and parts.scheme in ("http", "https")
-                and parts.hostname
-                and (parts.port or True)
-            )
-        except ValueError:
-            ok = False
-        if (
-            not ok
-            or parts is None
-            or re.search(r"[@*]", parts.netloc)
-            or parts.query
-            or parts.fragment
-        ):
-            raise self.error(field, problem)
-        if "//" in parts.path or "/." in parts.path:
-            raise self.error(field, problem)
-        if any(character.isspace() or not character.isprintable() for character in value):
-            raise self.error(field, problem)
+        parts = _split_base_url(value)
+        problem = "has to be the http(s) base URL of the provider, as text"
+        if parts is None:
+            raise SpecError(self.name, field, f"it {problem}, without user name, '*' or query")
         port = {"http": ":80", "https": ":443"}[parts.scheme]
         return f"{parts.scheme}://{parts.netloc.lower().removesuffix(port)}{parts.path.rstrip('/')}"
 
     def boolean(self, field: str) -> bool:
-        value = self.fields[field]
-        if not isinstance(value, bool):
-            raise self.error(field, f"has to be true or false, not {type(value).__name__}")
+        value: bool = self.fields[field]
+        problem = f"has to be true or false, not {type(value).__name__}"
+        self.expect(isinstance(value, bool), field, problem)
         return value
 
     def key(self, field: str, value: Any) -> Key:
-        if not callable(value) and not (isinstance(value, str) and value):
-            raise self.error(field, "has to be a dotted path into auth_state, or a callable of it")
         key: Key = value
-        if isinstance(key, str) and key.count(".") > 100:
-            raise self.error(field, "has more than 100 parts; auth_state is not that deep")
-        if isinstance(key, str) and names_refresh_token(key):
-            raise self.error(
-                field, "the refresh token never leaves the Hub; ask for the access_token"
-            )
+        is_key = callable(value) or (isinstance(value, str) and value)
+        self.expect(is_key, field, "has to be a dotted path into auth_state, or a callable of it")
+        if isinstance(key, str):
+            is_short = key.count(".") <= 100
+            self.expect(is_short, field, "has more than 100 parts; auth_state is not that deep")
+            problem = "the refresh token never leaves the Hub; ask for the access_token"
+            self.expect(not names_refresh_token(key), field, problem)
         return key
 
     def texts(self, field: str) -> tuple[str, ...]:
         value = self.fields[field]
         if value is None:
             return ()
-        if isinstance(value, str):
-            value = [value]
-        if not isinstance(value, (list, tuple, set, frozenset)) or not all(
-            isinstance(text, str) and text for text in value
-        ):
-            raise self.error(field, "has to be a text or a list of texts")
-        return tuple(value)
+        texts = [value] if isinstance(value, str) else value
+        is_list = isinstance(texts, (list, tuple, set, frozenset))
+        ok = is_list and all(isinstance(text, str) and text for text in texts)
+        self.expect(ok, field, "has to be a text or a list of texts")
+        return tuple(texts)
 
     def names(self, field: str) -> tuple[str, ...]:
         return () if self.fields[field] == "" else self.texts(field)
@@ -150,98 +113,75 @@ class FieldReader:
     def scopes(self, field: str) -> tuple[str, ...]:
         return split_scopes(" ".join(self.texts(field)))
 
-    def file_env(self) -> str | None:
-        value = self.fields["file_env"]
+    def _variable(self, field: str) -> str | None:
+        value: str = self.fields[field]
         if value is None or value == "":
             return None
-        if value is not DEFAULT:
-            if not isinstance(value, str):
-                raise self.error("file_env", "has to be the name of a variable, or null for none")
-            return value
+        problem = "has to be the name of a variable, or null for none"
+        self.expect(isinstance(value, str), field, problem)
+        return value
+
+    def file_env(self) -> str | None:
+        if self.fields["file_env"] is not DEFAULT:
+            return self._variable("file_env")
         default = re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_TOKEN_FILE"
-        if default[0].isdigit():
-            raise self.error(
-                "file_env",
-                f"a variable cannot be called {default}, after the token's name; set this field",
-            )
+        problem = f"a variable cannot be called {default}, after the token's name; set this field"
+        self.expect(not default[0].isdigit(), "file_env", problem)
         return default
 
     def config(self) -> Mapping[str, Any] | None:
         value: Mapping[str, Any] | None = self.fields["config"]
         if value is not None:
-            try:
-                ok = (
-                    isinstance(value, dict)
-                    and json.loads(json.dumps(value, allow_nan=False)) == value
-                )
-                ok = ok and not _is_deep(value)
-            except (TypeError, ValueError, RecursionError):
-                ok = False
-            if not ok:
-                raise self.error(
-                    "config",
-                    "has to be a dict of what JSON has: texts, numbers, true, false, null, lists",
-                )
+            problem = "has to be a dict of what JSON has: texts, numbers, true, false, null, lists"
+            self.expect(_is_json_object(value), "config", problem)
         return value
 
     def config_env(self) -> str | None:
-        value = self.fields["config_env"]
-        if value is None or value == "":
-            return None
-        if not isinstance(value, str):
-            raise self.error("config_env", "has to be the name of a variable, or null for none")
-        if self.fields["config"] is None:
-            raise self.error(
-                "config_env",
-                "there is no config whose path it could get; add one, or remove this field",
-            )
+        value = self._variable("config_env")
+        if value is not None:
+            problem = "there is no config whose path it could get; add one, or remove this field"
+            self.expect(self.fields["config"] is not None, "config_env", problem)
         return value
 
     def template(self) -> str:
-        value = self.fields["template"]
-        if not isinstance(value, str) or "{token}" not in value:
-            raise self.error("template", "has to be a text with {token} in it")
-        if not is_deliverable(value):
-            raise self.error(
-                "template",
-                "has a NUL byte or a lone surrogate, which cannot be delivered; remove it",
-            )
+        value: str = self.fields["template"]
+        has_place = isinstance(value, str) and "{token}" in value
+        self.expect(has_place, "template", "has to be a text with {token} in it")
+        problem = "has a NUL byte or a lone surrogate, which cannot be delivered; remove it"
+        self.expect(is_deliverable(value), "template", problem)
         return value
 
     def mapping(self, field: str) -> Mapping[str, Any]:
         value = self.fields[field]
         if value is None:
             return {}
-        if not isinstance(value, Mapping) or not all(
-            isinstance(variable, str) for variable in value
-        ):
-            raise self.error(field, "has to be a dict with names of variables as keys")
-        return value
+        ok = isinstance(value, Mapping) and all(isinstance(variable, str) for variable in value)
+        self.expect(ok, field, "has to be a dict with names of variables as keys")
+        return dict(value)
+
+    def _keys(self, field: str, problem: str) -> Mapping[str, Key]:
+        """Name → key. ``problem``, for a key of a token, may have ``{name}`` and ``{key}``."""
+        keys = {}
+        for name, value in self.mapping(field).items():
+            if value is not None:
+                entry = f"{field}[{name!r}]"
+                keys[name] = self.key(entry, value)
+                words = problem.format(name=name, key=value)
+                self.expect(not is_token_key(value), entry, words)
+        return keys
 
     def variables(self) -> Mapping[str, Key]:
-        variables = {
-            variable: self.key(f"variables[{variable!r}]", key)
-            for variable, key in self.mapping("variables").items()
-            if key is not None
-        }
-        for variable, key in variables.items():
-            if is_token_key(key):
-                raise self.error(
-                    f"variables[{variable!r}]",
-                    f"{key} is a token, not a companion value; make it a token of its own with env: {variable}",
-                )
-        return variables
+        problem = "{key} is a token, not a companion value; make it a token of its own"
+        return self._keys("variables", problem + " with env: {name}")
 
     def settings(self, url: str | None, from_preset: bool) -> Mapping[str, str]:
         settings = {}
         for variable, text in self.mapping("settings").items():
             if text is None:
                 continue
-            if not isinstance(text, str) or not is_deliverable(text):
-                raise self.error(
-                    f"settings[{variable!r}]",
-                    "has to be a text without NUL bytes; put quotes around it",
-                )
+            problem = "has to be a text without NUL bytes; put quotes around it"
+            ok = isinstance(text, str) and is_deliverable(text)
+            self.expect(ok, f"settings[{variable!r}]", problem)
             if from_preset and url:
                 text = text.replace("{url}", url).replace("{host}", urlsplit(url).netloc)
             settings[variable] = text
@@ -250,56 +190,78 @@ class FieldReader:
     def git(self, url: str | None, from_preset: bool) -> tuple[str, ...]:
         texts = self.names("git")
         if from_preset:
-            if self.fields["template"] != "{token}":  # what is delivered is no password then
+            if self.fields["template"] != "{token}":  # what is delivered is not a password then
                 return ()
             texts = tuple(text.replace("{url}", url or "") for text in texts)
         return tuple(self._base_url("git", text) for text in texts)
 
     def git_username(self) -> str:
-        value = self.fields["git_username"]
-        if not isinstance(value, str) or not value or not value.isprintable():
-            raise self.error(
-                "git_username",
-                "has to be the user name that goes with the token, as text on one line",
-            )
+        value: str = self.fields["git_username"]
+        problem = "has to be the user name that goes with the token, as text on one line"
+        ok = isinstance(value, str) and value and value.isprintable()
+        self.expect(ok, "git_username", problem)
         return value
 
     def git_identity(self) -> Mapping[str, Key]:
         value = self.fields["git_identity"]
         if value is None or value is False:
             return {}
-        if not isinstance(value, Mapping) or not value.keys() <= {"name", "email"}:
-            raise self.error(
-                "git_identity",
-                'has to be false, or keys of your auth_state: {"name": …, "email": …}',
-            )
-        identity = {
-            name: self.key(f"git_identity[{name!r}]", key)
-            for name, key in value.items()
-            if key is not None
-        }
-        for name, key in identity.items():
-            if is_token_key(key):
-                raise self.error(
-                    f"git_identity[{name!r}]",
-                    f"{key} is a token; name the key of the user's {name}",
-                )
-        return identity
+        problem = 'has to be false, or keys of your auth_state: {"name": …, "email": …}'
+        ok = isinstance(value, Mapping) and value.keys() <= {"name", "email"}
+        self.expect(ok, "git_identity", problem)
+        return self._keys("git_identity", "{key} is a token; name the key of the user's {name}")
 
     def policy(self) -> str | None:
         value: str | None = self.fields["missing"]
-        if value is not None and value not in POLICIES:
-            raise self.error("missing", f"has to be one of {', '.join(POLICIES)}")
+        ok = value is None or value in POLICIES
+        self.expect(ok, "missing", f"has to be one of {', '.join(POLICIES)}")
         return value
 
     def seconds(self, field: str) -> float | None:
         value = self.fields[field]
         if value is None:
             return None
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 <= value <= _LONGEST_TIME
-        ):
-            raise self.error(field, "has to be a number of seconds, 0 or more")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        ok = is_number and 0 <= value <= _LONGEST_TIME
+        self.expect(ok, field, "has to be a number of seconds, 0 or more")
         return float(value)
+
+
+def _split_base_url(value: Any) -> SplitResult | None:
+    """The parts of a base URL; ``None`` if it is not one."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parts = urlsplit(value)
+        has_host = bool(parts.hostname and (parts.port or True))
+    except ValueError:
+        return None
+    wrong = (
+        parts.scheme not in ("http", "https"),
+        not has_host,
+        re.search(r"[@*]", parts.netloc),
+        parts.query or parts.fragment,
+        "//" in parts.path or "/." in parts.path,
+        any(character.isspace() or not character.isprintable() for character in value),
+    )
+    return None if any(wrong) else parts
+
+
+def _is_json_object(value: Any) -> bool:
+    try:
+        is_same = json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and is_same and not _is_deep(value)
+
+
+def _is_deep(node: Any) -> bool:
+    """Whether lists and dicts are nested more than a hundred times."""
+    level = [node]
+    for _ in range(_DEEPEST):
+        level = [child for each in level for child in _find_children(each)]
+    return bool(level)
+
+
+def _find_children(node: Any) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()

@@ -1,4 +1,4 @@
-"""The delivery's contents: tokens → the files and variables that a server gets. Pure builders."""
+"""The files and variables that a server gets for its tokens. Pure builders."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from .git import make_system_config
 from .selection import Reason, Token
 
-# The one file that is no secret, and that all users of the server's system have to be able to read: a tool that is
-# told of a file that it cannot read may refuse to work. git does.
+# The one file that is not a secret. All users of the server's system have to be able to read it:
+# git refuses to work if it cannot read a file that its configuration names.
 PUBLIC_FILE = ".gitconfig"
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -27,12 +27,12 @@ def make_files(
     variables: bool = False,
     login_ended: bool = False,
 ) -> dict[str, bytes | None]:
-    """File name → contents: ``<name>``, the token, and ``<name>.json``, which is never a secret.
+    """File name → contents, or ``None`` for a file that is not there, since its token is withheld.
 
-    A spec with a ``config`` has it in ``<name>.config.json``. ``directory`` is where the server sees the files.
-    A token that is withheld has neither file: ``None``. With ``public``, :data:`PUBLIC_FILE` is among them. With
-    ``variables``, so is the text of variables that get a token, by :func:`name_variable_file`: it is empty if the token
-    is withheld.
+    ``<name>`` is the token, ``<name>.json`` is never a secret, ``<name>.config.json`` is the spec's
+    ``config``. ``directory`` is where the server sees the files. With ``public``,
+    :data:`PUBLIC_FILE` is among them. With ``variables``, so is the text of variables that get a
+    token, by :func:`name_variable_file`: empty if the token is withheld.
     """
     files: dict[str, bytes | None] = {}
     if public:
@@ -42,31 +42,30 @@ def make_files(
             files[token.spec.name] = None if token.text is None else token.text.encode()
             files[f"{token.spec.name}.json"] = make_status(token, login_ended)
         if token.spec.config is not None:
-            files[_config_name(token)] = (
-                None if token.text is None else make_config(token, directory)
-            )
+            config = None if token.text is None else make_config(token, directory)
+            files[_name_config(token)] = config
         if variables and token.spec.env:
             files[name_variable_file(token.spec.name)] = (token.text or "").encode()
     return files
 
 
 def name_variable_file(token: str) -> str:
-    """The file with the text of a token's variables. No other file has its name, and no listing shows it."""
+    """The file with the text of a token's variables. Other files cannot have its name."""
     return f".env.{token}"
 
 
 def make_config(token: Token, directory: str) -> bytes:
-    """The spec's ``config`` as JSON, with the token's path and companions in it, and never the token."""
+    """The spec's ``config`` as JSON, with the token's path and companions, and never the token."""
     values = {**token.companions, "file": f"{directory}/{token.spec.name}"}
     return json.dumps(_fill(token.spec.config, values), indent=2).encode() + b"\n"
 
 
-def _config_name(token: Token) -> str:
+def _name_config(token: Token) -> str:
     return f"{token.spec.name}.config.json"
 
 
 def _fill(node: Any, values: Mapping[str, str]) -> Any:
-    """Replace ``{name}`` in all texts. What names a value that there is not is left out."""
+    """Replace ``{name}`` in all texts. A text with the name of a missing value is left out."""
     if isinstance(node, str):
         if not all(name in values for name in _PLACE.findall(node)):
             return _LEFT_OUT
@@ -80,11 +79,12 @@ def _fill(node: Any, values: Mapping[str, str]) -> Any:
 
 
 def make_status(token: Token, login_ended: bool = False) -> bytes:
-    """What a notebook may know of a token.
+    """The contents of ``<name>.json``: what a notebook may know of a token.
 
-    ``expires_at`` and ``renewed_at`` are ISO 8601 in UTC, ``scopes`` is a list; each is null where unknown.
-    ``status`` is ``ok`` or a value of :class:`~spawner_tokens.tokens.selection.Reason`: ``login_ended`` for a token with an
-    end, if the provider has said that it will not be renewed.
+    ``expires_at`` and ``renewed_at`` are ISO 8601 in UTC, ``scopes`` is a list; each is null where
+    it is not known.
+    ``status`` is ``ok`` or a value of :class:`~spawner_tokens.tokens.selection.Reason`:
+    ``login_ended`` for a token with an end, if the provider has ended the login.
     """
     ends = token.text is not None and token.lifetime.expires_at is not None
     reason = Reason.LOGIN_ENDED if login_ended and ends else token.reason
@@ -106,8 +106,11 @@ def _iso(seconds: float | None) -> str | None:
 def make_env(
     tokens: Iterable[Token], directory: str | None, public: str | None = None
 ) -> dict[str, str]:
-    """Variable → text. ``directory`` and ``public`` are where the server sees its files, and the public one; ``None``
-    if it got none."""
+    """Variable → text.
+
+    ``directory`` is where the server sees its files, ``public`` where it sees the public one;
+    ``None`` if it got none.
+    """
     env = {}
     if directory is not None:
         env["SPAWNER_TOKENS_DIR"] = directory
@@ -121,5 +124,5 @@ def make_env(
         if directory is not None and token.spec.file_env:
             env[token.spec.file_env] = f"{directory}/{token.spec.name}"
         if directory is not None and token.spec.config_env:
-            env[token.spec.config_env] = f"{directory}/{_config_name(token)}"
+            env[token.spec.config_env] = f"{directory}/{_name_config(token)}"
     return env

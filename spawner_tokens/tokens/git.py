@@ -1,4 +1,4 @@
-"""git: tokens → the configuration by which git finds them, and who the user is. Pure builders."""
+"""git: the configuration by which git finds tokens, and the user's name. Pure builders."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def make_config(tokens: Iterable[Token], directory: str | None) -> list[tuple[st
     helpers = {
         url: (token.spec, helper)
         for token in tokens
-        # a newline would end the password, and begin another line of what git is told
+        # a newline would end the password, and begin another line for git
         if token.text is not None
         and "\n" not in token.text
         and (helper := _make_helper(token.spec, directory))
         for url in token.spec.git
     }
-    # Of all helpers whose URL matches, git takes what the last one leaves: the nearest has to be the last.
+    # git takes the last helper whose URL matches: the nearest URL has to be the last.
     return [
         entry for url in sorted(helpers, key=len) for entry in _make_entries(url, *helpers[url])
     ]
 
 
 def make_variables(config: Sequence[tuple[str, str]], env: Mapping[str, object]) -> dict[str, str]:
-    """The variables that add these entries to those that ``env`` has already (git 2.31 and newer)."""
+    """The variables that add these entries to those that ``env`` has (git 2.31 and newer)."""
     if not config:
         return {}
     given = str(env.get("GIT_CONFIG_COUNT", ""))
@@ -45,9 +45,12 @@ def make_variables(config: Sequence[tuple[str, str]], env: Mapping[str, object])
 
 
 def make_system_config(tokens: Iterable[Token]) -> bytes | None:
-    """The contents of a file for ``GIT_CONFIG_SYSTEM``: the user's name and e-mail address, if any token knows them."""
-    # These are defaults. All that the environment can say itself (GIT_CONFIG_COUNT, GIT_AUTHOR_NAME) beats the user's
-    # own configuration; of what git reads, only the system's comes before it. What the image has there comes last.
+    """The contents of a file for ``GIT_CONFIG_SYSTEM``: the user's name and e-mail address.
+
+    ``None`` if no token knows them.
+    """
+    # These are defaults. Variables (GIT_CONFIG_COUNT, GIT_AUTHOR_NAME) would win over the user's
+    # configuration; only the system's is read before it. The image's own is included last.
     identity = next((token.identity for token in tokens if token.identity), None)
     if identity is None:
         return None
@@ -63,9 +66,10 @@ def make_system_config(tokens: Iterable[Token]) -> bytes | None:
 
 
 def _make_helper(spec: TokenSpec, directory: str | None) -> str | None:
-    """A credential helper in POSIX sh that looks the token up at each use; ``None`` if there is nowhere to look.
+    """A credential helper in POSIX sh that reads the token at each use; ``None`` without a place.
 
-    The token is never a word of a command: where that command is not built in, it would be a process argument.
+    The token is never a word of a command: if that command is not built in, it would be a process
+    argument.
     """
     if directory is not None and spec.file:
         file = shlex.quote(f"{directory}/{spec.name}")
@@ -86,13 +90,13 @@ def _make_entries(url: str, spec: TokenSpec, helper: str) -> list[tuple[str, str
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     entries = [
-        # The empty one ends the list of the user's own helpers: `store` would write the token to disk.
+        # The empty one removes the user's own helpers: `store` would write the token to disk.
         (f"credential.{url}.helper", ""),
         (f"credential.{url}.helper", helper),
     ]
-    if parts.path:  # git finds the helper by the path, but git-lfs tells it the path only with this
+    if parts.path:  # git-lfs gives the helper the path only with this
         entries.append((f"credential.{url}.useHttpPath", "true"))
-    if not parts.path or url == spec.url:  # else it is a part of what the host has
+    if not parts.path or url == spec.url:  # else it is only a part of the host
         entries += [
             (f"url.{url}/.insteadOf", ssh) for ssh in (f"git@{host}:", f"ssh://git@{host}/")
         ]

@@ -1,4 +1,4 @@
-"""A token's lifetime: when it began, when it ends, how long it lives in all."""
+"""A token's lifetime: when it was issued, when it ends, and how long it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Times in seconds since the epoch, ``None`` where unknown; ``total`` in seconds, infinite where unknown."""
+    """Times in seconds since the epoch, ``None`` where unknown.
+
+    ``total`` is in seconds, infinite where unknown.
+    """
 
     issued_at: float | None = None
     expires_at: float | None = None
@@ -33,7 +36,7 @@ class Lifetime:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything is known of the token's age."""
+        """Whether the token's age is known."""
         return self.issued_at is not None or self.expires_at is not None
 
     @property
@@ -46,21 +49,25 @@ class Lifetime:
         return self.ends_at - now
 
     def asked(self, min_lifetime: float) -> float:
-        """Seconds that it has to live at least: never more is asked than half of the life that the provider gives."""
+        """Seconds that it has to live: at most half of the life that the provider gives it."""
         return min(min_lifetime, self.total / 2)
 
     def short_at(self, min_lifetime: float) -> float:
-        """When less than asked will be left; infinite if the token has no end, past if its age is unknown."""
+        """When less than :meth:`asked` will be left, in seconds since the epoch.
+
+        Infinite if the token has no end, minus infinity if its age is unknown.
+        """
         if self.expires_at is None:
             return math.inf if self.is_known else -math.inf
         return self.expires_at - self.asked(min_lifetime)
 
     def stale_at(self, min_lifetime: float, delay: float, spread: float) -> float:
-        """When the token should be renewed; infinite if it has no end, past (minus infinity) if its age is unknown.
+        """When the token should be renewed, in seconds since the epoch.
 
-        That is when less than ``min_lifetime``, ``delay`` (seconds that a new token needs to arrive) or a fifth of its
-        life is left, and earlier by up to a tenth: ``spread``, from 0 to 1, scatters those that began together. It is
-        never before half of its life is over.
+        That is when less than ``min_lifetime``, ``delay`` (seconds that a new token needs to reach
+        the server) or a fifth of its life is left, and earlier by up to a tenth: ``spread``, from 0
+        to 1, scatters tokens that were issued together. It is never before half of its life is
+        over. Infinite if the token has no end, minus infinity if its age is unknown.
         """
         if self.expires_at is None:
             return math.inf if self.is_known else -math.inf
@@ -76,7 +83,7 @@ def find_lifetime(value: str, source: Mapping[str, Any]) -> Lifetime:
 
     In this order: an explicit ``expires_at``; a JWT's own ``exp`` (RFC 7519, section 4.1.4);
     ``created_at`` (Doorkeeper, so GitLab) and ``expires_in`` (RFC 6749, section 5.1), which is
-    relative and alone says nothing of the end.
+    relative, and alone does not give the end.
     """
     claims = jwt_claims(value)
     issued_at = _time(source.get("created_at")) or _time(claims.get("iat"))
@@ -103,7 +110,7 @@ def _time(value: Any) -> float | None:
 
 
 def jwt_claims(value: str) -> Mapping[str, Any]:
-    """The claims of a JWT (RFC 7519), unverified: they only describe it. Empty for any other text."""
+    """The claims of a JWT (RFC 7519), unverified. Empty for any other text."""
     parts = value.split(".")
     if len(parts) != 3:
         return {}

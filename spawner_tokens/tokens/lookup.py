@@ -1,4 +1,4 @@
-"""Lookup: what a key finds in auth_state, and what else auth_state has. Pure."""
+"""Lookup: what a key finds in auth_state, and what else is there."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class KeyFailed(Exception):
 
 
 def find(key: Key, auth_state: Mapping[str, Any]) -> Any:
+    """What the key finds; ``None`` if nothing. Raises :exc:`KeyFailed`."""
     return _call(key, auth_state) if callable(key) else _walk(auth_state, key.split("."))
 
 
@@ -65,7 +66,7 @@ def find_dicts(auth_state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def find_token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the provider said with this access token: all that stands beside it."""
+    """What the provider answered with this access token: all that stands beside it."""
     said: dict[str, Any] = {}
     for node in find_dicts(auth_state):
         if node.get("access_token") == value:
@@ -74,6 +75,7 @@ def find_token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[st
 
 
 def describe_keys(key: Key, auth_state: Mapping[str, Any]) -> str:
+    """The names of the keys that are there, for the log of a key that found nothing."""
     present = f"auth_state has {list_names(auth_state)}"
     first = "" if callable(key) else key.partition(".")[0]
     node = auth_state.get(first)
@@ -83,7 +85,7 @@ def describe_keys(key: Key, auth_state: Mapping[str, Any]) -> str:
 
 
 def list_names(names: Iterable[Any]) -> str:
-    """Names for the log: quoted, since they are the provider's; not more than a line's worth."""
+    """Names for the log: quoted, since they are the provider's, and of a bounded length."""
     listed = ", ".join(sorted(repr(str(name))[:60] for name in names))
     return (listed if len(listed) <= 800 else listed[:800] + " …") or "nothing"
 
@@ -102,9 +104,8 @@ def holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
 
 
 def holds(text: str, token: str) -> bool:
-    return text == token or (
-        len(token) >= 8 and token in text
-    )  # a short one could be there by chance
+    """Whether a text is a token, or has it in it. A short one could be there by chance."""
+    return text == token or (len(token) >= 8 and token in text)
 
 
 def find_scopes(
@@ -112,16 +113,14 @@ def find_scopes(
 ) -> tuple[str, ...] | None:
     """The scopes that the provider granted to a token; ``None`` if they are not known.
 
-    They stand beside the token, or in it, if it is a JWT. Of the login's own tokens the provider need not name them
-    where they are the requested ones (RFC 6749, section 5.1).
+    They stand beside the token, or in it, if it is a JWT. For the login's own tokens the provider
+    may leave them out if they are the ``requested`` ones (RFC 6749, section 5.1).
     """
-    login = [
-        node for node in (auth_state.get("token_response"), auth_state) if isinstance(node, Mapping)
-    ]
+    nodes = [node for node in find_dicts(auth_state) if node is not auth_state]
+    response = auth_state.get("token_response")
+    login = [response, auth_state] if isinstance(response, Mapping) else [auth_state]
     is_the_logins = any(value in (node.get("access_token"), node.get("id_token")) for node in login)
-    others = (
-        node for node in find_dicts(auth_state) if node is not auth_state and value in node.values()
-    )
+    others = [node for node in nodes if value in node.values()]
     for node in [*(login if is_the_logins else others), jwt_claims(value)]:
         for name in ("scope", "scopes", "scp"):  # RFC 6749; Bitbucket; Azure's JWTs
             if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
@@ -137,7 +136,7 @@ def _split(scope: Any) -> tuple[str, ...] | None:
 
 
 def split_scopes(text: str) -> tuple[str, ...]:
-    """Scopes have no spaces in them (RFC 6749, section 3.3): those stand between two. At GitHub, commas do."""
+    """The scopes of a text, between spaces (RFC 6749, section 3.3) or, as GitHub's, commas."""
     return tuple(text.replace(",", " ").split())
 
 
@@ -147,7 +146,7 @@ def is_token_key(key: Key) -> bool:
 
 
 def names_refresh_token(key: str) -> bool:
-    """Whether a key of auth_state, or a path to one, is named after the refresh token, however it is spelled."""
+    """Whether a key of auth_state, or a path to one, is a refresh token's, in any spelling."""
     return "refreshtoken" in re.sub(r"[^a-z]", "", key.lower())
 
 

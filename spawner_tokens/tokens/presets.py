@@ -1,10 +1,11 @@
-"""The presets: what each provider's login stores, and how each cloud's SDK wants to be told of a token.
+"""The presets: where each provider's login has its token, and where each cloud's SDK looks for one.
 
-A preset is a spec with gaps: its fields have the names and shapes of a token's spec (``spec.py``), and a
-field that an admin writes wins over the preset's. In ``settings`` and ``git``, ``{url}`` stands for the spec's
-``url``, and in ``settings`` ``{host}`` for its host. A ``url`` or a setting of ``None`` has to be given by the admin.
+A preset is a part of a spec, with the same fields (``spec.py``); a field that an admin writes wins
+over the preset's. In ``settings`` and ``git``, ``{url}`` stands for the spec's ``url``, and in
+``settings`` ``{host}`` for its host. The admin has to give a ``url`` or a setting of ``None``.
 
-To add one, add an entry to one of the two tables here and a row to ``tests/test_presets.py``.
+To add one, add an entry to one of the two tables here and a row to
+``tests/tokens/test_presets.py``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ def _claim(
 ) -> Callable[[dict[str, Any]], Any]:
     """A key for the first of these claims that the provider gave.
 
-    The classes for OpenID Connect keep the user info under different keys: ``GenericOAuthenticator``
-    under ``oauth_user``, ``Auth0OAuthenticator`` under ``auth0_user``, ``CILogonOAuthenticator``
-    under ``cilogon_user``.
+    The user info is under another key in each class: ``oauth_user`` in ``GenericOAuthenticator``,
+    ``auth0_user`` in ``Auth0OAuthenticator``, ``cilogon_user`` in ``CILogonOAuthenticator``.
     """
 
     def claim(auth_state: dict[str, Any]) -> Any:
@@ -39,7 +39,7 @@ def _claim(
 
 
 def _github_email(auth_state: dict[str, Any]) -> Any:
-    """The address, or, where it is private, the one that GitHub itself puts into commits in its place."""
+    """The address, or the one that GitHub puts into commits if it is private."""
     user = auth_state["github_user"]
     host = urlsplit(user.get("html_url") or "").hostname or "github.com"
     return user.get("email") or f"{user['id']}+{user['login']}@users.noreply.{host}"
@@ -64,7 +64,7 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
             "email": _github_email,
         },
     },
-    # oauthenticator.gitlab.GitLabOAuthenticator: the answer of GET /api/v4/user under "gitlab_user".
+    # oauthenticator.gitlab.GitLabOAuthenticator: the answer of GET /api/v4/user, "gitlab_user".
     "gitlab": {
         "url": "https://gitlab.com",
         "env": ["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN"],
@@ -77,9 +77,8 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
         "git": "{url}",
         "git_identity": {
             "name": "gitlab_user.name",
-            "email": _claim(
-                "commit_email", "email", user_info=("gitlab_user",)
-            ),  # the first is the user's choice
+            # The first is the user's choice.
+            "email": _claim("commit_email", "email", user_info=("gitlab_user",)),
         },
     },
     # oauthenticator.bitbucket.BitbucketOAuthenticator: the answer of GET /2.0/user under
@@ -116,8 +115,8 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
         },
         "git_identity": {"name": "user.name", "email": "user.email"},
     },
-    # oauthenticator.generic.GenericOAuthenticator as NBGallery's docs/jupyter_hub_oauth.md sets it up:
-    # the answer of GET /oauth/userinfo.json under "oauth_user", and no refresh token.
+    # oauthenticator.generic.GenericOAuthenticator, as in NBGallery's docs/jupyter_hub_oauth.md: the
+    # answer of GET /oauth/userinfo.json under "oauth_user", and no refresh token.
     "nbgallery": {
         "url": None,
         "env": ["NBGALLERY_TOKEN"],
@@ -165,22 +164,15 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
 
 
 def _role_session_name(auth_state: dict[str, Any]) -> str | None:
-    """The user's name as AWS takes it: 2 to 64 letters, digits and ``_+=,.@-``. Without one, boto3 makes its own.
+    """The user's name as AWS takes it: 2 to 64 letters, digits and ``_+=,.@-``.
 
-    OAuthenticator's classes keep the user info under ``oauth_user``, ``google_user``, ``user`` (Azure AD) and so on.
+    Without one, boto3 makes its own. OAuthenticator's classes keep the user info under
+    ``oauth_user``, ``google_user``, ``user`` (Azure AD) and so on.
     """
-    user_infos = [
-        node for key, node in auth_state.items() if key.endswith("user") and isinstance(node, dict)
-    ]
-    for claim in (
-        "preferred_username",
-        "username",
-        "unique_name",
-        "nickname",
-        "login",
-        "email",
-        "sub",
-    ):
+    nodes = [node for key, node in auth_state.items() if key.endswith("user")]
+    user_infos = [node for node in nodes if isinstance(node, dict)]
+    names = "preferred_username username unique_name nickname login email sub"
+    for claim in names.split():
         for user_info in user_infos:
             name = re.sub(r"[^\w+=,.@-]", "-", str(user_info.get(claim) or ""), flags=re.ASCII)[:64]
             if len(name) >= 2:
@@ -216,8 +208,10 @@ CONSUMERS: Mapping[str, Mapping[str, Any]] = {
             "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
             "token_url": "https://sts.googleapis.com/v1/token",
             "credential_source": {"file": "{file}", "format": {"type": "text"}},
-            "service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
-            "{GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL}:generateAccessToken",
+            "service_account_impersonation_url": (
+                "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
+                "{GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL}:generateAccessToken"
+            ),
         },
     },
 }

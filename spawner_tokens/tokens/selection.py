@@ -1,4 +1,4 @@
-"""The selection: a user's login and the specs → tokens with their lifetimes, or the reason why not."""
+"""The selection: the tokens of a login by the specs, or the reasons why there are none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .spec import TokenSpec
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
 _LONGEST_VARIABLE = 131072
 
-# What git drops from both ends of a name (ident.c): it ends each commit of one that has nothing else.
+# What git removes from both ends of a name (ident.c): it refuses one that has nothing else.
 _NO_NAME = "".join(map(chr, range(33))) + ".,:;<>\"\\'"
 
 
@@ -65,7 +65,7 @@ class Token:
     """One token of one user: what can be delivered, and the reason where it is not as asked.
 
     ``value`` is ``None`` where there is nothing to deliver, ``scopes`` where the granted ones are
-    not known. ``from_hook`` says that ``tokens_hook`` gave the value, so its scopes are not checked.
+    not known. ``from_hook``: ``tokens_hook`` gave the value, so its scopes are not checked.
     ``detail`` is for the admin and has names only, never values.
     """
 
@@ -103,7 +103,7 @@ def select(
 ) -> Token:
     """Find the token that a spec asks for.
 
-    ``requested_scopes`` are what the authenticator asks the provider for: the granted ones where the
+    ``requested_scopes`` are those that the authenticator asks for: they are granted where the
     provider names none (RFC 6749, section 5.1).
     """
     token = Token(spec)
@@ -136,7 +136,7 @@ def apply_hook_value(
 ) -> Token:
     """Apply what the admin's ``tokens_hook`` returned: names → values.
 
-    An unchanged value keeps what is known of it. A new one is the hook's own, so its scopes are not checked.
+    An unchanged value keeps its lifetime and scopes. The scopes of a new one are not checked.
     """
     value = values.get(token.spec.name)
     if value is None or value == "":
@@ -218,7 +218,7 @@ def _companions(spec: TokenSpec, auth_state: Mapping[str, Any], value: str) -> d
 def _texts(
     keys: Mapping[str, Key], auth_state: Mapping[str, Any], token: str
 ) -> Iterator[tuple[str, str]]:
-    """Variable → text, where auth_state has one that can be delivered and does not hold the token."""
+    """Variable → text, where there is one that can be delivered and does not hold the token."""
     for variable, key in keys.items():
         try:
             value = find(key, auth_state)

@@ -1,4 +1,4 @@
-"""The declaration: what one token's spec may say, read and checked once, with its preset merged in."""
+"""The declaration: a token's spec, read and checked once, with its preset merged in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class TokenSpec:
-    """One token as it is wanted: where it comes from, where it goes, how strictly it is asked for.
+    """One token: where it comes from, where it goes, and what it has to be.
 
     ``missing`` and ``min_lifetime`` (seconds) are ``None`` where the spawner's traits decide.
     """
@@ -43,7 +43,7 @@ class TokenSpec:
     forbidden_scopes: tuple[str, ...]
 
     def render(self, value: str) -> str:
-        """The token in the form that its reader wants."""
+        """The token as it is delivered, by ``template``."""
         return self.template.replace("{token}", value)
 
     @property
@@ -89,12 +89,9 @@ def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, 
             if variable in owners:
                 other = owners[variable]
                 clash = "this spec twice" if other == spec.name else f"tokens[{other!r}] too"
-                raise SpecError(
-                    spec.name,
-                    None,
-                    f"the variable {variable} is claimed by {clash}; "
-                    "give one of them another name, or set that field to null",
-                )
+                fix = "give one of them another name, or set that field to null"
+                problem = f"the variable {variable} is claimed by {clash}; {fix}"
+                raise SpecError(spec.name, None, problem)
             owners[variable] = spec.name
     _check_git(specs)
     return specs
@@ -114,47 +111,20 @@ def _check_git(specs: Iterable[TokenSpec]) -> None:
 
 def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
     """Read one entry of the ``tokens`` trait. Raises :exc:`SpecError`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 200:
-        raise SpecError(
-            name,
-            None,
-            "a name is a file name and a Secret key: lower-case letters, digits, '-', '_' and '.', "
-            "a letter or digit at both ends, at most 200 characters",
-        )
-    if name.endswith((".json", ".config")):
-        raise SpecError(
-            name,
-            None,
-            "a name cannot end in .json or .config, which are the ends of the files beside it",
-        )
+    _check_name(name)
     if not isinstance(fields, Mapping):
         raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
     for field in fields:
         if field not in _DEFAULTS:
             raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
-
     given = {field: value for field, value in fields.items() if field != "url" or value is not None}
-    preset = _preset(name, given)
+    preset = _find_preset(name, given)
     merged = {**_DEFAULTS, **preset, **given}
     if merged["git_identity"] is True:
         merged["git_identity"] = preset.get("git_identity", True)
     read = FieldReader(name, merged)
     url = read.url()
     file = files if merged["file"] is None else read.boolean("file")
-    if file and not files:
-        raise SpecError(
-            name,
-            "file",
-            "this spawner class cannot deliver files; use a class that can "
-            "(LocalTokenMixin for local processes, DockerTokenMixin for containers), or a spec that needs none",
-        )
-    config = read.config()
-    if config is not None and not file:
-        raise SpecError(
-            name,
-            "config",
-            "it is about the token's file, and there is none; deliver one, or remove it",
-        )
     spec = TokenSpec(
         name=name,
         url=url,
@@ -165,7 +135,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         template=read.template(),
         variables=read.variables(),
         settings=read.settings(url, "settings" not in fields),
-        config=config,
+        config=read.config(),
         config_env=read.config_env(),
         git=read.git(url, "git" not in fields),
         git_username=read.git_username(),
@@ -175,18 +145,47 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         required_scopes=read.scopes("required_scopes"),
         forbidden_scopes=read.scopes("forbidden_scopes"),
     )
-    for variable, text in preset.get("settings", {}).items():
-        if text is None and variable not in spec.variables and not spec.settings.get(variable):
-            problem = f"the preset {merged['preset']} needs it; add settings: {{{variable!r}: …}}"
-            raise SpecError(name, f"settings[{variable!r}]", problem)
-    if not spec.env and not spec.file:
-        raise SpecError(name, "env", "nothing would be delivered; name a variable for the token")
-    for variable in spec.claims:
-        read.check_variable(variable)
+    _check_fields(spec, read, files)
+    _check_preset(spec, merged["preset"], preset)
     return spec
 
 
-def _preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 200:
+        rule = (
+            "a name is a file name and a Secret key: lower-case letters, digits, '-', '_' and '.', "
+            "a letter or digit at both ends, at most 200 characters"
+        )
+        raise SpecError(name, None, rule)
+    if name.endswith((".json", ".config")):
+        rule = "a name cannot end in .json or .config, which are the ends of the files beside it"
+        raise SpecError(name, None, rule)
+
+
+def _check_fields(spec: TokenSpec, read: FieldReader, files: bool) -> None:
+    """Check those fields that depend on each other, and the names of variables."""
+    problem = (
+        "this spawner class cannot deliver files; use a class that can (LocalTokenMixin for local "
+        "processes, DockerTokenMixin for containers), or a spec that needs none"
+    )
+    read.expect(files or not spec.file, "file", problem)
+    problem = "it is about the token's file, and there is none; deliver one, or remove it"
+    read.expect(spec.file or spec.config is None, "config", problem)
+    problem = "nothing would be delivered; name a variable for the token"
+    read.expect(spec.env or spec.file, "env", problem)
+    for variable in spec.claims:
+        read.check_variable(variable)
+
+
+def _check_preset(spec: TokenSpec, name: str, preset: Mapping[str, Any]) -> None:
+    """Check that the settings that the preset needs are there."""
+    for variable, text in preset.get("settings", {}).items():
+        if text is None and variable not in spec.variables and not spec.settings.get(variable):
+            problem = f"the preset {name} needs it; add settings: {{{variable!r}: …}}"
+            raise SpecError(spec.name, f"settings[{variable!r}]", problem)
+
+
+def _find_preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     preset = fields.get("preset")
     if preset is None:
         return {}
@@ -208,7 +207,7 @@ def _nearest(wrong: object, known: Iterable[str]) -> str:
 
 
 def record_tokens(tokens: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``tokens`` trait for a Spawner's state: name → spec, or ``None`` if JSON cannot hold it."""
+    """The ``tokens`` trait for a Spawner's state: name → spec, ``None`` if JSON cannot hold it."""
     return {name: spec if _is_plain(spec) else None for name, spec in tokens.items()}
 
 
