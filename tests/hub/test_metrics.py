@@ -310,7 +310,7 @@ async def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_ther
 
 def test_the_prefix_is_jupyterhubs():
     code = (
-        "import spawner_tokens; from prometheus_client import REGISTRY, generate_latest;"
+        "import spawner_tokens.mixin; from prometheus_client import REGISTRY, generate_latest;"
         "print(generate_latest(REGISTRY).decode())"
     )
     env = {**os.environ, "JUPYTERHUB_METRICS_PREFIX": "ours"}
