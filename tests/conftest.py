@@ -1,5 +1,6 @@
 """Fixtures, and what to do where an engine is missing."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -11,6 +12,11 @@ import pytest
 from .support.cluster import ApiProxy, Cluster, Namespace, clean, stop_clients
 from .support.engine import Engine, OwnEngine
 from .support.hub import launch
+
+TALKATIVE = (
+    *("tornado.access", "tornado.application", "tornado.general"),
+    *("aiohttp", "asyncio", "kubernetes_asyncio", "sqlalchemy.engine", "traitlets"),
+)
 
 
 def pytest_addoption(parser):
@@ -49,13 +55,24 @@ def need(request):
 
 
 @pytest.fixture
+def debug_log(caplog):
+    """All that the Hub and its libraries log, at their most talkative."""
+    caplog.set_level(logging.DEBUG)
+    logs = [logging.getLogger(name) for name in TALKATIVE]
+    for log in logs:
+        log.setLevel(logging.DEBUG)
+    yield caplog
+    for log in logs:
+        log.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
 def memory():
     """A folder in memory for token files."""
     folder = Path("/dev/shm", f"spawner-tokens-test-{secrets.token_hex(4)}")
     yield folder
-    subprocess.run(
-        ["rm", "-rf", folder], check=True
-    )  # shutil.rmtree cannot go as deep as a test may
+    # shutil.rmtree cannot go as deep as a test may
+    subprocess.run(["rm", "-rf", folder], check=True)
 
 
 @pytest.fixture
@@ -68,7 +85,7 @@ def system_users(need):
     )
     names = [f"tokens-{secrets.token_hex(4)}" for _ in range(2)]
     homes = [Path("/var/tmp", name) for name in names]
-    for name, home in zip(names, homes):
+    for name, home in zip(names, homes, strict=True):
         subprocess.run(
             ["useradd", "--create-home", "--skel", "/nonexistent", "--home-dir", home, name],
             check=True,
@@ -78,7 +95,7 @@ def system_users(need):
     script.chmod(0o644)
     yield *names, [python, str(script)]
     script.unlink()
-    for name, home in zip(names, homes):
+    for name, home in zip(names, homes, strict=True):
         subprocess.run(["userdel", "--force", name], check=True)
         shutil.rmtree(home)
 

@@ -8,7 +8,7 @@ import pytest
 
 from spawner_tokens import TokenDockerSpawner
 
-from ..hub.test_leaks import ACCESS, AUTH_STATE, REFRESH, debug_log, places, search  # noqa: F401
+from ..support.leaks import ACCESS, AUTH_STATE, REFRESH, places, search
 from ..support.waiting import until
 
 NEWER = {**AUTH_STATE, "access_token": f"{ACCESS}-newer"}
@@ -54,7 +54,7 @@ def read_disk(folder):
 @pytest.mark.parametrize("mode", ["bind", "volume"])
 async def test_a_token_in_a_containers_files_is_found_nowhere_else(
     start_engine, start_hub, debug_log, mode
-):  # noqa: F811
+):
     engine = start_engine("--debug")
     settings = {
         "TokenSpawnerMixin.tokens": {

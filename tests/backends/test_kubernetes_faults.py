@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from pytest import param
 
-from ..hub.test_leaks import ACCESS, REFRESH, places, search
-from ..hub.test_leaks import AUTH_STATE as LEAKING
 from ..support import faults
 from ..support.cluster import PATCH_RULES, Z2JH_RULES
 from ..support.hub import Server, launch
+from ..support.leaks import ACCESS, REFRESH, places, search
+from ..support.leaks import AUTH_STATE as LEAKING
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
 from ..support.waiting import until
@@ -244,20 +244,6 @@ async def test_a_running_server_has_a_live_token_through_ten_lives(
 
 
 # -- where a token is not ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def debug_log(caplog):
-    caplog.set_level(logging.DEBUG)
-    logs = [
-        logging.getLogger(name)
-        for name in ("kubernetes_asyncio", "aiohttp", "asyncio", "tornado", "traitlets")
-    ]
-    for log in logs:
-        log.setLevel(logging.DEBUG)
-    yield caplog
-    for log in logs:
-        log.setLevel(logging.NOTSET)
 
 
 async def nearby(*arguments):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,15 +10,13 @@ from docker.errors import APIError
 from docker.types import ConfigReference, SecretReference
 from jupyterhub.utils import AnyTimeoutError
 from pytest import param
-from traitlets import TraitError, default
+from traitlets import TraitError
 from traitlets.config import Config
 
 from spawner_tokens import TokenSwarmSpawner
 
-from ..hub.test_leaks import ACCESS, AUTH_STATE, debug_log, places, search  # noqa: F401
-from ..support.engine import OwnEngine
 from ..support.hub import SERVER
-from ..support.ports import random_port
+from ..support.leaks import ACCESS, AUTH_STATE, places, search
 from ..support.waiting import until
 from .test_docker import STACKS, SWITCH
 
@@ -31,69 +28,6 @@ LOGIN = {"access_token": "the-token"}
 TOO_LARGE = "x" * 512_000
 
 
-class Swarm(OwnEngine):
-    """An engine that is a Swarm of its own."""
-
-    def __init__(self):
-        super().__init__("--debug")
-        self.client.init_swarm(advertise_addr="127.0.0.1", listen_addr=f"127.0.0.1:{random_port()}")
-
-    def secrets(self):
-        return sorted(secret["Spec"]["Name"] for secret in self.client.secrets())
-
-    def services(self):
-        """Name → service."""
-        return {service["Spec"]["Name"]: service for service in self.client.services()}
-
-    def tasks(self, service):
-        return self.client.tasks(filters={"service": service})
-
-    def set_availability(self, availability):
-        """``active``, or ``drain``: its only node then has to end its tasks."""
-        (node,) = self.client.nodes()
-        spec = {"Role": "manager", "Availability": availability}
-        self.client.update_node(node["ID"], node["Version"]["Index"], spec)
-
-    def empty(self):
-        self.set_availability("active")
-        for name in self.services():
-            self.client.remove_service(name)
-        for secret in self.client.secrets():
-            self.client.remove_secret(secret["ID"])
-
-    def clean(self):
-        self.empty()
-        self.client.leave_swarm(force=True)  # it waits for the tasks
-        super().clean()
-
-
-@pytest.fixture(scope="module")
-def swarm_of_module(need):
-    need(os.environ.get("DOCKER_HOST"), "a Docker Engine, by DOCKER_HOST,")
-    need(os.geteuid() == 0 and shutil.which("dockerd"), "root, with dockerd,")
-    swarm = Swarm()
-    yield swarm
-    swarm.clean()
-
-
-@pytest.fixture
-def swarm(swarm_of_module):
-    yield swarm_of_module
-    swarm_of_module.empty()
-
-
-@pytest.fixture
-def spawner_class(swarm):
-    """For servers on one network, so each at a port of its own."""
-
-    class OwnPort(swarm.spawner_class(TokenSwarmSpawner)):
-        @default("port")
-        def _default_port(self):
-            return random_port()
-
-    return OwnPort
-
-
 def settings(swarm, image=None, **traits):
     found = swarm.settings(image, **{"pull_policy": "skip", **traits})
     del found["DockerSpawner.port"]
@@ -101,9 +35,9 @@ def settings(swarm, image=None, **traits):
 
 
 async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, settings(swarm))
+    hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("alice", LOGIN)
     server = await hub.spawn(user)
     env = await server.env()
@@ -129,14 +63,14 @@ async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(
     ],
 )
 async def test_only_the_servers_user_reads_a_token_where_it_is_known(
-    swarm, spawner_class, start_hub, changes, image_user, extra, uid, mode
+    swarm, swarm_spawner_class, start_hub, changes, image_user, extra, uid, mode
 ):
     image = swarm.image(*changes, user=image_user)
     tokens = {
         "t": {"git": "https://git.example.org", "git_identity": {"name": "name", "email": "email"}}
     }
     hub = await start_hub(
-        spawner_class,
+        swarm_spawner_class,
         {**settings(swarm, image, extra_container_spec=extra), "TokenSpawnerMixin.tokens": tokens},
     )
     user = await hub.user("alice", {**LOGIN, "name": "Alice", "email": "alice@example.org"})
@@ -151,9 +85,9 @@ async def test_only_the_servers_user_reads_a_token_where_it_is_known(
 
 
 async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_start_has_the_new_one(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, settings(swarm))
+    hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("alice", LOGIN)
     server = await hub.spawn(user)
     before = swarm.secrets()
@@ -167,9 +101,9 @@ async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_st
 
 
 async def test_each_of_a_users_servers_has_its_own_whatever_the_names(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, settings(swarm))
+    hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("ali=ce.x y@é", LOGIN)
     servers = [await hub.spawn(user, name) for name in ("b-c", "a")]
     assert [(await server.files())["t"] for server in servers] == [b"the-token"] * 2
@@ -179,12 +113,14 @@ async def test_each_of_a_users_servers_has_its_own_whatever_the_names(
     assert (await servers[1].files())["t"] == b"the-token"
 
 
-async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(swarm, spawner_class, start_hub):
+async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(
+    swarm, swarm_spawner_class, start_hub
+):
     theirs = swarm.client.create_secret("theirs", b"of the admin")["ID"]
     extra = {"secrets": [SecretReference(theirs, "theirs")]}
     policy = {"Condition": "any", "Delay": 1_000_000_000, "MaxAttempts": 3}
     hub = await start_hub(
-        spawner_class,
+        swarm_spawner_class,
         settings(swarm, extra_container_spec=extra, extra_task_spec={"restart_policy": policy}),
     )
     user = await hub.user("alice", LOGIN)
@@ -205,9 +141,9 @@ async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(swarm, spawne
 
 
 async def test_a_server_that_ends_by_itself_is_not_started_again_and_leaves_nothing(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, settings(swarm))
+    hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("alice", LOGIN)
     server = await hub.spawn(user)
     (service,) = swarm.services()
@@ -226,8 +162,10 @@ def slow(swarm):
     return settings(swarm, cmd=command, extra_container_spec={"stop_grace_period": 2_000_000_000})
 
 
-async def test_a_server_whose_node_does_not_answer_has_stopped(swarm, spawner_class, start_hub):
-    hub = await start_hub(spawner_class, slow(swarm))
+async def test_a_server_whose_node_does_not_answer_has_stopped(
+    swarm, swarm_spawner_class, start_hub
+):
+    hub = await start_hub(swarm_spawner_class, slow(swarm))
     user = await hub.user("alice", LOGIN)
     await hub.spawn(user)
     (service,) = swarm.services()
@@ -243,9 +181,9 @@ async def test_a_server_whose_node_does_not_answer_has_stopped(swarm, spawner_cl
 
 
 async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, slow(swarm))
+    hub = await start_hub(swarm_spawner_class, slow(swarm))
     user = await hub.user("alice", LOGIN)
     server = await hub.spawn(user)
     await user.stop("")
@@ -269,8 +207,10 @@ async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(
         ),
     ],
 )
-async def test_a_spawn_that_fails_leaves_nothing(swarm, spawner_class, start_hub, extra, error):
-    hub = await start_hub(spawner_class, settings(swarm, **extra))
+async def test_a_spawn_that_fails_leaves_nothing(
+    swarm, swarm_spawner_class, start_hub, extra, error
+):
+    hub = await start_hub(swarm_spawner_class, settings(swarm, **extra))
     user = await hub.user("alice", LOGIN)
     with pytest.raises(error):
         await hub.spawn(user)
@@ -278,10 +218,12 @@ async def test_a_spawn_that_fails_leaves_nothing(swarm, spawner_class, start_hub
 
 
 async def test_secrets_that_cannot_be_made_do_not_stop_a_spawn_unless_asked_to(
-    swarm, spawner_class, start_hub, caplog
+    swarm, swarm_spawner_class, start_hub, caplog
 ):
     tokens = {"t": {}, "large": {"key": "large"}}
-    hub = await start_hub(spawner_class, {**settings(swarm), "TokenSpawnerMixin.tokens": tokens})
+    hub = await start_hub(
+        swarm_spawner_class, {**settings(swarm), "TokenSpawnerMixin.tokens": tokens}
+    )
     user = await hub.user("alice", {**LOGIN, "large": TOO_LARGE})
     server = await hub.spawn(user)
     assert (
@@ -304,15 +246,15 @@ async def test_secrets_that_cannot_be_made_do_not_stop_a_spawn_unless_asked_to(
 
 async def test_an_engine_that_manages_no_swarm_is_an_os_error(start_engine, start_hub):
     engine = start_engine()
-    hub = await start_hub(engine.spawner_class(TokenSwarmSpawner), settings(engine))
+    hub = await start_hub(engine.swarm_spawner_class(TokenSwarmSpawner), settings(engine))
     with pytest.raises(OSError, match="not a swarm manager"):
         await hub.spawner(await hub.user("alice", LOGIN)).deliver_files({"t": b"x"})
 
 
 async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_sweeps_the_others(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, settings(swarm))
+    hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("alice", LOGIN)
     server = await hub.spawn(user)
     running = swarm.secrets()
@@ -322,7 +264,7 @@ async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_
         await (await hub.spawn(carol)).run("kill", "1")
     await until(carol.spawners[""].poll)
     assert len(swarm.secrets()) == 5
-    again = await start_hub(spawner_class, settings(swarm))
+    again = await start_hub(swarm_spawner_class, settings(swarm))
     await until(lambda: swarm.secrets() == running)
     assert (await server.files())["t"] == b"the-token"
     await again.app.users["alice"].stop("")
@@ -330,9 +272,9 @@ async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_
 
 
 async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(
-    swarm, spawner_class, start_hub
+    swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(spawner_class, settings(swarm))
+    hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("alice", LOGIN)
     await hub.spawn(user)
     before, forgotten = swarm.secrets(), user.spawners.pop("")
@@ -343,12 +285,14 @@ async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(
     assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
 
 
-async def test_the_name_may_depend_on_the_image_that_a_user_chose(swarm, spawner_class, start_hub):
+async def test_the_name_may_depend_on_the_image_that_a_user_chose(
+    swarm, swarm_spawner_class, start_hub
+):
     traits = {
         "name_template": "{imagename}-{username}",
         "allowed_images": {"other": swarm.image("ENV OTHER=1")},
     }
-    hub = await start_hub(spawner_class, settings(swarm, **traits))
+    hub = await start_hub(swarm_spawner_class, settings(swarm, **traits))
     user = await hub.user("alice", LOGIN)
     before = hub.spawner(user).object_name
     await user.spawn("", options={"image": "other"})
@@ -361,10 +305,10 @@ async def test_the_name_may_depend_on_the_image_that_a_user_chose(swarm, spawner
 
 
 async def test_a_variable_that_the_admin_sets_wins_and_is_logged_once(
-    swarm, spawner_class, start_hub, caplog
+    swarm, swarm_spawner_class, start_hub, caplog
 ):
     hub = await start_hub(
-        spawner_class, {**settings(swarm), "Spawner.environment": {"T_TOKEN_FILE": "theirs"}}
+        swarm_spawner_class, {**settings(swarm), "Spawner.environment": {"T_TOKEN_FILE": "theirs"}}
     )
     server = await hub.spawn(await hub.user("alice", LOGIN))
     assert (await server.env())["T_TOKEN_FILE"] == b"theirs"
@@ -406,9 +350,9 @@ def engines_places(swarm):
     }
 
 
-async def test_a_token_is_found_nowhere_else(swarm, spawner_class, start_hub, debug_log):  # noqa: F811
+async def test_a_token_is_found_nowhere_else(swarm, swarm_spawner_class, start_hub, debug_log):
     hub = await start_hub(
-        spawner_class, {**settings(swarm), "JupyterHub.log_level": 10, "Spawner.debug": True}
+        swarm_spawner_class, {**settings(swarm), "JupyterHub.log_level": 10, "Spawner.debug": True}
     )
     user = await hub.user("alice", AUTH_STATE)
     server = await hub.spawn(user)

@@ -16,10 +16,10 @@ from ..backends.test_local import LOCAL, SIMPLE, run_as
 from ..support import faults
 from ..support.gitserver import start_git_server
 from ..support.hub import Server
+from ..support.leaks import process_arguments
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
 from ..support.waiting import until
-from .test_leaks import process_arguments
 
 pytestmark = pytest.mark.xdist_group("system users")
 

@@ -3,67 +3,15 @@
 import asyncio
 import base64
 import logging
-import os
 from pathlib import Path
 
 import pytest
-from tornado.log import access_log, app_log, gen_log
 
+from ..support.leaks import ACCESS, AUTH_STATE, REFRESH, places, search
 from ..support.waiting import until
 
 # One at a time: the stand-in for a kubelet gives a container its variables by process arguments.
 pytestmark = pytest.mark.xdist_group("leaks")
-
-ACCESS, REFRESH = "s3cret-access-token-e5f1", "s3cret-refresh-token-7b20"
-AUTH_STATE = {
-    "access_token": ACCESS,
-    "refresh_token": REFRESH,
-    "scope": ["read"],
-    "token_response": {"access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 7200},
-}
-
-
-def needles():
-    for secret in (ACCESS, REFRESH):
-        yield secret.encode()
-        yield secret.encode().hex().encode()
-        for shift in range(3):  # base64 of a text that begins anywhere
-            encoded = base64.b64encode(b"x" * shift + secret.encode())
-            yield encoded[4:-4]
-
-
-def search(places):
-    """The names of the places (name → bytes) where a token is."""
-    return sorted(
-        name for name, contents in places.items() if any(needle in contents for needle in needles())
-    )
-
-
-def process_arguments():
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found[f"arguments of {path.parent.name}"] = path.read_bytes()
-        except OSError:  # it has ended
-            pass
-    return found
-
-
-@pytest.fixture
-def debug_log(caplog):
-    caplog.set_level(logging.DEBUG)
-    logs = [
-        access_log,
-        app_log,
-        gen_log,
-        logging.getLogger("sqlalchemy.engine"),
-        logging.getLogger("asyncio"),
-    ]
-    for log in logs:
-        log.setLevel(logging.DEBUG)
-    yield caplog
-    for log in logs:
-        log.setLevel(logging.NOTSET)
 
 
 def hook_that_fails(spawner, auth_state, tokens):
@@ -72,32 +20,6 @@ def hook_that_fails(spawner, auth_state, tokens):
 
 def key_that_fails(auth_state):
     raise KeyError(auth_state["access_token"])
-
-
-async def places(hub, user, log, error=None):
-    """Everywhere that somebody else might look."""
-    spawner = user.spawners.get("")
-    hub.app.db.commit()
-    found = {
-        "log": log.text.encode(),
-        "repr": repr(
-            (spawner, getattr(spawner, "orm_spawner", None), user, user.orm_user)
-        ).encode(),
-        "error": f"{error!r} {error} {getattr(error, '__dict__', '')}".encode(),
-        **process_arguments(),
-    }
-    if spawner is not None:
-        found["state"] = repr(
-            (spawner.get_state(), spawner.orm_spawner.state, spawner.user_options)
-        ).encode()
-        found["traits"] = repr(
-            {name: getattr(spawner, name) for name in spawner.trait_names() if name != "db"}
-        ).encode()
-        found["instance"] = repr(vars(spawner)).encode()
-    for path in Path(os.getcwd()).rglob("*"):  # the database with its journal, homes
-        if path.is_file():
-            found[path.name] = path.read_bytes()
-    return found
 
 
 async def start_with_argument(text):

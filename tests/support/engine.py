@@ -196,6 +196,42 @@ class OwnEngine(Engine):
         subprocess.run(["ip", "netns", "delete", self._name], check=True)
 
 
+class Swarm(OwnEngine):
+    """An engine that is a Swarm of its own."""
+
+    def __init__(self):
+        super().__init__("--debug")
+        self.client.init_swarm(advertise_addr="127.0.0.1", listen_addr=f"127.0.0.1:{random_port()}")
+
+    def secrets(self):
+        return sorted(secret["Spec"]["Name"] for secret in self.client.secrets())
+
+    def services(self):
+        """Name → service."""
+        return {service["Spec"]["Name"]: service for service in self.client.services()}
+
+    def tasks(self, service):
+        return self.client.tasks(filters={"service": service})
+
+    def set_availability(self, availability):
+        """``active``, or ``drain``: its only node then has to end its tasks."""
+        (node,) = self.client.nodes()
+        spec = {"Role": "manager", "Availability": availability}
+        self.client.update_node(node["ID"], node["Version"]["Index"], spec)
+
+    def empty(self):
+        self.set_availability("active")
+        for name in self.services():
+            self.client.remove_service(name)
+        for secret in self.client.secrets():
+            self.client.remove_secret(secret["ID"])
+
+    def clean(self):
+        self.empty()
+        self.client.leave_swarm(force=True)  # it waits for the tasks
+        super().clean()
+
+
 def _make_root():
     """A tar of a root file system."""
     written = io.BytesIO()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spawner_tokens.tokens.fields import SpecError
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.presets import PRESETS
-from spawner_tokens.tokens.selection import Reason, check, select, apply_hook_value
+from spawner_tokens.tokens.selection import Reason, apply_hook_value, check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 FIELDS = (

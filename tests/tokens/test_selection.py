@@ -8,7 +8,7 @@ import pytest
 from pytest import param
 
 from spawner_tokens.tokens.files import make_env, make_files, make_status
-from spawner_tokens.tokens.selection import Reason, check, select, apply_hook_value
+from spawner_tokens.tokens.selection import Reason, apply_hook_value, check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 NOW = 1_000_000.0
