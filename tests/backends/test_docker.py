@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pytest import param
 from traitlets import TraitError
+from traitlets.config import Config
 
 from spawner_tokens import TokenDockerSpawner
 from spawner_tokens.backend import find_hub_name
@@ -79,15 +80,13 @@ async def test_a_container_holds_its_users_token_in_memory_and_nothing_stays(
         assert engine.volumes() == []
 
 
-@both_modes
 @pytest.mark.parametrize(
-    "changes, starts_as, spawner_class, traits",
+    "mode, changes, starts_as, spawner_class, traits",
     [
-        param([], "1000:100", DOCKER, {}, id="a-number"),
-        param([STACKS, SWITCH], "root", DOCKER, {}, id="root-that-switches"),
-        param([STACKS], "jovyan", DOCKER, {}, id="a-name-of-docker-stacks"),
-        param([], "1000:100", SYSTEM_USER, {}, id="a-system-user"),
-        param([SWITCH], "root", SYSTEM_USER, {"run_as_root": True}, id="a-system-user-by-root"),
+        param("bind", [STACKS, SWITCH], "root", DOCKER, {}, id="root-that-switches-bind"),
+        param("volume", [STACKS, SWITCH], "root", DOCKER, {}, id="root-that-switches-volume"),
+        param("bind", [], "1000:100", SYSTEM_USER, {}, id="a-system-user"),
+        param("volume", [SWITCH], "root", SYSTEM_USER, {"run_as_root": True}, id="by-root"),
     ],
 )
 async def test_the_files_are_the_servers_users_alone(
@@ -125,14 +124,9 @@ async def test_a_user_whom_only_the_image_knows_can_read_the_files(
 
 
 @both_modes
-@pytest.mark.parametrize("userns", ["", "host"])
-async def test_the_files_are_the_servers_users_under_userns_remap(
-    start_engine, start_hub, mode, userns
-):
+async def test_the_files_are_the_servers_users_under_userns_remap(start_engine, start_hub, mode):
     engine = start_engine("--userns-remap=default")
-    settings = engine.settings(
-        tokens_volume_mode=mode, network_name="none", extra_host_config={"userns_mode": userns}
-    )
+    settings = engine.settings(tokens_volume_mode=mode, network_name="none")
     settings["Spawner.cmd"] = ["sleep", "600"]
     hub = await start_hub(engine.spawner_class(TokenDockerSpawner), {**TOKENS, **settings})
     spawner = hub.spawner(await hub.user("alice", AUTH_STATE))
@@ -143,38 +137,6 @@ async def test_the_files_are_the_servers_users_under_userns_remap(
     assert engine.run(spawner.container_id, "cat", f"{DIRECTORY}/t").out == "the-token"
     assert engine.run(spawner.container_id, "cat", f"{DIRECTORY}/t", user="1001").code == 1
     await spawner.stop()
-
-
-READER = """
-import sys
-reads, seen = 0, set()
-while "z" not in seen:
-    token = open(sys.argv[1]).read()
-    assert len(token) == 4096 and len(set(token)) == 1, len(token)
-    reads += 1
-    seen.add(token[0])
-    if reads >= 3000 and len(seen) >= 3:
-        open("/tmp/enough", "w").close()
-"""
-
-
-@both_modes
-async def test_a_reader_in_the_container_sees_the_old_token_or_the_new_one(engine, start_hub, mode):
-    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
-    user = await hub.user("alice", {"access_token": "a" * 4096})
-    await hub.spawn(user)
-    [container] = engine.containers()
-    command = [sys.executable, "-c", READER, f"{DIRECTORY}/t"]
-    reading = asyncio.ensure_future(asyncio.to_thread(engine.run, container, *command))
-    is_enough = False
-    while not (is_enough or reading.done()):
-        for number in range(100):
-            await user.spawners[""].deliver_files({"t": b"abcdefgh"[number % 8 :][:1] * 4096})
-            await asyncio.sleep(0)
-        is_enough = engine.run(container, "test", "-e", "/tmp/enough").code == 0
-    await user.spawners[""].deliver_files({"t": b"z" * 4096})
-    ran = await reading
-    assert is_enough and ran.code == 0, ran.out
 
 
 @both_modes
@@ -301,33 +263,30 @@ async def test_a_container_that_is_removed_behind_the_hubs_back_leaves_nothing(
     assert left_on_host(hub) == [] and engine.volumes() == []
 
 
-@both_modes
+NO_DEVICE = {"devices": ["/dev/nonexistent"]}
+NEVER_ANSWERS = {"cmd": ["sleep", "600"], "args": [], "http_timeout": 1}
+
+
 @pytest.mark.parametrize(
-    "settings",
+    "mode, traits",
     [
-        param({"DockerSpawner.image": "localhost:1/nope:1"}, id="no-image"),
-        param(
-            {"DockerSpawner.extra_host_config": {"devices": ["/dev/nonexistent"]}}, id="no-device"
-        ),
-        param({"DockerSpawner.post_start_cmd": "/nonexistent"}, id="post-start"),
-        param(
-            {"Spawner.cmd": ["sleep", "600"], "Spawner.args": [], "Spawner.http_timeout": 1},
-            id="never-answers",
-        ),
-        param({"Spawner.cmd": ["true"], "Spawner.http_timeout": 1}, id="ends-at-once"),
+        param("bind", {"image": "localhost:1/nope:1"}, id="no-image"),
+        param("volume", {"extra_host_config": NO_DEVICE}, id="no-device"),
+        param("bind", {"post_start_cmd": "/nonexistent"}, id="post-start"),
+        param("volume", NEVER_ANSWERS, id="never-answers"),
+        param("bind", {"cmd": ["true"], "http_timeout": 1}, id="ends-at-once"),
     ],
 )
-async def test_a_spawn_that_fails_leaves_nothing(engine, start_hub, mode, settings):
-    hub = await start_hub(
-        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True), **settings}
-    )
+async def test_a_spawn_that_fails_leaves_nothing(engine, start_hub, mode, traits):
+    settings = engine.settings(tokens_volume_mode=mode, remove=True, **traits)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
     user = await hub.user("alice", AUTH_STATE)
     try:
         await hub.spawn(user)
     except Exception:
-        assert "DockerSpawner.post_start_cmd" not in settings
+        assert "post_start_cmd" not in traits
     else:
-        assert "DockerSpawner.post_start_cmd" in settings  # DockerSpawner only logs that
+        assert "post_start_cmd" in traits  # DockerSpawner only logs that
         await user.stop("")
     assert left_on_host(hub) == []
     engine.remove_containers()  # one that was created and never started
@@ -367,8 +326,9 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     assert left_on_host(hub) == [] and engine.volumes() == []
 
 
-@both_modes
-@pytest.mark.parametrize("path", ["/run/tokens/", "//run/x/../tokens", "/home/jovyan/my tokens"])
+@pytest.mark.parametrize(
+    "mode, path", [("bind", "//run/x/../tokens/"), ("volume", "/home/jovyan/my tokens")]
+)
 async def test_a_mount_path_may_be_written_in_any_way(engine, start_hub, mode, path):
     settings = engine.settings(tokens_volume_mode=mode, tokens_mount_path=path)
     hub = await start_hub(DOCKER, {**TOKENS, **settings})
@@ -476,7 +436,7 @@ async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_h
     await hub.spawn(user)  # its container has the image's volume, on disk
     await user.stop("")
     hub = await start_hub(DOCKER, {**TOKENS, **settings})
-    server = await hub.spawn(await hub.user("alice"))
+    await hub.spawn(await hub.user("alice"))
     [container] = engine.containers()
     assert engine.run(container, "ls", DIRECTORY).out == ""
     assert "another volume is mounted at" in caplog.text
@@ -507,11 +467,9 @@ async def test_a_hub_that_is_not_root_prefers_a_volume(engine, start_hub, monkey
     assert (stat["t"]["uid"], stat["t"]["mode"]) == (1000, "0o600") and len(engine.volumes()) == 1
 
 
-@both_modes
-async def test_servers_never_get_each_others_tokens(engine, start_hub, mode):
-    hub = await start_hub(
-        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True)}
-    )
+async def test_servers_never_get_each_others_tokens(engine, start_hub):
+    settings = engine.settings(tokens_volume_mode="bind", remove=True)
+    hub = await start_hub(DOCKER, {**TOKENS, **settings})
     names = ["a-b", "a_b", "a.b", "A-b", "a--b", "ä b", "a", "a@b"]
     wanted = (
         [(name, "") for name in names]
@@ -522,26 +480,9 @@ async def test_servers_never_get_each_others_tokens(engine, start_hub, mode):
     running = [(name, await hub.spawn(users[name], server)) for name, server in wanted]
     assert len(engine.containers()) == len(wanted)
     await users["a"].stop("x-y")
-    running = [each for each, names in zip(running, wanted) if names != ("a", "x-y")]
+    running = [each for each, names in zip(running, wanted, strict=True) if names != ("a", "x-y")]
     for name, server in running:
         assert (await server.files())["t"].decode() == f"token of {name!r}"
-
-
-@both_modes
-async def test_twenty_users_at_once(engine, start_hub, mode):
-    hub = await start_hub(
-        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True)}
-    )
-    users = [
-        await hub.user(f"user{number}", {"access_token": f"token{number}"}) for number in range(20)
-    ]
-    servers = await asyncio.gather(*map(hub.spawn, users))
-    assert [(await server.files())["t"] for server in servers] == [
-        b"token%d" % number for number in range(20)
-    ]
-    await asyncio.gather(*(user.stop("") for user in users))
-    assert left_on_host(hub) == []
-    await until(lambda: not engine.containers() and not engine.volumes())
 
 
 @both_modes
@@ -642,27 +583,6 @@ async def test_an_image_without_base64_is_treated_by_the_policy(
     assert "/bin/sh could not write them in the container (exit code 1)" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "{username}",
-        "$(X) `id` %s",
-        "'\"\\",
-        " a\n\r\n\tb \n",
-        "😀é",
-        "-",
-        param("x" * 65536, id="64-kB"),
-    ],
-)
-@both_modes
-async def test_a_hostile_value_is_delivered_byte_for_byte(engine, start_hub, mode, value):
-    hub = await start_hub(
-        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=True)}
-    )
-    server = await hub.spawn(await hub.user("alice", {"access_token": value}))
-    assert (await server.files())["t"] == value.encode()
-
-
 async def test_the_engine_says_whether_it_shares_a_directory(engine, start_hub, tmp_path):
     hub = await start_hub(DOCKER, engine.settings())
     spawner = hub.spawner(await hub.user("alice"))
@@ -675,14 +595,13 @@ async def test_the_engine_says_whether_it_shares_a_directory(engine, start_hub, 
 @pytest.mark.parametrize(
     "trait, value",
     [
-        ("tokens_volume_mode", "tmpfs"),
-        ("tokens_host_path", "relative"),
-        ("tokens_mount_path", "/a:b"),
-        ("tokens_mount_path", "/"),
-        ("tokens_mount_path", ""),
+        param("tokens_volume_mode", "tmpfs", id="mode"),
+        param("tokens_host_path", "relative", id="relative"),
+        param("tokens_mount_path", "/a:b", id="colon"),
+        param("tokens_mount_path", "/", id="root"),
+        param("tokens_mount_path", "", id="empty"),
     ],
 )
-async def test_a_wrong_trait_is_named_with_the_fix(engine, start_hub, trait, value):
-    hub = await start_hub(DOCKER, engine.settings(**{trait: value}))
+def test_a_setting_that_cannot_work_is_refused_when_it_is_read(trait, value):
     with pytest.raises(TraitError, match=trait):
-        hub.spawner(await hub.user("alice"))
+        TokenDockerSpawner(config=Config(DockerTokenMixin={trait: value}))

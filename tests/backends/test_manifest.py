@@ -1,4 +1,4 @@
-"""Kubernetes' objects: what the builders make is valid in all versions, and as closed as it can be."""
+"""Kubernetes' objects: what is built is valid in all versions, and as closed as it can be."""
 
 import base64
 
@@ -23,7 +23,6 @@ from spawner_tokens.backends.kubernetes.manifest import (
 )
 from spawner_tokens.backends.kubernetes.rbac import make_role
 
-MOUNT = {"name": "x", "mountPath": "/x"}
 NB_GID = [{"name": "NB_GID", "value": "5"}]
 ALL_VERSIONS = kubernetes_validate.utils.all_versions()
 
@@ -131,43 +130,86 @@ def test_manifests_are_valid(manifest, version):
         kubernetes_validate.validate(each, version, strict=True)
 
 
+VOLUME, PUBLIC = "spawner-tokens", "spawner-tokens-public"
+OURS = {"name": VOLUME, "secret": {"secretName": "s", "defaultMode": 0o440}}
+MINE = {"name": "mine", "emptyDir": {}}
+TAKEN = {"name": VOLUME, "emptyDir": {}}
+SIDE = {"name": "side"}
+MOUNTED = {"name": "notebook", "volumeMounts": [{"name": "mine", "mountPath": "/run/t"}]}
+
+
+def ours(pod):
+    """Container → volume and path of what is mounted read-only; and the volumes."""
+    spec = pod["spec"]
+    containers = [*spec["containers"], *spec.get("initContainers", ())]
+    mounts = {
+        container["name"]: [
+            (mount["name"], mount["mountPath"])
+            for mount in container.get("volumeMounts", ())
+            if mount.get("readOnly")
+        ]
+        for container in containers
+    }
+    return mounts, spec["volumes"]
+
+
 @pytest.mark.parametrize(
-    "config",
+    "config, places, mounts, volumes, missing",
     [
-        param({}, id="models"),
-        param({"containers": [{"name": "notebook"}, {"name": "side"}]}, id="what-an-admin-wrote"),
-        param({"containers": [{"name": "notebook", "volumeMounts": [MOUNT]}]}, id="with-mounts"),
-        param({"volumes": [{"name": "spawner-tokens", "emptyDir": {}}]}, id="with-volume"),
+        param({}, {"notebook": [VOLUME]}, {"notebook": [VOLUME]}, [OURS], set(), id="models"),
+        param(
+            {"containers": [{"name": "notebook"}, SIDE]},
+            {"notebook": [VOLUME], "none": [VOLUME]},
+            {"notebook": [VOLUME], "side": []},
+            [OURS],
+            {"none"},
+            id="what-an-admin-wrote",
+        ),
+        param(
+            {"initContainers": [SIDE]},
+            {"side": [VOLUME]},
+            {"notebook": [], "side": [VOLUME]},
+            [OURS],
+            set(),
+            id="init-container-alone",
+        ),
+        param(
+            {"volumes": [MINE]},
+            {"notebook": [VOLUME, PUBLIC]},
+            {"notebook": [VOLUME, PUBLIC]},
+            [MINE, *make_volumes("s", 0o440, public=True)],
+            set(),
+            id="public-file",
+        ),
+        param(
+            {"volumes": [TAKEN]},
+            {"notebook": [VOLUME]},
+            {"notebook": [VOLUME]},
+            [TAKEN],
+            set(),
+            id="a-volume-of-that-name",
+        ),
+        param(
+            {"containers": [MOUNTED], "volumes": [MINE]},
+            {"notebook": [VOLUME]},
+            {"notebook": []},
+            [MINE, OURS],
+            set(),
+            id="a-mount-at-that-path",
+        ),
     ],
 )
-async def test_a_pod_gets_the_mounts_however_it_is_written(config):
-    pod = make_pod(
-        "p", None, 8888, "i", extra_pod_config=config, volumes=[{"name": "x", "emptyDir": {}}]
-    )
-    places = {"notebook": {"spawner-tokens": "/run/t"}, "none": {"spawner-tokens": "/run/t"}}
-    assert mount_secret(pod, "s", 0o440, places) == {"none"}
+async def test_a_pod_gets_the_mounts_beside_its_own(config, places, mounts, volumes, missing):
+    pod = make_pod("p", None, 8888, "i", extra_pod_config=config)
+    paths = {VOLUME: "/run/t", PUBLIC: "/run/p"}
+    wanted = {name: {each: paths[each] for each in found} for name, found in places.items()}
+    assert mount_secret(pod, "s", 0o440, wanted) == missing
     async with ApiClient() as client:
-        spec = client.sanitize_for_serialization(pod)["spec"]
-    mounts = {
-        container["name"]: container.get("volumeMounts", []) for container in spec["containers"]
-    }
-    assert mounts["notebook"][-1] == {
-        "name": "spawner-tokens",
-        "mountPath": "/run/t",
-        "readOnly": True,
-    }
-    assert not mounts.get("side")
-    assert len([volume for volume in spec["volumes"] if volume["name"] == "spawner-tokens"]) == 1
-    assert ("emptyDir" in spec["volumes"][-1]) == ("volumes" in config)
-
-
-def test_a_mount_of_the_admins_stays():
-    mine = {"name": "x", "mountPath": "/run/t"}
-    pod = make_pod(
-        "p", None, 8888, "i", volume_mounts=[mine], volumes=[{"name": "x", "emptyDir": {}}]
+        found = ours(client.sanitize_for_serialization(pod))
+    assert found == (
+        {name: [(each, paths[each]) for each in found] for name, found in mounts.items()},
+        volumes,
     )
-    mount_secret(pod, "s", 0o440, {"notebook": {"spawner-tokens": "/run/t"}})
-    assert [mount.name for mount in pod.spec.containers[0].volume_mounts] == ["x"]
 
 
 @pytest.mark.parametrize("patch", [False, True])

@@ -1,0 +1,170 @@
+"""What is read from the Docker Engine's answers, and what is made of it: pure functions."""
+
+import pytest
+from docker.types import SecretReference
+from pytest import param
+
+from spawner_tokens.backends.docker.container import Place, find_uid, make_volume, starts_as_root
+from spawner_tokens.backends.docker.engine import find_first_uid
+from spawner_tokens.backends.docker.swarm import is_given_up, make_references, make_task_template
+
+JOVYAN = ["NB_UID=1000", "NB_USER=jovyan"]
+
+
+@pytest.mark.parametrize(
+    "user, env, uid",
+    [
+        param("1000", [], 1000, id="number"),
+        param("1000:100", [], 1000, id="number-and-group"),
+        param("1000:100", ["NB_UID=2000"], 1000, id="number-beside-nb-uid"),
+        param("", [], None, id="root-that-stays"),
+        param("root", [], None, id="root-by-name"),
+        param("0:0", [], None, id="root-by-number"),
+        param("", JOVYAN, 1000, id="root-that-switches"),
+        param("root:root", JOVYAN, 1000, id="root-with-a-group-that-switches"),
+        param("jovyan", JOVYAN, 1000, id="its-name-in-docker-stacks"),
+        param("other", JOVYAN, None, id="another-name"),
+        param("jovyan", [], None, id="a-name-that-only-the-container-knows"),
+        param("", ["NB_UID=1000", "NB_UID=2000"], 2000, id="the-last-variable-wins"),
+        param("", ["NB_UID=0"], None, id="switches-to-root"),
+        param("", ["NB_UID=-5"], None, id="negative"),
+        param("", ["NB_UID=١٢"], None, id="digits-that-are-not-ascii"),
+        param("", ["NB_UID"], None, id="variable-without-value"),
+    ],
+)
+def test_a_servers_uid_is_found_where_more_than_the_container_knows_it(user, env, uid):
+    assert find_uid(user, env) == uid
+
+
+@pytest.mark.parametrize(
+    "user, is_root",
+    [("", True), ("0", True), ("root:users", True), ("1000", False), ("rooted", False)],
+)
+def test_who_starts_as_root(user, is_root):
+    assert starts_as_root(user) is is_root
+
+
+def container(mounts=(), user="1000", env=None, **host_config):
+    return {
+        "Id": "c1",
+        "State": {"Running": True, "StartedAt": "2026-01-01"},
+        "Config": {"User": user, "Env": env},
+        "HostConfig": host_config,
+        "Mounts": mounts,
+    }
+
+
+BIND = {"Type": "bind", "Source": "/run/tokens/a", "Destination": "/t"}
+VOLUME = {"Type": "volume", "Name": "v1", "Source": "/var/lib/v1", "Destination": "/t"}
+
+
+@pytest.mark.parametrize(
+    "answer, found",
+    [
+        param(container([BIND]), {"source": "/run/tokens/a", "is_volume": False}, id="bind"),
+        param(container([VOLUME]), {"name": "v1", "is_volume": True}, id="volume"),
+        param(container([{**VOLUME, "Destination": "/x"}]), {"source": None}, id="elsewhere"),
+        param(container(None), {"name": None, "source": None, "uid": 1000}, id="no-mounts"),
+        param(container(user="root"), {"uid": None, "is_roots": True}, id="root"),
+        param(container(user="", env=JOVYAN), {"uid": 1000, "is_roots": True}, id="switches"),
+        param(container(UsernsMode="host"), {"has_hosts_uids": True}, id="not-remapped"),
+        param(container(UsernsMode=""), {"has_hosts_uids": False}, id="may-be-remapped"),
+    ],
+)
+def test_what_is_mounted_at_a_path_and_who_reads_it(answer, found):
+    place = Place.from_container(answer, "/t")
+    assert {name: getattr(place, name) for name in found} == found
+    assert (place.container, place.is_running) == ("c1", True)
+
+
+def test_a_container_that_is_not_there_has_no_place():
+    assert Place.from_container(None, "/t") is None
+
+
+@pytest.mark.parametrize(
+    "user, env, image, userns, first_uid, owner",
+    [
+        param("1000", {}, {}, "", 0, "mode=755,uid=1000", id="the-settings-user"),
+        param(None, {}, {"User": "1001:5"}, "", 0, "mode=755,uid=1001", id="the-images-user"),
+        param(None, {}, {"Env": JOVYAN}, "", 0, "mode=755,uid=1000", id="switches"),
+        param(None, {"NB_UID": 7}, {"Env": JOVYAN}, "", 0, "mode=755,uid=7", id="settings-win"),
+        param("root", {}, {}, "", 0, "mode=755,uid=0", id="root"),
+        param("jovyan", {}, {}, "", 0, "mode=1777", id="a-name"),
+        param("1000", {}, {}, "", 100_000, "mode=755,uid=101000", id="remapped"),
+        param("1000", {}, {}, "host", 100_000, "mode=755,uid=1000", id="not-remapped"),
+        param("1000", {}, {}, "", None, "mode=1777", id="rootless"),
+    ],
+)
+def test_a_volume_is_its_readers_or_everybodys(user, env, image, userns, first_uid, owner):
+    settings = {"user": user, "environment": env, "host_config": {"UsernsMode": userns}}
+    volume = make_volume("/t", {"a": "b"}, settings, image, first_uid)
+    options = volume["VolumeOptions"]
+    made = options["DriverConfig"]["Options"]
+    assert made["o"] == f"size=8m,nosuid,nodev,noexec,{owner}" and made["type"] == "tmpfs"
+    assert (volume["Target"], volume["Source"], options["Labels"]) == ("/t", None, {"a": "b"})
+    assert options["NoCopy"] is True
+
+
+REMAPPED = ["name=seccomp,profile=default", "name=userns"]
+
+
+@pytest.mark.parametrize(
+    "options, directory, uid",
+    [
+        param(None, "/var/lib/docker", 0, id="nothing-said"),
+        param(["name=seccomp,profile=default"], "/var/lib/docker", 0, id="not-remapped"),
+        param(REMAPPED, "/var/lib/docker/100000.200000", 100_000, id="remapped"),
+        param(REMAPPED, "/var/lib/docker", None, id="remapped-with-another-directory"),
+        param(["name=rootless"], "/home/a/.local/share/docker", None, id="rootless"),
+    ],
+)
+def test_the_hosts_uid_of_a_containers_root(options, directory, uid):
+    assert find_first_uid({"SecurityOptions": options, "DockerRootDir": directory}) == uid
+
+
+@pytest.mark.parametrize(
+    "uid, owner, mode",
+    [param(1000, "1000", 0o400, id="known"), param(None, "0", 0o444, id="unknown")],
+)
+def test_a_services_secrets_are_its_users_and_the_public_file_is_everybodys(uid, owner, mode):
+    made = {"t": ("name-t", "id-t"), ".gitconfig": ("name-g", "id-g")}
+    token, public = make_references(made, "/run/t", uid)
+    assert token == SecretReference("id-t", "name-t", "/run/t/t", owner, "0", mode)
+    assert public == SecretReference("id-g", "name-g", "/run/t/.gitconfig", owner, "0", 0o444)
+
+
+@pytest.mark.parametrize(
+    "template, secrets, condition",
+    [
+        param({"ContainerSpec": {}}, ["ours"], "none", id="nothing-set"),
+        param({"ContainerSpec": {"Secrets": None}}, ["ours"], "none", id="null"),
+        param({"ContainerSpec": {"Secrets": ["own"]}}, ["own", "ours"], "none", id="own-secrets"),
+        param(
+            {"ContainerSpec": {}, "RestartPolicy": {"Condition": "any"}},
+            ["ours"],
+            "any",
+            id="own-policy",
+        ),
+    ],
+)
+def test_a_task_gets_secrets_beside_its_own_and_is_not_started_again(template, secrets, condition):
+    before = repr(template)
+    made = make_task_template(template, ["ours"])
+    assert made["ContainerSpec"]["Secrets"] == secrets
+    assert made["RestartPolicy"]["Condition"] == condition
+    assert repr(template) == before
+
+
+@pytest.mark.parametrize(
+    "policy, state, desired, is_lost",
+    [
+        param({"Condition": "none"}, "running", "shutdown", True, id="lost-with-its-node"),
+        param({"Condition": "none"}, "running", "running", False, id="runs"),
+        param({"Condition": "none"}, "complete", "shutdown", False, id="has-ended"),
+        param({"Condition": "any"}, "running", "shutdown", False, id="another-task-follows"),
+        param(None, "running", "shutdown", False, id="the-swarms-own-policy"),
+    ],
+)
+def test_a_task_is_given_up_when_none_will_follow_it(policy, state, desired, is_lost):
+    task = {"Spec": {"RestartPolicy": policy}, "Status": {"State": state}, "DesiredState": desired}
+    assert is_given_up(task) is is_lost
