@@ -15,6 +15,7 @@ import spawner_tokens
 
 from ..project.test_readme import blocks
 from ..support.engine import MOUNTS
+from ..support.hub import SERVER
 from ..support.waiting import until
 
 DIRECTORY = "/var/run/secrets/spawner-tokens"
@@ -30,7 +31,7 @@ c.DummyAuthenticator.allow_all = True
 c.JupyterHub.services = [{"name": "test", "api_token": os.environ["API_TOKEN"], "admin": True}]
 c.DockerSpawner.image = os.environ["IMAGE"]
 c.DockerSpawner.prefix = os.environ["PREFIX"]
-c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
+c.DockerSpawner.cmd = ["python3", os.environ["SERVER"]]
 c.DockerSpawner.pull_policy = "never"
 c.Spawner.http_timeout = 100
 c.DockerSpawner.volumes = {path: {"bind": path, "mode": "ro"} for path in os.environ["MOUNTS"].split(":")}
@@ -104,6 +105,7 @@ def start_hub_container(engine, need, tmp_path):
         token = secrets.token_hex(16)
         values = {
             "IMAGE": made,
+            "SERVER": SERVER,
             "PREFIX": engine.prefix,
             "MOUNTS": ":".join(mounts),
             "API_TOKEN": token,

@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import pytest
 from traitlets import default
 
 from spawner_tokens import TokenDockerSpawner
@@ -11,7 +10,7 @@ from spawner_tokens import TokenDockerSpawner
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
 
-LIFETIME, LIFETIMES = 20, 10  # seconds
+LIFETIME, LIFETIMES = 6, 10  # seconds
 # This provider ends the old token when it gives the new one: a look is dead if the file shows it for longer (seconds).
 # Deliveries take milliseconds, see benchmarks/docker.py; the machine may be busy.
 DELIVERY = 2
@@ -37,7 +36,6 @@ async def look(provider, server):
     return False
 
 
-@pytest.mark.timeout(400)
 async def test_ten_lifetimes_without_a_dead_look(engine, start_hub, tmp_path):
     async with start_provider(
         tmp_path, "--token-lifetime", str(LIFETIME), "--reuse-protection"
@@ -63,7 +61,7 @@ async def test_ten_lifetimes_without_a_dead_look(engine, start_hub, tmp_path):
         while time.monotonic() < end:
             looks += await asyncio.gather(*(look(provider, server) for server in servers))
             seen.add((await servers[1].files())["t"])
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.1)
         renewals = provider.grants() - grants
-        assert looks.count(False) == 0 and len(looks) > 500
+        assert looks.count(False) == 0 and len(looks) > 10 * LIFETIMES
         assert renewals >= LIFETIMES and len(seen) >= LIFETIMES

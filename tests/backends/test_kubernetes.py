@@ -479,18 +479,18 @@ async def test_a_hub_that_starts_sweeps_where_no_pod_is_left(kube, start_hub):
     assert namespace.secrets() == {}
 
 
-async def test_fifty_servers_at_once_have_each_its_own_secret(kube, start_hub):
+async def test_twenty_servers_at_once_have_each_its_own_secret(kube, start_hub):
     namespace = kube()
     hub = await start_hub(
         KUBE, {**TOKENS, **namespace.settings(), "KubeSpawner.k8s_api_request_retry_timeout": 30}
     )
     users = [
-        await hub.user(f"user{number}", {"access_token": f"token-{number}"}) for number in range(50)
+        await hub.user(f"user{number}", {"access_token": f"token-{number}"}) for number in range(20)
     ]
     servers = await asyncio.gather(*map(hub.spawn, users))
     files = await asyncio.gather(*(server.files() for server in servers))
-    assert [found["t"] for found in files] == [f"token-{number}".encode() for number in range(50)]
-    assert len(namespace.secrets()) == 50
+    assert [found["t"] for found in files] == [f"token-{number}".encode() for number in range(20)]
+    assert len(namespace.secrets()) == 20
     await asyncio.gather(*(user.stop("") for user in users))
     assert namespace.secrets() == {}
 

@@ -210,11 +210,8 @@ async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing
 # -- what lives shorter than a server ------------------------------------------------------------
 
 
-@both_roles
-async def test_a_running_server_has_a_live_token_through_ten_lives(
-    kube, start_hub, tmp_path, rules
-):
-    namespace = kube(rules)
+async def test_a_running_server_has_a_live_token_through_ten_lives(kube, start_hub, tmp_path):
+    namespace = kube(Z2JH_RULES)
     async with start_provider(tmp_path, "--token-lifetime", "6") as provider:
         settings = {**hub_settings(provider), **TOKENS, **namespace.settings()}
         hub = await start_hub(KUBE, {**settings, "KubeTokenMixin.tokens_sync_period": 1})

@@ -30,7 +30,7 @@ TOO_LARGE = "x" * 512_000
 
 def settings(swarm, image=None, **traits):
     found = swarm.settings(image, **{"pull_policy": "skip", **traits})
-    del found["DockerSpawner.port"]
+    del found["DockerSpawner.port"], found["DockerSpawner.extra_create_kwargs"]
     return {**TOKENS, **found}
 
 

@@ -13,8 +13,11 @@ class Browser:
         self.url = url
         self.cookies = {}
 
-    async def fetch(self, path, *, form=None, headers=None):
-        """The answer, after its redirects; to a POST of the form, if there is one."""
+    async def fetch(self, path, receive=None, *, form=None, headers=None):
+        """The answer, after its redirects; to a POST of the form, if there is one.
+
+        ``receive`` is called with each part of the body, which the answer then does not have.
+        """
         url = urljoin(self.url, path)
         for _ in range(20):
             body = urlencode(form) if form is not None else None
@@ -24,6 +27,7 @@ class Browser:
                 body=body,
                 follow_redirects=False,
                 request_timeout=60,
+                streaming_callback=receive,
                 headers={
                     "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
                     "Sec-Fetch-Mode": "navigate",

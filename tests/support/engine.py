@@ -58,6 +58,9 @@ class Engine:
             "image": image or self.image(),
             "volumes": {path: {"bind": path, "mode": "ro"} for path in MOUNTS},
             "pull_policy": "never",
+            "extra_create_kwargs": {
+                "stop_signal": "SIGKILL"
+            },  # a shell as the first process has no other
         }
         return {f"DockerSpawner.{name}": value for name, value in {**usual, **traits}.items()}
 
