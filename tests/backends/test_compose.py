@@ -1,4 +1,4 @@
-"""The README's compose file: a Hub in a container starts servers in containers, which hold their users' tokens."""
+"""The README's compose file: a Hub in a container starts servers that hold their users' tokens."""
 
 import asyncio
 import json
@@ -34,13 +34,14 @@ c.DockerSpawner.prefix = os.environ["PREFIX"]
 c.DockerSpawner.cmd = ["python3", os.environ["SERVER"]]
 c.DockerSpawner.pull_policy = "never"
 c.Spawner.http_timeout = 100
-c.DockerSpawner.volumes = {path: {"bind": path, "mode": "ro"} for path in os.environ["MOUNTS"].split(":")}
+mounts = os.environ["MOUNTS"].split(":")
+c.DockerSpawner.volumes = {path: {"bind": path, "mode": "ro"} for path in mounts}
 c.TokenSpawnerMixin.tokens["github"]["missing"] = "refuse"
 """
 
 
 def readme():
-    """The compose file, the configuration of the Hub, and that for another directory of the host."""
+    """The compose file, the Hub's configuration, and that for another directory of the host."""
     [compose] = (block.values[0] for block in blocks("yaml") if "services:" in block.values[0])
     config, elsewhere = (
         block.values[0] for block in blocks("python") if "The Hub in a container" in block.id

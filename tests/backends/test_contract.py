@@ -35,7 +35,7 @@ async def read_in_container(engine, container, path, user=""):
 
 
 def handing_over(base):
-    """A class of spawners that deliver, where they would the tokens in their start, the contract's ``files``."""
+    """A spawner class that delivers the contract's ``files`` in its start, in place of tokens."""
 
     class HandsOver(base):
         files = {}
@@ -112,7 +112,7 @@ class TestDockerByVolume(TestDockerByBind):
     rewrites = 50
 
     async def list_stored(self, spawner):
-        # A container that has stopped keeps its volume, and the engine's memory has nothing of it any more.
+        # A container that has stopped keeps its volume, which is empty by then.
         stopped = self.engine.client.containers(all=True, filters={"status": ["created", "exited"]})
         kept = {mount.get("Name") for container in stopped for mount in container["Mounts"]}
         return {volume["Name"] for volume in self.engine.volumes()} - kept

@@ -1,4 +1,4 @@
-"""Spawners that nobody here wrote: what their servers get, and where a variable shows on its way to them."""
+"""Spawners by others: what their servers get, and where a variable shows on its way to them."""
 
 import asyncio
 import gc
@@ -24,7 +24,6 @@ from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, Toke
 from spawner_tokens.testing import DeliveryContract
 
 from ..project.test_readme import blocks, load
-from ..support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("system users")
 
@@ -87,7 +86,7 @@ def test_the_mixin_has_to_be_in_front_of_every_spawner(spawner_class):
 
 @pytest.fixture
 def commands(monkeypatch):
-    """A folder that every user can use, with the commands of a batch system, and others, first in the ``PATH``."""
+    """A folder, first in ``PATH``, that every user can use: the commands of a batch system."""
     folder = Path("/var/tmp", f"tokens-commands-{os.getpid()}")
     shutil.copytree(COMMANDS, folder)
     folder.chmod(0o755)
@@ -116,11 +115,12 @@ def everybodys_python(need, system_users):
 
 @pytest.fixture
 def write_command(commands, system_users, everybodys_python):
-    """Write a Python program of an installed package, as pip would, that every user of the system can run."""
+    """Write a program of an installed package, as pip would, that every user can run."""
     python, packages = everybodys_python
 
     def write(command, module):
-        program = f"#!{python}\nimport sys\nsys.path.append({str(packages)!r})\nfrom {module} import main\n"
+        program = f"#!{python}\nimport sys\nsys.path.append({str(packages)!r})\n"
+        program += f"from {module} import main\n"
         (commands / command).write_text(program)
         (commands / command).chmod(0o755)
         user = pwd.getpwnam(system_users[0])
@@ -161,24 +161,20 @@ async def check_files(hub, user, uid, token):
     """A server of this user's has its token, and the next one."""
     server = await hub.spawn(user)
     assert (await server.ask(""))["uid"] == uid
-    assert (await server.files())["t"] == token.encode()
+    assert await server.token() == token.encode()
     assert {
         (file["uid"], file["mode"]) for name, file in (await server.stat()).items() if name != "."
     } == {(uid, "0o600")}
     assert (await server.env())["T"] == token.encode()
     await user.save_auth_state({"access_token": "second"})
-
-    async def is_second():
-        return (await server.files())["t"] == b"second"
-
-    await until(is_second)
+    await server.until(b"second")
     return server
 
 
-# In these tests start_hub comes last: it stops the servers while there still are users and commands.
+# In these tests start_hub comes last: it stops the servers while users and commands still exist.
 
 
-# -- batchspawner ------------------------------------------------------------------------------------
+# -- batchspawner ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -190,7 +186,8 @@ def batch(commands, write_command, system_users):
     script = Path(system_users[2][1])
     script.chmod(0o755)  # batchspawner-singleuser looks for a command
     traits = {
-        "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",  # as sudo -E -u, without sudo
+        # as sudo -E -u, without sudo
+        "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",
         "batch_script": "#!/bin/sh\n#BATCH --export={keepvars}\nexec {cmd}\n",
         "batch_submit_cmd": f"env BATCH_SPOOL={spool} {commands}/batch submit",
         "batch_query_cmd": f"env BATCH_SPOOL={spool} {commands}/batch query {{job_id}}",
@@ -223,7 +220,7 @@ async def test_a_job_on_the_hubs_host_has_files_and_variables(
     assert hub.token_directories == []
 
 
-async def test_a_jobs_variables_are_in_its_environment_that_the_batch_system_keeps_and_in_the_debug_log(
+async def test_a_jobs_variables_are_in_the_batch_systems_spool_and_in_the_debug_log(
     batch, system_users, start_hub, caplog, token
 ):
     settings, spool = batch
@@ -251,7 +248,7 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(
     hub = await start_hub(TokenBatchSpawner, {**settings, "TokenSpawnerMixin.tokens": {"t": {}}})
     user = await hub.user(system_users[0], {"access_token": token})
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == token.encode()
+    assert await server.token() == token.encode()
     assert not [path.name for path in spool.iterdir() if token.encode() in path.read_bytes()]
     assert token not in caplog.text and find_in_process_list(token) == []
 
@@ -266,14 +263,15 @@ async def test_what_a_query_says_of_variables_is_in_the_hubs_database(
     )
     user = await hub.user(system_users[0], {"access_token": token})
     await hub.spawn(user)
-    # batchspawner.py, get_state: "job_status" is what the command said. TorqueSpawner's is "qstat -x", PBSSpawner's
-    # "qstat -fx", and both scripts have "#PBS -v {keepvars}", which are the job's Variable_List by qsub's manual.
+    # batchspawner.py, get_state: "job_status" is what the command printed. TorqueSpawner runs
+    # "qstat -x", PBSSpawner "qstat -fx", and both scripts have "#PBS -v {keepvars}": the job's
+    # Variable_List, by qsub's manual.
     state = user.spawners[""].orm_spawner.state
     assert token in state.pop("job_status")
     assert token not in str(state)
 
 
-# -- sudospawner -------------------------------------------------------------------------------------
+# -- sudospawner -----------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings(
@@ -314,7 +312,7 @@ def test_a_hub_that_is_not_root_cannot_give_files_to_sudospawners_users(system_u
         os.seteuid(0)
 
 
-# -- systemdspawner ----------------------------------------------------------------------------------
+# -- systemdspawner --------------------------------------------------------------------------
 
 
 async def test_systemdspawner_passes_variables_by_a_private_file_in_memory(
@@ -365,7 +363,7 @@ async def test_to_systemdspawners_dynamic_users_no_file_can_be_given_and_the_pol
         await hub.spawn(user)
 
 
-# -- wrapspawner -------------------------------------------------------------------------------------
+# -- wrapspawner -----------------------------------------------------------------------------
 
 
 # WrapSpawner's own
@@ -383,7 +381,7 @@ async def start_wrapped(start_hub, spawner_class):
     hub = await start_hub(spawner_class, WRAPPED)
     user = await hub.user("alice", {"access_token": "first"})
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == b"first" and (await server.env())["T"] == b"first"
+    assert await server.token() == b"first" and (await server.env())["T"] == b"first"
     return hub, user, server
 
 
@@ -395,10 +393,10 @@ async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(
     hub, user, server = await start_wrapped(start_hub, spawner_class)
     await user.save_auth_state({"access_token": "second"})
     await asyncio.sleep(1)
-    assert (await server.files())["t"] == b"first"
+    assert await server.token() == b"first"
     await user.stop("")
     assert hub.token_directories != []  # until the server's next start
-    assert (await (await hub.spawn(user)).files())["t"] == b"second"
+    assert await (await hub.spawn(user)).token() == b"second"
 
 
 @wraps
@@ -427,10 +425,6 @@ async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothin
         spawner_class = type("TokenProfilesSpawner", (spawner_class, ProfilesSpawner), {})
     hub, user, server = await start_wrapped(start_hub, spawner_class)
     await user.save_auth_state({"access_token": "second"})
-
-    async def is_second():
-        return (await server.files())["t"] == b"second"
-
-    await until(is_second)
+    await server.until(b"second")
     await user.stop("")
     assert hub.token_directories == []

@@ -32,21 +32,14 @@ both_modes = pytest.mark.parametrize("mode", ["bind", "volume"])
 
 # As docker-stacks' images: they start as root, and become NB_UID.
 STACKS = "ENV NB_UID=1000 NB_GID=100 NB_USER=jovyan"
-SWITCH = 'ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=$NB_UID --regid=100 --clear-groups \\"$@\\"", "switch"]'
+SETPRIV = "exec setpriv --reuid=%s --regid=100 --clear-groups"
+ENTRYPOINT = 'ENTRYPOINT ["sh", "-c", "' + SETPRIV + ' \\"$@\\"", "switch"]'
+SWITCH = ENTRYPOINT % "$NB_UID"
 
 
 def left_on_host(hub):
     """What is left of a Hub in the directory that it shares with the engine."""
     return [path.name for path in (ROOT / find_hub_name(hub.app.db)).glob("*")]
-
-
-def shows(server, token):
-    """A condition: the server's file has this token."""
-
-    async def shows():
-        return (await server.files()).get("t") == token
-
-    return shows
 
 
 @both_modes
@@ -64,7 +57,7 @@ async def test_a_container_holds_its_users_token_in_memory_and_nothing_stays(
         DIRECTORY.encode(),
         f"{DIRECTORY}/t".encode(),
     )
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
     assert len(left_on_host(hub)) == (mode == "bind") and len(engine.volumes()) == (
         mode == "volume"
@@ -103,7 +96,7 @@ async def test_the_files_are_the_servers_users_alone(
     assert uid == (pwd.getpwnam(name).pw_uid if is_system_user else 1000)
     stat = await server.stat()
     assert {(stat[file]["uid"], stat[file]["mode"]) for file in ("t", "t.json")} == {(uid, "0o600")}
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     [container] = engine.containers()
     assert engine.run(container, "cat", f"{DIRECTORY}/t", user="1999").code == 1
 
@@ -116,7 +109,7 @@ async def test_a_user_whom_only_the_image_knows_can_read_the_files(
     hub = await start_hub(DOCKER, {**TOKENS, **settings})
     server = await hub.spawn(await hub.user("alice", AUTH_STATE))
     assert (await server.ask(""))["uid"] == 1000
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     stat = await server.stat()
     assert (stat["t"]["uid"], stat["t"]["mode"]) == (owner, mask)
     if mode == "bind":  # nobody else on the host can get there
@@ -155,7 +148,7 @@ async def test_an_old_container_gets_the_new_tokens_and_the_log_says_what_is_fro
     server = await hub.spawn(user)
     [second] = engine.containers().values()
     assert second["Id"] == first["Id"]
-    assert (await server.files())["t"] == b"new" and (await server.env())["T"] == b"old"
+    assert await server.token() == b"new" and (await server.env())["T"] == b"old"
     [words] = [line for line in caplog.messages if "runs in the container that it had" in line]
     assert words.endswith("not as now: T")
 
@@ -206,7 +199,7 @@ async def test_a_paused_container_has_the_new_token_when_it_goes_on(
         path = ROOT / find_hub_name(hub.app.db) / container / "t"
         await until(lambda: path.read_text() == "new")
     engine.client.unpause(container)
-    await until(shows(server, b"new"))
+    await server.until(b"new")
 
 
 @both_modes
@@ -218,16 +211,16 @@ async def test_an_engine_that_is_killed_and_started_again_is_waited_for(
     hub = await start_hub(engine.spawner_class(TokenDockerSpawner), settings)
     user = await hub.user("alice", AUTH_STATE)
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     engine.kill()
     await user.save_auth_state({"access_token": "new"})
     if mode == "bind":  # nobody needs the engine for it
-        await until(shows(server, b"new"))
+        await server.until(b"new")
     else:
         await until(lambda: "Cannot deliver to a server of alice yet" in caplog.text)
     await user.save_auth_state({"access_token": "newer"})
     engine.start()
-    await until(shows(server, b"newer"))
+    await server.until(b"newer")
     await user.stop("")
     assert left_on_host(hub) == []
 
@@ -246,7 +239,7 @@ async def test_a_server_that_died_with_its_engine_starts_again_with_the_new_toke
     assert await user.spawners[""].poll() is not None
     await user.stop("")
     await user.save_auth_state({"access_token": "new"})
-    assert (await (await hub.spawn(user)).files())["t"] == b"new"
+    assert await (await hub.spawn(user)).token() == b"new"
 
 
 @both_modes
@@ -318,7 +311,7 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     assert token.exists() == (mode == "bind" and killed == "KilledWhenStarted")
     user = await hub.user("alice", {"access_token": "new"})
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == b"new"
+    assert await server.token() == b"new"
     await user.stop("")
     engine.remove_containers(volumes=False)
     hub = await start_hub(DOCKER, {**TOKENS, **settings})
@@ -333,7 +326,7 @@ async def test_a_mount_path_may_be_written_in_any_way(engine, start_hub, mode, p
     settings = engine.settings(tokens_volume_mode=mode, tokens_mount_path=path)
     hub = await start_hub(DOCKER, {**TOKENS, **settings})
     server = await hub.spawn(await hub.user("alice", AUTH_STATE))
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
 
 
 @both_modes
@@ -346,7 +339,7 @@ async def test_a_hub_that_starts_again_goes_on_with_a_running_container(engine, 
     user = await again.user("alice")
     assert user.spawners[""].ready
     await user.save_auth_state({"access_token": "new"})
-    await until(shows(server, b"new"))
+    await server.until(b"new")
 
 
 async def test_what_a_killed_hub_left_in_a_servers_directory_goes_at_its_next_start(
@@ -405,11 +398,11 @@ async def test_what_a_user_does_in_the_volume_is_felt_there_alone(engine, start_
 
 
 async def test_where_root_writes_nobody_else_can(engine, start_hub):
-    become = 'ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=1000 --regid=100 --clear-groups \\"$@\\"", "become"]'
+    become = ENTRYPOINT % 1000
     image = engine.image(become, user="root")
     hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, tokens_volume_mode="volume")})
     server = await hub.spawn(await hub.user("alice", AUTH_STATE))
-    assert (await server.ask(""))["uid"] == 1000 and (await server.files())["t"] == b"the-token"
+    assert (await server.ask(""))["uid"] == 1000 and await server.token() == b"the-token"
     assert (await server.run("ln", "-s", "/etc/passwd", f"{DIRECTORY}/x")).code != 0
     options = engine.volumes()[0]["Options"]["o"].split(",")
     assert {"mode=755", "uid=0", "noexec", "nosuid", "nodev", "size=8m"} == set(options)
@@ -422,11 +415,12 @@ async def test_a_container_that_does_not_read_holds_nobody_up(engine, start_hub)
     users = [await hub.user(f"user{number}", AUTH_STATE) for number in range(6)]
     servers = [await hub.spawn(user) for user in users]
     for server in servers[:5]:  # a shell that never comes to its end
-        trap = f"mkdir /tmp/t; cd {DIRECTORY}; while :; do for shell in $(pgrep -f spawner-tokens); do kill -STOP $shell; done; done"
+        stop = "for shell in $(pgrep -f spawner-tokens); do kill -STOP $shell; done"
+        trap = f"mkdir /tmp/t; cd {DIRECTORY}; while :; do {stop}; done"
         await server.run("sh", "-c", f"({trap}) >/dev/null 2>&1 &")
     for user in users:
         await user.save_auth_state({"access_token": "new"})
-    await until(shows(servers[5], b"new"), 5)
+    await servers[5].until(b"new", seconds=5)
 
 
 async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_hub, caplog):
@@ -478,7 +472,7 @@ async def test_servers_never_get_each_others_tokens(engine, start_hub):
     await users["a"].stop("x-y")
     running = [each for each, names in zip(running, wanted, strict=True) if names != ("a", "x-y")]
     for name, server in running:
-        assert (await server.files())["t"].decode() == f"token of {name!r}"
+        assert await server.token().decode() == f"token of {name!r}"
 
 
 @both_modes
@@ -556,7 +550,7 @@ async def test_a_container_without_a_place_for_tokens_is_named_with_the_fix(
     with pytest.raises(Exception, match="could not be handed over"):
         await hub.spawn(user)
     engine.client.remove_container(container)
-    assert (await (await hub.spawn(user)).files())["t"] == b"the-token"
+    assert await (await hub.spawn(user)).token() == b"the-token"
 
 
 @pytest.mark.parametrize("policy", ["warn", "refuse"])

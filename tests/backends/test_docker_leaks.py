@@ -1,4 +1,4 @@
-"""A token in a container's files is nowhere else: all that the engine shows, writes and logs is searched for it."""
+"""A token in a container's files is nowhere else: what the engine shows and writes is searched."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import pytest
 from spawner_tokens import TokenDockerSpawner
 
 from ..support.leaks import ACCESS, AUTH_STATE, REFRESH, places, search
-from ..support.waiting import until
 
 NEWER = {**AUTH_STATE, "access_token": f"{ACCESS}-newer"}
 
@@ -38,7 +37,7 @@ def look_at(engine, name):
 
 
 def read_disk(folder):
-    """Path → contents of what is on the disk below a folder, and not in a file system that is mounted there."""
+    """Path → contents of what a folder has on its disk, without what is mounted there."""
     disk, found = os.lstat(folder).st_dev, {}
     for above, folders, files in os.walk(folder):
         folders[:] = [
@@ -69,11 +68,7 @@ async def test_a_token_in_a_containers_files_is_found_nowhere_else(
     user = await hub.user("alice", AUTH_STATE)
     server = await hub.spawn(user)
     await user.save_auth_state(NEWER)
-
-    async def is_newer():
-        return (await server.files())["t"] == NEWER["access_token"].encode()
-
-    await until(is_newer)
+    await server.until(NEWER["access_token"].encode())
     name = user.spawners[""].object_name
     found = {**look_at(engine, name), **await places(hub, user, debug_log)}
     assert {"engine's log", "log", "state"} <= found.keys() and len(found) > 20
@@ -82,7 +77,7 @@ async def test_a_token_in_a_containers_files_is_found_nowhere_else(
     await user.stop("")
     assert search({**look_at(engine, name), **await places(hub, user, debug_log)}) == []
 
-    # The search can find: a variable is in most of these places, and so is what a container writes to itself.
+    # The search can find: a variable is in most of these places, a copy in the container's layer.
     engine.client.remove_container(name, v=True)
     hub.spawner(user).tokens = {"t": {"env": "T"}}
     server = await hub.spawn(user)

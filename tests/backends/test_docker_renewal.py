@@ -1,4 +1,4 @@
-"""Renewal in running containers, with a real provider: no look at a file finds a token that has ended."""
+"""Renewal in running containers, with a real provider: no look at a file finds a dead token."""
 
 import asyncio
 import time
@@ -11,7 +11,8 @@ from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
 
 LIFETIME, LIFETIMES = 6, 10  # seconds
-# This provider ends the old token when it gives the new one: a look is dead if the file shows it for longer (seconds).
+# This provider ends the old token at the refresh. A look counts as dead if the file still has that
+# token after so many seconds.
 # Deliveries take milliseconds, see benchmarks/docker.py; the machine may be busy.
 DELIVERY = 2
 
@@ -26,12 +27,12 @@ class BothModes(TokenDockerSpawner):
 
 async def look(provider, server):
     """Whether the token in the server's file is live, or at least on its way out."""
-    token = (await server.files())["t"].decode()
+    token = await server.token().decode()
     if await provider.is_live(token):
         return True
     asked = time.monotonic()
     while time.monotonic() < asked + DELIVERY:
-        if (await server.files())["t"].decode() != token:
+        if await server.token().decode() != token:
             return True
     return False
 

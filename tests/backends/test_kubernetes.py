@@ -1,4 +1,4 @@
-"""Tokens in pods of a real Kubernetes API server, of a Hub that may do what Zero to JupyterHub's may."""
+"""Tokens in pods of a real Kubernetes API server, with the rights of Zero to JupyterHub's hub."""
 
 import asyncio
 import base64
@@ -7,6 +7,7 @@ import json
 import kubernetes_validate
 import pytest
 import yaml
+from jupyterhub.utils import AnyTimeoutError
 from pytest import param
 from traitlets import TraitError
 
@@ -30,10 +31,6 @@ def decoded(secret):
 
 def owners(secret):
     return [owner["uid"] for owner in secret["metadata"].get("ownerReferences", ())]
-
-
-async def has_file(server, text, name="t"):
-    return (await server.files()).get(name) == text
 
 
 # -- what a server finds -------------------------------------------------------------------------
@@ -120,7 +117,7 @@ async def test_the_files_are_as_closed_as_the_servers_user_allows(
     hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
     server = await hub.spawn(await hub.user("alice", {**auth_state, "github_user": auth_state}))
     assert (await server.ask(""))["uid"] == uid or uid is None  # the image's own
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
     found = await server.run("stat", "-L", "-c", "%a", f"{DIRECTORY}/t", public)
     assert found.out == f"{mode:o}\n444\n"
@@ -216,7 +213,7 @@ async def test_servers_in_namespaces_of_their_users_have_their_secrets_there(kub
     try:
         hub = await start_hub(KUBE, {**TOKENS, **settings})
         user = await hub.user("alice", AUTH_STATE)
-        assert (await (await hub.spawn(user)).files())["t"] == b"the-token"
+        assert await (await hub.spawn(user)).token() == b"the-token"
         path = f"/api/v1/namespaces/{there}/secrets/{NAME}"
         assert namespace.cluster.ask("GET", path) and namespace.secrets() == {}
         await user.stop("")
@@ -241,7 +238,7 @@ async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(
     namespace.audit()
     for number in range(3):
         await user.save_auth_state({"access_token": f"token-{number}"})
-        await until(lambda: has_file(server, f"token-{number}".encode()))
+        await server.until(f"token-{number}".encode())
     [pod] = namespace.all("pods")
     secret = namespace.get("secrets", NAME)
     assert owners(secret) == [pod["metadata"]["uid"]] and decoded(secret)[".env.t"] == b"token-2"
@@ -271,7 +268,7 @@ async def test_a_hub_started_again_knows_its_secrets(kube, start_hub, rules):
     user = await again.user("alice")
     await until(lambda: user.spawners[""].tokens_running)
     await user.save_auth_state({"access_token": "new-token"})
-    await until(lambda: has_file(server, b"new-token"))
+    await server.until(b"new-token")
     assert (namespace.get("secrets", NAME)["metadata"]["uid"] == before) == (rules is PATCH_RULES)
     await user.stop("")
     assert namespace.secrets() == {}
@@ -283,12 +280,12 @@ async def test_a_withheld_token_leaves_the_mount(kube, start_hub):
     user = await hub.user("alice", AUTH_STATE)
     server = await hub.spawn(user)
     await user.save_auth_state({"name": "x"})
-    await until(lambda: has_file(server, None))
+    await server.until(None)
     assert (
         decoded(namespace.get("secrets", NAME))[".env.t"] == b""
     )  # the container can be started again
     await user.save_auth_state(AUTH_STATE)
-    await until(lambda: has_file(server, b"the-token"))
+    await server.until(b"the-token")
 
 
 async def test_a_token_that_is_only_a_variable_comes_by_the_secret_too(kube, start_hub):
@@ -322,11 +319,12 @@ async def test_the_rights_that_the_command_prints_are_enough_for_all_of_a_users_
     servers = [await hub.spawn(user, name) for name in ("", "work")]
     await user.save_auth_state({"access_token": "new"})
     for server in servers:
-        await until(lambda: has_file(server, b"new"))
+        await server.until(b"new")
     assert set(namespace.secrets()) == {NAME, "jupyter-alice--work-tokens"}
     await user.stop("")
-    assert set(namespace.secrets()) == {"jupyter-alice--work-tokens"} and await has_file(
-        servers[1], b"new"
+    assert (
+        set(namespace.secrets()) == {"jupyter-alice--work-tokens"}
+        and await servers[1].token() == b"new"
     )
     await user.stop("work")
     assert namespace.secrets() == {} and "Could not" not in caplog.text
@@ -356,9 +354,9 @@ async def test_a_pod_of_the_same_name_is_replaced_and_the_new_secret_stays(
     )
     server = await hub.spawn(user)
     assert "Found existing pod" in caplog.text
-    assert await has_file(server, b"the-token") and (await server.env())["T"] == b"the-token"
+    assert await server.token() == b"the-token" and (await server.env())["T"] == b"the-token"
     await user.save_auth_state({"access_token": "new"})
-    await until(lambda: has_file(server, b"new"))
+    await server.until(b"new")
     new = namespace.get("pods", "jupyter-alice")["metadata"]["uid"]
     assert owners(namespace.get("secrets", NAME)) == [new] != [old]
 
@@ -387,7 +385,7 @@ async def test_a_pod_that_does_not_start_in_time_leaves_no_secret(kube, start_hu
         KUBE, {**TOKENS, **namespace.settings(init_containers=waits, start_timeout=3)}
     )
     user = await hub.user("alice", AUTH_STATE)
-    with pytest.raises(Exception):
+    with pytest.raises(AnyTimeoutError):
         await hub.spawn(user)
     await until(lambda: namespace.all("pods") == [])
     assert namespace.secrets() == {}

@@ -1,4 +1,4 @@
-"""Kubernetes when something fails: the API server, the Hub, a pod's creation; and where no token is to be found."""
+"""Kubernetes when the API server, the Hub or a pod's creation fails; where no token is found."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from ..support.leaks import AUTH_STATE as LEAKING
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
 from ..support.waiting import until
-from .test_kubernetes import KUBE, NAME, TOKENS, both_roles, decoded, has_file, owners
+from .test_kubernetes import KUBE, NAME, TOKENS, both_roles, decoded, owners
 
 AUTH_STATE = {"access_token": "the-token"}
 
@@ -47,7 +47,7 @@ async def test_a_spawn_outlasts_an_api_server_that_fails_for_a_while(kube, start
         namespace.proxy.on(verb, part, fault, times=2)
     hub = await start_hub(KUBE, {**TOKENS, **settings})
     user = await hub.user("alice", AUTH_STATE)
-    assert await has_file(await hub.spawn(user), b"the-token")
+    assert await (await hub.spawn(user)).token() == b"the-token"
     for verb in ("GET", "DELETE"):
         namespace.proxy.on(verb, "/secrets", fault, times=2)
     await user.stop("")
@@ -63,7 +63,7 @@ async def test_a_refusal_right_after_an_outage_is_no_last_word(kube, start_hub, 
     for fault in (faults.drop_before, faults.status(status)):
         namespace.proxy.on("POST", "/secrets", fault)
     hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    assert await has_file(await hub.spawn(await hub.user("alice", AUTH_STATE)), b"the-token")
+    assert await (await hub.spawn(await hub.user("alice", AUTH_STATE))).token() == b"the-token"
 
 
 @pytest.mark.parametrize("policy", ["warn", "refuse"])
@@ -124,9 +124,9 @@ async def test_a_renewal_outlasts_an_api_server_that_is_away(kube, start_hub, ru
             return any(asked == verb and isinstance(outcome, str) for asked, _, outcome in requests)
 
         await until(has_failed)
-        assert (await server.files())["t"]  # nothing is taken from a server that runs
+        assert await server.token()  # nothing is taken from a server that runs
         namespace.proxy.clear()
-        await until(lambda: has_file(server, f"token-{number}".encode()))
+        await server.until(f"token-{number}".encode())
     [pod] = namespace.all("pods")
     assert owners(namespace.get("secrets", NAME)) == [pod["metadata"]["uid"]]
     await user.stop("")
@@ -194,12 +194,12 @@ async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing
         if spawner.server is not None:  # it runs, and has been found
             await until(lambda: NAME in namespace.secrets())
             await user.save_auth_state({"access_token": "after"})
-            await until(lambda: has_file(Server(spawner), b"after"))
+            await Server(spawner).until(b"after")
             await user.stop("")
         elif step == "SecretMade":
             assert namespace.secrets() == {}
         await user.save_auth_state({"access_token": "the-last"})
-        assert await has_file(await hub.spawn(user), b"the-last")
+        assert await (await hub.spawn(user)).token() == b"the-last"
         await user.stop("")
         await until(lambda: namespace.all("pods") == [])
         assert namespace.secrets() == {}
@@ -234,7 +234,7 @@ async def test_a_running_server_has_a_live_token_through_ten_lives(kube, start_h
                 gaps.append(time.monotonic() - dead_since)
             await asyncio.sleep(0.05)
         assert provider.grants() <= 12
-        # A provider that lets the old token end by itself has no dead one here; this one has, until the kubelet looks.
+        # This provider ends the old token at the refresh: it is dead until the kubelet looks.
         assert expired == 0 and max(gaps) < 3, (expired, max(gaps))
         assert spawner.delivery_delay == 1
         await user.stop("")
@@ -283,9 +283,9 @@ async def test_a_token_is_in_its_secret_and_nowhere_else(kube, start_hub, debug_
     hub = await start_hub(KUBE, {**settings, **namespace.settings()})
     user = await hub.user("alice", LEAKING)
     server = await hub.spawn(user)
-    assert (await server.env())["V"] == ACCESS.encode() and await has_file(server, ACCESS.encode())
+    assert (await server.env())["V"] == ACCESS.encode() and await server.token() == ACCESS.encode()
     await user.save_auth_state({**LEAKING, "access_token": f"{ACCESS}-2"})
-    await until(lambda: has_file(server, f"{ACCESS}-2".encode()))
+    await server.until(f"{ACCESS}-2".encode())
     assert "DEBUG" in debug_log.text
     assert search({**await nearby(hub, user, debug_log), **look_around(namespace)}) == []
     await user.stop("")

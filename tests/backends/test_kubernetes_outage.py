@@ -1,10 +1,11 @@
-"""Kubernetes while its API server is away: killed (-9) at a step of a spawn, a renewal or a stop, and started again."""
+"""Kubernetes while its API server is away: killed (-9) at a step, and started again."""
 
 import asyncio
 import os
 from urllib.parse import urlsplit
 
 import pytest
+from jupyterhub.utils import AnyTimeoutError
 from pytest import param
 
 from spawner_tokens import TokenKubeSpawner
@@ -13,7 +14,7 @@ from spawner_tokens.backends.kubernetes.secrets import Secrets
 from ..support.apiserver import ApiServer
 from ..support.cluster import IMAGE, PATCH_RULES, Z2JH_RULES, Cluster
 from ..support.waiting import until
-from .test_kubernetes import AUTH_STATE, NAME, TOKENS, decoded, has_file, owners
+from .test_kubernetes import AUTH_STATE, NAME, TOKENS, decoded, owners
 
 pytestmark = pytest.mark.alone
 
@@ -67,14 +68,14 @@ async def api_server(kube):
     """The cluster's."""
     if "REAL_KUBE_DIR" not in os.environ:
         pytest.skip(
-            "the API server of this cluster cannot be killed: REAL_KUBE_DIR does not name its folder"
+            "this cluster's API server cannot be killed: REAL_KUBE_DIR does not name its folder"
         )
     server = ApiServer(os.environ["REAL_KUBE_DIR"], Cluster(os.environ["KUBECONFIG"]))
     yield server
     await server.settle()
 
 
-# An init container: it ends when it has seen an outage, and its end. A stand-in for a kubelet need not outlast one.
+# An init container: it ends when it has seen an outage and its end.
 SEES_AN_OUTAGE = """
 import socket, time
 def is_up():
@@ -119,7 +120,7 @@ async def test_a_spawn_outlasts_an_outage_with_the_secret_being_made(
     await api_server.settle()
     assert (
         at == {}
-        and await has_file(server, b"the-token")
+        and await server.token() == b"the-token"
         and (await server.env())["T"] == b"the-token"
     )
     await user.stop("")
@@ -138,9 +139,9 @@ async def test_a_spawn_outlasts_an_outage_with_the_pod_being_waited_for(
     api_server.interrupt()
     server = await spawning
     await api_server.settle()
-    assert await has_file(server, b"the-token") and (await server.env())["T"] == b"the-token"
+    assert await server.token() == b"the-token" and (await server.env())["T"] == b"the-token"
     await user.save_auth_state({"access_token": "new-token"})
-    await until(lambda: has_file(server, b"new-token"))
+    await server.until(b"new-token")
     await user.stop("")
     await assert_nothing_is_left(namespace)
 
@@ -154,14 +155,14 @@ async def test_a_spawn_that_fails_for_want_of_an_api_server_is_in_no_later_ones_
     )
     user = await hub.user("alice", AUTH_STATE)
     at["the pod being waited for"] = api_server.kill
-    with pytest.raises(Exception):
+    with pytest.raises(AnyTimeoutError):
         await hub.spawn(user)
     assert at == {} and not user.spawners[""].server
     await api_server.start()
     user.spawners[""].start_timeout, user.spawners[""].k8s_api_request_retry_timeout = 60, 40
     await user.save_auth_state({"access_token": "new-token"})
     server = await hub.spawn(user)
-    assert await has_file(server, b"new-token") and (await server.env())["T"] == b"new-token"
+    assert await server.token() == b"new-token" and (await server.env())["T"] == b"new-token"
     assert list(namespace.secrets()) == [NAME] and len(namespace.all("pods")) == 1
     await user.stop("")
     await assert_nothing_is_left(namespace)
@@ -187,9 +188,9 @@ async def test_a_running_server_keeps_its_token_and_gets_the_new_one(
     at[step] = api_server.kill
     await user.save_auth_state({"access_token": "new-token"})
     await until(lambda: "Cannot deliver" in caplog.text)
-    assert at == {} and await has_file(server, b"the-token")
+    assert at == {} and await server.token() == b"the-token"
     await api_server.start()
-    await until(lambda: has_file(server, b"new-token"))
+    await server.until(b"new-token")
     [pod] = namespace.all("pods")
     secret = namespace.get("secrets", NAME)
     assert owners(secret) == [pod["metadata"]["uid"]] and decoded(secret)[".env.t"] == b"new-token"
@@ -239,14 +240,15 @@ async def test_a_server_that_could_not_be_stopped_is_replaced_with_its_secret(
     await hub.spawn(user)
     [before] = namespace.all("pods")
     api_server.kill()
-    with pytest.raises(Exception):
+    with pytest.raises(AnyTimeoutError):
         await user.stop("")
     await api_server.start()
     await user.save_auth_state({"access_token": "new-token"})
     server = await hub.spawn(user)
     [after] = namespace.all("pods")
-    assert after["metadata"]["uid"] != before["metadata"]["uid"] and await has_file(
-        server, b"new-token"
+    assert (
+        after["metadata"]["uid"] != before["metadata"]["uid"]
+        and await server.token() == b"new-token"
     )
     assert list(namespace.secrets()) == [NAME]
     await user.stop("")

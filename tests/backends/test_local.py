@@ -1,4 +1,4 @@
-"""Token files of local processes: whose they are, what the user may do to them, and that nothing stays."""
+"""Token files of local processes: whose they are, what a user may do to them, what stays."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ async def test_the_files_belong_to_the_servers_system_user_and_to_nobody_else(
         "t": (uid, "0o600"),
         "t.json": (uid, "0o600"),
     }
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     path = (await server.env())["T_TOKEN_FILE"].decode()
     assert run_as(alice, "cat", path).stdout == "the-token"
     for target in (path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
@@ -191,7 +191,7 @@ async def test_a_hub_that_starts_again_keeps_the_files_of_running_servers_and_sw
     again = await start_hub(SIMPLE, TOKENS)
     user = await again.user("alice")
     assert user.spawners[""].ready
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     await until(lambda: again.token_directories == [directory.name])
     await user.stop("")
     await reaped
@@ -373,7 +373,8 @@ async def test_a_process_that_makes_directories_forever_does_not_keep_us_forever
     hub = await start_hub(SIMPLE, TOKENS)
     user = await hub.user("alice", AUTH_STATE)
     await hub.spawn(user)
-    code = "import os\nwhile True:\n try: os.mkdir('d'); os.chdir('d')\n except FileNotFoundError: os.chdir('/dev/shm')"
+    code = "import os\nwhile True:\n try: os.mkdir('d'); os.chdir('d')\n"
+    code += " except FileNotFoundError: os.chdir('/dev/shm')"
     with open(os.devnull) as quiet:
         forever = subprocess.Popen(
             [sys.executable, "-c", code], cwd=user.spawners[""].tokens_directory, stderr=quiet

@@ -45,7 +45,7 @@ async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(
         DIRECTORY.encode(),
         f"{DIRECTORY}/t".encode(),
     )
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
     assert len(swarm.secrets()) == 2  # with t.json
     await user.stop("")
@@ -93,10 +93,10 @@ async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_st
     before = swarm.secrets()
     await user.save_auth_state({"access_token": "new"})
     assert not user.spawners[""].tokens_running
-    assert (await server.files())["t"] == b"the-token" and swarm.secrets() == before
+    assert await server.token() == b"the-token" and swarm.secrets() == before
     await user.stop("")
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == b"new"
+    assert await server.token() == b"new"
     assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
 
 
@@ -106,7 +106,7 @@ async def test_each_of_a_users_servers_has_its_own_whatever_the_names(
     hub = await start_hub(swarm_spawner_class, settings(swarm))
     user = await hub.user("ali=ce.x y@é", LOGIN)
     servers = [await hub.spawn(user, name) for name in ("b-c", "a")]
-    assert [(await server.files())["t"] for server in servers] == [b"the-token"] * 2
+    assert [await server.token() for server in servers] == [b"the-token"] * 2
     assert len(swarm.secrets()) == 4
     await user.stop("b-c")
     assert len(swarm.secrets()) == 2 and len(swarm.services()) == 1
@@ -131,7 +131,7 @@ async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(
     swarm.client.create_secret("of-another-hub", b"x", labels=labels)
     server = await hub.spawn(user)
     assert (await server.run("cat", "/run/secrets/theirs")).out == "of the admin"
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     assert len(extra["secrets"]) == 1
     (service,) = swarm.services().values()
     assert service["Spec"]["TaskTemplate"]["RestartPolicy"] == policy
@@ -169,7 +169,7 @@ async def test_a_server_whose_node_does_not_answer_has_stopped(
     user = await hub.user("alice", LOGIN)
     await hub.spawn(user)
     (service,) = swarm.services()
-    # As when a node is lost: the Swarm has given the task up, and the last that it heard is that the task runs.
+    # As when a node is lost: the Swarm has given the task up, whose last known state is running.
     swarm.set_availability("drain")
     (task,) = await until(
         lambda: [task for task in swarm.tasks(service) if task["DesiredState"] == "shutdown"]
@@ -188,7 +188,7 @@ async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(
     server = await hub.spawn(user)
     await user.stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_
     assert len(swarm.secrets()) == 5
     again = await start_hub(swarm_spawner_class, settings(swarm))
     await until(lambda: swarm.secrets() == running)
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     await again.app.users["alice"].stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
 
@@ -281,7 +281,7 @@ async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(
     forgotten.server = None
     forgotten.stop_polling()
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == b"the-token"
+    assert await server.token() == b"the-token"
     assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
 
 
@@ -356,13 +356,13 @@ async def test_a_token_is_found_nowhere_else(swarm, swarm_spawner_class, start_h
     )
     user = await hub.user("alice", AUTH_STATE)
     server = await hub.spawn(user)
-    assert (await server.files())["t"] == ACCESS.encode()
+    assert await server.token() == ACCESS.encode()
     assert "DEBUG" in debug_log.text and b"level=debug" in swarm.log.read_bytes()
     assert search({**engines_places(swarm), **await places(hub, user, debug_log)}) == []
     await user.stop("")
     assert search({**engines_places(swarm), **await places(hub, user, debug_log)}) == []
 
-    # The search can find: in each of these places, planted. What a Swarm keeps of it on disk is encrypted.
+    # The search can find a token planted in each of these places. A Swarm's own data are encrypted.
     swarm.client.create_secret("planted", b"x", labels={"planted": ACCESS})
     hub.spawner(user).environment = {"PLANTED": ACCESS}
     await hub.spawn(user)

@@ -1,4 +1,4 @@
-"""The clouds' own SDKs in a server that the Hub started: they find the token, and a newer one after a renewal."""
+"""The clouds' own SDKs in a server: they find the token, and a newer one after a renewal."""
 
 import json
 import socket
@@ -51,7 +51,7 @@ class Endpoint(RequestHandler):
 
 @pytest.fixture
 async def listen():
-    """Start an endpoint: what it calls to answer a request → its port, and the list of what is posted to it."""
+    """Start an endpoint: ``listen(answer)`` → its port, and the list of what is posted to it."""
     servers = []
 
     async def start(answer, ssl_options=None):
@@ -99,7 +99,7 @@ async def sts():
 
 @pytest.fixture
 def start_kernel(start_hub):
-    """Start a Hub and alice's server: a preset and more fields → alice, and what runs a program in that server."""
+    """Start alice's server with a preset → alice, and a function that runs a program there."""
 
     async def start(preset, **fields):
         tokens = {preset: {"preset": preset, **fields}}
@@ -123,7 +123,7 @@ def start_kernel(start_hub):
 
 
 async def renew(alice):
-    """As a renewal does: store the newer auth_state. Returns when the server's file has the newer token."""
+    """Store a newer auth_state, as a renewal does, and wait for the server's file."""
     before = set((await Server(alice.spawners[""]).files()).items())
     await alice.save_auth_state(login(2))
 

@@ -1,4 +1,4 @@
-"""A real git in a real server against a real git server, which asks the provider what each token may do."""
+"""A real git in a real server against a real git server, which asks the provider of each token."""
 
 import asyncio
 import os
@@ -36,13 +36,13 @@ def account(request):
 
 
 class Place:
-    """A user's server, the git server, the provider that both know, and the Hub's ``wire`` to it."""
+    """A user's server, the git server, the provider, and the ``wire`` between it and the Hub."""
 
     def __init__(self, hub, name, provider, git, wire):
         self.hub, self.name, self.provider, self.git, self.wire = hub, name, provider, git, wire
 
     async def log_in(self, scope="profile read write"):
-        """Log in at the provider, and store what the Hub would store of a provider that says when."""
+        """Log in at the provider, and store what the Hub would store of a GitLab."""
         answer = await self.provider.log_in("alice", scope) | {"created_at": time.time()}
         auth_state = make_auth_state(self.name, answer) | {"gitlab_user": IDENTITY}
         self.user = await self.hub.user(self.name, auth_state)
@@ -208,10 +208,7 @@ async def test_a_new_login_is_enough_for_a_running_server_to_push_again(place):
     assert (await place.push()).code == 128
     new = await place.log_in()
 
-    async def has_it():
-        return place.token_file.read_text() == new
-
-    await until(has_it)
+    await place.server.until(new.encode(), "lab")
     assert (await place.push()).code == 0
 
 
@@ -251,7 +248,8 @@ async def test_the_token_is_in_no_other_file_and_in_no_process_argument(place, n
 
     async def search():
         places = "/tmp /var/tmp /dev/shm /run"
-        owned = f"find {places} -xdev -type f -user {place.name} 2>/dev/null -exec grep -lF {place.token} {{}} +"
+        has_token = f"-exec grep -lF {place.token} {{}} +"
+        owned = f"find {places} -xdev -type f -user {place.name} 2>/dev/null {has_token}"
         done = await asyncio.to_thread(
             subprocess.run, owned, shell=True, capture_output=True, text=True
         )
@@ -260,7 +258,7 @@ async def test_the_token_is_in_no_other_file_and_in_no_process_argument(place, n
     assert await search() == [str(place.token_file)]
     assert place.token not in await place.ok("cat repo/.git/config .gitconfig")
 
-    # Both can find: a helper that has the token as an argument, and the user's own helper without ours.
+    # Both can find: a helper with the token as an argument, and the user's own helper without ours.
     leak = '!f() { /usr/bin/printf \'username=x\\npassword=%s\\n\' "$(cat "$LAB_TOKEN_FILE")"; }; f'
     await place.ok(f"cat > leak <<'E'\n{leak}\nE")
     async with Watch(place.token) as watch:
@@ -272,7 +270,8 @@ async def test_the_token_is_in_no_other_file_and_in_no_process_argument(place, n
             if watch.found:
                 break
     assert watch.found
-    approve = "printf '%s\\n' url=http://x:\"$(cat \"$LAB_TOKEN_FILE\")\"@h.example '' | git credential approve"
+    url = 'url=http://x:"$(cat "$LAB_TOKEN_FILE")"@h.example'
+    approve = f"printf '%s\\n' {url} '' | git credential approve"
     await place.ok(approve)
     assert set(await search()) == {str(place.token_file), f"{place.home}/.git-credentials"}
 
@@ -283,7 +282,8 @@ async def test_the_token_is_in_no_other_file_and_in_no_process_argument(place, n
 async def test_what_the_user_has_configured_at_home_wins(place):
     await place.ok(f"git clone --quiet {place.git.url}/repo.git")
     await place.ok(
-        "git config --global user.name Me && git config --global url.https://o.example/.insteadOf o:"
+        "git config --global user.name Me"
+        " && git config --global url.https://o.example/.insteadOf o:"
     )
     assert (await place.push()).code == 0
     assert await place.ok("git -C repo log -1 --format='%an <%ae>'") == "Me <alice@example.org>"

@@ -1,4 +1,4 @@
-"""A token is nowhere but in the server's environment and files: everything else is searched for it."""
+"""A token is in the server's environment and files alone: everything else is searched for it."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The way back from a refusal, with a real provider: its link logs in anew and returns to the spawn."""
+"""The link of a refusal, with a real provider: it logs in anew and returns to the spawn."""
 
 import re
 from html import unescape

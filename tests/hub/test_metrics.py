@@ -59,7 +59,7 @@ async def scrape(hub, token):
 
 @pytest.fixture
 async def start_counting(start_hub):
-    """Start a Hub, and find what has been counted since: ``hub, count = await start_counting(…)``."""
+    """Start a Hub: ``hub, count = await start_counting(…)``; ``count()`` says what has changed."""
 
     async def start(spawner_class, settings):
         hub = await start_hub(spawner_class, settings)
@@ -310,7 +310,8 @@ async def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_ther
 
 def test_the_prefix_is_jupyterhubs():
     code = (
-        "import spawner_tokens.mixin; from prometheus_client import REGISTRY, generate_latest;"
+        "from spawner_tokens import TokenSpawnerMixin;"
+        "from prometheus_client import REGISTRY, generate_latest;"
         "print(generate_latest(REGISTRY).decode())"
     )
     env = {**os.environ, "JUPYTERHUB_METRICS_PREFIX": "ours"}

@@ -1,4 +1,4 @@
-"""What the user and the admin are told when a token is not as asked, over HTTP, wherever JupyterHub shows it."""
+"""What user and admin read when a token is not as asked, wherever JupyterHub shows it."""
 
 import asyncio
 import json

@@ -52,10 +52,7 @@ async def test_a_hostile_value_is_delivered_byte_for_byte(start_hub, value):
     user = await hub.user("alice", auth_state(value, user={"name": name}))
     server = await hub.spawn(user)
     env = await server.env()
-    assert (
-        env["T"] == (await server.files())["t"] == value.encode()
-        and env["COMPANION"] == name.encode()
-    )
+    assert env["T"] == await server.token() == value.encode() and env["COMPANION"] == name.encode()
 
 
 @pytest.mark.parametrize("value", [param("a\0b", id="nul"), param("\ud800", id="surrogate")])
@@ -76,7 +73,7 @@ async def test_two_named_servers_of_one_user_have_files_of_their_own(start_hub):
     one, two = await asyncio.gather(hub.spawn(user, "one"), hub.spawn(user, "two"))
     assert (await one.env())["SPAWNER_TOKENS_DIR"] != (await two.env())["SPAWNER_TOKENS_DIR"]
     await user.stop("one")
-    assert (await two.files())["t"] == b"the-token"
+    assert await two.token() == b"the-token"
     await user.stop("two")
     assert hub.token_directories == []
 
@@ -273,8 +270,8 @@ async def test_skip_is_silent_and_warn_is_not(start_hub, caplog):
         record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
     ]
     assert (
-        "alice: token a: not in auth_state (looked up 'absent-a'; auth_state has 'access_token', 'refresh_token')"
-        in warnings
+        "alice: token a: not in auth_state (looked up 'absent-a'; "
+        "auth_state has 'access_token', 'refresh_token')" in warnings
     )
     assert not [message for message in warnings if "token b" in message]
     assert not {"A", "B"} & set(await server.env())

@@ -1,4 +1,4 @@
-"""The benchmarks, as small as they can be: what they count is exact, what they time is not looked at."""
+"""The benchmarks, as small as they can be: what they count is exact."""
 
 from benchmarks.renewal import measure
 from spawner_tokens.renewal.renewal import _RENEWALS_AT_ONCE

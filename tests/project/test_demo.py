@@ -1,4 +1,4 @@
-"""The demo, as its user starts it: a subprocess with real provider, proxy, Hub and servers. And its provider alone."""
+"""The demo, as its user starts it, with a real provider, proxy, Hub and servers."""
 
 import base64
 import hashlib
@@ -96,7 +96,8 @@ def test_the_check_is_true_from_login_to_nothing_left(tmp_path):
     ("override", "step", "error"),
     [
         pytest.param(
-            "c.TokenSpawnerMixin.tokens_hook = lambda spawner, auth_state, tokens: {'demo': tokens['demo'][::-1]}",
+            "hook = lambda spawner, auth_state, tokens: {'demo': tokens['demo'][::-1]}\n"
+            "c.TokenSpawnerMixin.tokens_hook = hook",
             "alice: variable and file hold tokens that the provider issued",
             "DEMO_TOKEN is not an issued token",
             id="another token delivered",
@@ -108,7 +109,8 @@ def test_the_check_is_true_from_login_to_nothing_left(tmp_path):
             id="no renewal",
         ),
         pytest.param(
-            "c.TokenSpawnerMixin.tokens_hook = lambda spawner, auth_state, tokens: print(tokens, flush=True) or tokens",
+            "hook = lambda spawner, auth_state, tokens: print(tokens, flush=True) or tokens\n"
+            "c.TokenSpawnerMixin.tokens_hook = hook",
             "no token in a log or a process argument",
             "a log shows one",
             id="a token in the log",
@@ -186,7 +188,7 @@ class Client:
         self.provider = provider
 
     def log_in(self, username, *, pkce=True):
-        """The answer to the authorization code that this user's login brings; without PKCE, the provider's error."""
+        """The answer to this user's authorization code; without PKCE, the provider's error."""
         verifier = secrets.token_urlsafe(32)
         challenge = (
             base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())

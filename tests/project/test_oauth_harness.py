@@ -1,4 +1,4 @@
-"""The tests' own tools: a Hub with real logins, a provider that says what it was asked, a network with faults."""
+"""The tests' own tools: a Hub with logins, a provider that counts, a network with faults."""
 
 import asyncio
 import json

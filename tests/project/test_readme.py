@@ -1,4 +1,4 @@
-"""The README: its config blocks load and mean what they say, its tables are true, its text is valid."""
+"""The README: its config blocks do what they say, its tables are true, its text is valid."""
 
 import re
 import sys
@@ -44,13 +44,14 @@ TLJH = {
     "tljh": "",
     "tljh.normalize": "def generate_system_username(name): return name",
     "tljh.user": "def ensure_user(name): pass",
-    "tljh.user_creating_spawner": "from systemdspawner import SystemdSpawner\nclass UserCreatingSpawner(SystemdSpawner): pass",
+    "tljh.user_creating_spawner": "from systemdspawner import SystemdSpawner\n"
+    "class UserCreatingSpawner(SystemdSpawner): pass",
 }
 
 
 @pytest.fixture(autouse=True)
 def tljh(monkeypatch):
-    """The Littlest JupyterHub is in no registry; these are the names that its own spawner is made of."""
+    """The Littlest JupyterHub is not on PyPI: the names that its spawner is made of."""
     for name, code in TLJH.items():
         module = ModuleType(name)
         exec(code, module.__dict__)

@@ -1,4 +1,4 @@
-"""A Kubernetes API server to kill and to start again: of the cluster whose folder ``REAL_KUBE_DIR`` names."""
+"""An API server to kill and start again: of the cluster whose folder ``REAL_KUBE_DIR`` names."""
 
 import asyncio
 import os

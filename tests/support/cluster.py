@@ -1,4 +1,4 @@
-"""A Kubernetes cluster for tests, found by ``KUBECONFIG`` alone: namespaces of their own, with a Hub's service account.
+"""A Kubernetes cluster for tests, found by ``KUBECONFIG``: a namespace for each test.
 
 Pods need nothing of this machine: tests/server.py is an argument of theirs.
 """
@@ -88,7 +88,7 @@ class Cluster:
                 ) from None
 
     def account(self, folder, namespace, rules, *, url=None, everywhere=False):
-        """A kubeconfig's path, of a service account with these rights alone; ``url`` is instead of the cluster's."""
+        """A kubeconfig's path, for an account with these rights; ``url`` replaces the cluster's."""
         below, rbac = f"/api/v1/namespaces/{namespace}", "/apis/rbac.authorization.k8s.io/v1"
         name = f"hub-{secrets.token_hex(4)}"
         self.ask("POST", f"{below}/serviceaccounts", {"metadata": {"name": name}})
@@ -164,7 +164,7 @@ class Namespace:
             "k8s_api_request_retry_timeout": 10,
         }
         settings = {f"KubeSpawner.{name}": value for name, value in {**usual, **traits}.items()}
-        # Not below /var/run, the default: a link, which a stand-in for a kubelet may follow out of the container.
+        # Not below /var/run: a stand-in for a kubelet may follow that link out of the container.
         return {"TokenSpawnerMixin.tokens_mount_path": DIRECTORY, **settings}
 
     def all(self, kind):
@@ -189,7 +189,8 @@ class Namespace:
 
     def grant(self, *rules):
         """From soon on, the account has these rights."""
-        role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.name}/roles/{self.name}-{self.account}"
+        roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.name}/roles"
+        role = f"{roles}/{self.name}-{self.account}"
         self.cluster.ask("PATCH", role, {"rules": rules})
 
     def sleeper(self, name, **metadata):
@@ -205,7 +206,7 @@ class Namespace:
         return os.path.getsize(log) if log else 0
 
     def audit(self, *resources):
-        """``verb resource status`` of the account's requests since the last call; ``None`` without an audit log."""
+        """``verb resource status`` of each request since the last call; ``None`` without a log."""
         if not os.environ.get("KUBE_AUDIT_LOG"):
             return None
         found = [(event["objectRef"]["resource"], event) for event in self.events()]
@@ -239,7 +240,7 @@ def make_namespace(cluster, name):
         "/api/v1/namespaces",
         {"metadata": {"name": name, "labels": {"spawner-tokens-test": name}}},
     )
-    # Until its account is there, pods are refused; up to Kubernetes 1.23, until the account's token is.
+    # Pods are refused until its account exists; up to Kubernetes 1.23, until its token does.
     has_tokens = int(re.match("[0-9]+", cluster.ask("GET", "/version")["minor"])[0]) < 24
     deadline = time.monotonic() + 20
     while True:
@@ -254,7 +255,8 @@ def clean(cluster, namespaces):
     for namespace in namespaces:
         cluster.ask("DELETE", f"/api/v1/namespaces/{namespace}")
         for kind in ("clusterrolebindings", "clusterroles"):
-            path = f"/apis/rbac.authorization.k8s.io/v1/{kind}?labelSelector=spawner-tokens-test%3D{namespace}"
+            label = f"spawner-tokens-test%3D{namespace}"
+            path = f"/apis/rbac.authorization.k8s.io/v1/{kind}?labelSelector={label}"
             cluster.ask("DELETE", path)
 
 
@@ -288,7 +290,7 @@ class ApiProxy:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        self.url = "http://127.0.0.1:%i" % self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *error):
@@ -296,7 +298,7 @@ class ApiProxy:
         await self._session.close()
 
     def on(self, verb, part, fault, times=1):
-        """The next requests of this verb whose path has this part meet the fault (see tests/faults.py)."""
+        """The next requests of this verb with this part in their path meet the fault."""
         self._faults.append([verb, part, fault, times])
 
     def clear(self):

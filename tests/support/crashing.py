@@ -1,4 +1,4 @@
-"""A Hub in a process of its own that dies (-9), at a step of a renewal or when told to; and looks at what it leaves."""
+"""A Hub in a process of its own that is killed (-9), at a step of a renewal or at any time."""
 
 import asyncio
 import multiprocessing
@@ -22,7 +22,7 @@ from .oauth import make_auth_state
 
 KEY = b"k" * 32
 
-# Forked from a process that has imported all of this: else each Hub would begin with seconds of imports.
+# Forked from a process that has imported all of this: imports take seconds.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["pytest", __name__, "tests.support.reaping"])
 # Called in the repository, where it can import them: before Python 3.13 it knows no other path.
@@ -32,20 +32,20 @@ start_forkserver = forkserver.ensure_running
 class HubProcess:
     """A Hub with its database and its ``hub.log`` in ``folder``, and the token files in ``memory``.
 
-    ``logins``: username → the provider's answer to a login, and the names of the servers to start. From then on
-    ``step`` is where in a renewal it dies: see :class:`Fault`.
+    ``logins``: username → the provider's answer to a login, and the names of the servers to start.
+    ``step`` is where it dies in a renewal after that: see :class:`Fault`.
     """
 
-    def __init__(self, folder, memory, settings, logins={}, step=None):
+    def __init__(self, folder, memory, settings, logins=(), step=None):
         self._reader, writer = _processes.Pipe(duplex=False)
         self._process = _processes.Process(
-            target=_run, args=(folder, memory, settings, logins, step, writer)
+            target=_run, args=(folder, memory, settings, dict(logins), step, writer)
         )
         self._process.start()
         writer.close()
 
     async def ready(self):
-        """Wait until it has started its servers, or found them. The token files of those that it started."""
+        """Wait until its servers run. Returns the token files of those that it started."""
         return await asyncio.to_thread(self._reader.recv)
 
     async def died(self):
@@ -147,7 +147,7 @@ class _Owner:
 
 
 async def log_in(provider, username):
-    """The provider's answer, with its time: this Hub may take longer to start than the token lives."""
+    """The provider's answer, with its time: this Hub may start for longer than the token lives."""
     return {"created_at": int(time.time()), **await provider.log_in(username)}
 
 
@@ -162,10 +162,10 @@ def read_auth_state(folder, username):
 
 @dataclass(frozen=True)
 class Look:
-    """The provider's word on the token in a file. ``dead``: seconds for which the file went on showing a dead one.
+    """The provider's word on a file's token. ``dead``: seconds for which the file had a dead one.
 
-    This provider kills a token when it is refreshed: until the answer has come and the file is rewritten, the file
-    shows a dead one whatever we do. So its seconds say more than the count of such looks.
+    This provider ends a token at its refresh: until the answer has come and the file is rewritten,
+    the file has a dead one. So the seconds say more than the number of such looks.
     """
 
     at: float

@@ -1,7 +1,7 @@
 """A Docker Engine for tests, found by ``DOCKER_HOST`` alone, and images that need no registry.
 
-An image is a handful of empty directories: its containers mount this machine's ``/usr``, Python and virtual
-environment. So the engine has to see this machine's file system.
+An image has empty directories alone: its containers mount this machine's ``/usr``, Python and
+virtual environment. So the engine has to see this machine's file system.
 """
 
 import io
@@ -23,12 +23,13 @@ from .ports import random_port
 
 TESTS = str(Path(__file__).parent)
 MOUNTS = sorted({"/usr", sys.base_prefix, sys.prefix, TESTS})
-PASSWD = "root:x:0:0::/root:/bin/sh\njovyan:x:1000:100::/home/jovyan:/bin/sh\nother:x:1001:100::/tmp:/bin/sh\n"
+PASSWD = "root:x:0:0::/root:/bin/sh\njovyan:x:1000:100::/home/jovyan:/bin/sh\n"
+PASSWD += "other:x:1001:100::/tmp:/bin/sh\n"
 GROUP = "root:x:0:\nusers:x:100:\n"
 
 
 class Engine:
-    """``client`` is a :class:`docker.APIClient`. Everything that a test makes has ``prefix`` in its name."""
+    """``client``: a :class:`docker.APIClient`; ``prefix``: part of all names that a test gives."""
 
     def __init__(self, **where):
         self.client = docker.APIClient(version="auto", timeout=60, **where)
@@ -99,7 +100,7 @@ class Engine:
 
 
 class OwnEngine(Engine):
-    """One that nobody else uses. Its containers have the network of a machine of its own, at ``address``.
+    """One that no other test uses. Its containers have a network of their own, at ``address``.
 
     ``data`` is where it keeps all that it has, and ``log`` its own words.
     """
@@ -175,7 +176,7 @@ class OwnEngine(Engine):
         return super().settings(image, **{**usual, **traits})
 
     def spawner_class(self, base):
-        """A class for its servers, as DockerSpawner's documentation has it for ``network_mode=host``."""
+        """A class for its servers, by DockerSpawner's documentation of ``network_mode=host``."""
 
         class OnHostsNetwork(base):
             async def get_ip_and_port(self):
@@ -252,9 +253,8 @@ def _make_root():
             "var/run",
         }
         paths |= {path.lstrip("/") for path in MOUNTS}
-        for path in sorted(
-            paths | {str(above) for path in paths for above in Path(path).parents} - {"."}
-        ):
+        above = {str(parent) for path in paths for parent in Path(path).parents} - {"."}
+        for path in sorted(paths | above):
             directory = tarfile.TarInfo(path)
             directory.type, directory.mode = (
                 tarfile.DIRTYPE,

@@ -1,7 +1,7 @@
-"""A network that fails as a test tells it to: a reverse proxy between Hub and provider, and the faults it can have.
+"""A network that fails: a reverse proxy between Hub and provider, and the faults it can have.
 
-A fault is an async function of ``forward``, which sends the request on and returns the target's :class:`Answer`. It
-returns the answer that the client gets, or ``None``: then the client's connection is closed without any.
+A fault is an async function of ``forward``, which sends the request on and returns the target's
+:class:`Answer`. It returns the answer that the client gets, or ``None`` to close the connection.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ async def garbage_after(forward):
 
 
 class Gate:
-    """Where requests wait: ``await gate.reached.wait()`` until one is there, ``gate.open()`` lets all go on."""
+    """Requests wait here until ``gate.open()``; ``await gate.reached.wait()``: until one does."""
 
     def __init__(self):
         self.reached = asyncio.Event()
@@ -92,7 +92,7 @@ def delay_after(seconds):
     return delay_after
 
 
-def status(code, body=b"", headers={}):
+def status(code, body=b"", headers=()):
     """The target never gets the request."""
 
     async def status(forward):
@@ -119,7 +119,7 @@ class FaultyProxy:
         async with FaultyProxy(provider.url) as proxy:
             proxy.on("/o/token/", drop_after)
 
-    ``requests`` has method, path, and the fault's name or else the status (``None`` until there is one) of each.
+    ``requests``: method, path, and the fault's name or the status (``None`` until there is one).
     """
 
     def __init__(self, target):
@@ -141,7 +141,7 @@ class FaultyProxy:
         self._client.close()
 
     def on(self, path_prefix, fault, times=1):
-        """Have the next requests for such a path meet this fault, after those that were queued before it."""
+        """The next requests for such a path meet this fault, after those that were set before."""
         self._faults.append([path_prefix, fault, times])
 
     def count(self, path_prefix):

@@ -1,4 +1,4 @@
-"""Somebody else's spawners with the contract's tests: backends that are right, and one for each fault.
+"""Spawners of another repository with the contract's tests: right ones, and one for each fault.
 
 The tests copy this module as ``test_theirs.py`` into a folder of its own, and run pytest there.
 """

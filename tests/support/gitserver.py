@@ -1,4 +1,4 @@
-"""A git server for tests: ``git http-backend``, for those whose token the provider calls live and wide enough."""
+"""A git server for tests: ``git http-backend`` behind the provider's word on each token."""
 
 import asyncio
 import base64
@@ -40,7 +40,7 @@ class GitServer:
         self.log = []  # (user name or None, scope that was needed, status)
 
     def create(self, name, *commands):
-        """A repository with one commit, made by these git commands and of whatever they leave staged."""
+        """A repository with one commit of what these git commands leave staged."""
         work, bare = self.folder / f"{name}.work", self.folder / f"{name}.git"
         identity = ["-c", "user.name=Setup", "-c", "user.email=setup@example.org"]
         for command in (

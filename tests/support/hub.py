@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from .browser import Browser
 from .ports import random_port
+from .waiting import until
 
 SERVER = str(Path(__file__).with_name("server.py"))
 
@@ -90,13 +91,25 @@ class Server:
             if file["contents"] is not None
         }
 
+    async def token(self, name="t"):
+        """The contents of one file; ``None`` if it is not there."""
+        return (await self.files()).get(name)
+
+    async def until(self, contents, name="t", seconds=15):
+        """Wait until a file has these contents; ``None``: until it is gone."""
+
+        async def has_them():
+            return await self.token(name) == contents
+
+        await until(has_them, seconds)
+
     async def stat(self):
         """Name → contents in hex, uid, mode; the directory itself as ``.``."""
         return await self.ask("files")
 
 
 class Hub:
-    """A real JupyterHub, served without a proxy. Users get an auth_state as if they had logged in."""
+    """A real JupyterHub without a proxy. Users get an auth_state as if they had logged in."""
 
     def __init__(self, app):
         self.app = app

@@ -1,4 +1,4 @@
-"""A single-user server that also runs programs, as a notebook's kernel does: with nothing but what it was given."""
+"""A single-user server that also runs programs, as a notebook's kernel does."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A Hub whose users log in at the provider, and the ways in which people and programs start their servers."""
+"""A Hub whose users log in at the provider, and the ways to start their servers."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class NoProxy(Proxy):
 
 
 def hub_settings(provider, url=None, *, callback=0):
-    """Settings for ``start_hub``. ``url`` is where the Hub itself finds the provider: at a proxy, say.
+    """Settings for ``start_hub``. ``url`` is where the Hub finds the provider, a proxy perhaps.
 
     ``callback`` is for a second Hub, at the same time.
     """
@@ -47,7 +47,7 @@ def hub_settings(provider, url=None, *, callback=0):
 
 
 def make_auth_state(username, answer):
-    """What OAuthenticator makes of the provider's answer to a login or a refresh, for a user who is there already."""
+    """What OAuthenticator makes of the provider's answer to a login or a refresh."""
     return {
         "access_token": answer["access_token"],
         "refresh_token": answer.get("refresh_token"),
@@ -70,7 +70,7 @@ async def log_in(hub, browser, provider, username):
 
 
 def make_admin_token(hub):
-    """The API token of a service that may do what an admin may. It has no login that could expire."""
+    """The API token of a service with an admin's rights. It has no login that could expire."""
     service = orm.Service(name="admin", roles=[orm.Role.find(hub.app.db, "admin")])
     hub.app.db.add(service)
     hub.app.db.commit()

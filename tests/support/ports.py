@@ -1,6 +1,6 @@
 """Ports for servers, each given to nobody else.
 
-JupyterHub's ``random_port`` lets go of the port that it finds: until the server is there, another test may find it.
+JupyterHub's ``random_port`` closes the port that it finds: another test may find it too.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ _taken = set()
 
 
 def random_port():
-    """A free port that no test, in this or another process, has taken: its byte in a file is locked."""
+    """A free port that no test in any process has taken: its byte in a file is locked."""
     port = random.choice(_PORTS)
     return port if _take(port) else random_port()
 

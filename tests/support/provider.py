@@ -1,4 +1,4 @@
-"""The demo's provider for tests: what it has been asked, which tokens it knows, and logins at it without a Hub."""
+"""The demo's provider for tests: its requests, its tokens, and logins without a Hub."""
 
 import asyncio
 import base64
@@ -25,10 +25,10 @@ from .ports import random_port
 
 @asynccontextmanager
 async def start_provider(folder, *options):
-    """The provider with its state in ``folder``; a :class:`Provider`. Again with the same folder, it is the same one.
+    """A :class:`Provider` with its state in ``folder``: with the same folder, it is the same one.
 
-    ``options`` are its own: ``--token-lifetime N``, ``--reuse-protection``, ``--single-threaded``. Two Hubs can be its
-    clients, each with one of its ``callbacks``.
+    ``options`` are its own: ``--token-lifetime N``, ``--reuse-protection``, ``--single-threaded``.
+    Two Hubs can be its clients, each with one of its ``callbacks``.
     """
     callbacks = [f"http://127.0.0.1:{random_port()}/hub/oauth_callback" for _ in range(2)]
     running = run_provider(folder, " ".join(callbacks), *options)
@@ -74,7 +74,7 @@ class Provider:
             return database.execute(query, values).fetchall()
 
     async def token_requests(self):
-        """Status → number of its answers to requests for tokens, those with the code of a login included."""
+        """Status → number of its answers to requests for tokens, those of logins included."""
         return await self._count("POST /o/token/")
 
     async def userinfo_requests(self):
@@ -115,7 +115,7 @@ class Provider:
         )
 
     async def log_in(self, username, scope="profile read"):
-        """The provider's answer to the authorization code that this user's login brings (RFC 6749, section 5.1)."""
+        """The provider's answer to this user's authorization code (RFC 6749, section 5.1)."""
         verifier = secrets.token_urlsafe(32)
         challenge = (
             base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
@@ -148,7 +148,7 @@ class Provider:
         return json.loads(answer.body)
 
     async def pass_forms(self, browser, url, username, until):
-        """Where redirects, and the forms for login and consent, lead to from ``url``: an address below ``until``."""
+        """Follow redirects and the forms for login and consent to an address below ``until``."""
         form = None
         for _ in range(20):
             answer = await request(url, browser, form)
@@ -164,11 +164,11 @@ class Provider:
         raise AssertionError(f"{urlsplit(url).path} does not lead on")
 
 
-async def request(url, browser=None, form=None, headers={}, **options):
+async def request(url, browser=None, form=None, headers=None, **options):
     """One answer, which may be a redirect; to a POST of the form, if there is one."""
     if browser:
         cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-        headers = {"Cookie": cookies, "Sec-Fetch-Mode": "navigate", **headers}
+        headers = {"Cookie": cookies, "Sec-Fetch-Mode": "navigate", **(headers or {})}
     client = SimpleAsyncHTTPClient(
         force_instance=True
     )  # the shared one has ten places, and they are the Hub's

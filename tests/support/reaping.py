@@ -1,6 +1,7 @@
-"""Imported by a process, this makes it the parent of its descendants' orphans, in place of an init that may be slow.
+"""Imported by a process, this makes it the parent of its descendants' orphans.
 
-A Hub takes a server for running until its dead process has been waited for. multiprocessing's forkserver does that.
+A Hub takes a server for running until its dead process has been waited for, and this machine's init
+may be slow. multiprocessing's forkserver waits for them.
 """
 
 import ctypes

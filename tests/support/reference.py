@@ -17,7 +17,7 @@ README = Path(__file__).parents[2] / "README.rst"
 
 
 def make_reference():
-    """The traits, with their defaults and their help: those of all classes, and what backends have more."""
+    """The traits, with defaults and help: those of all classes, then the backends' own."""
     parts = [make_traits(TokenTraits)]
     for backend in (DockerTokenMixin, KubeTokenMixin):
         parts.append(f"And of ``{backend.__name__}``:\n\n{make_traits(backend)}")
@@ -89,7 +89,8 @@ def make_table(rows):
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rule = "  ".join("=" * width for width in widths)
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
     return "\n".join([rule, lines[0], rule, *lines[1:], rule, ""])
 

@@ -1,4 +1,4 @@
-"""A provider in this process that answers as a test says: no network is between it and the Hub's authenticator."""
+"""A provider in this process that answers as a test says, with no network before it."""
 
 import inspect
 import math
@@ -34,9 +34,9 @@ def login(user, left=3000, n=0, **more):
 
 
 class Provider:
-    """``grant`` and ``userinfo`` are called with a user's name and the number of such requests, from 1.
+    """``grant`` and ``userinfo`` get a user's name and the number of such requests, from 1.
 
-    They return what the JSON of an answer would be, or an :class:`.Answer` that is an error, and may be async.
+    They return an answer's JSON, or an :class:`.Answer` that is an error, and may be async.
     """
 
     def __init__(self, grant=tokens, userinfo=lambda user, n: {"username": user}):
@@ -98,7 +98,7 @@ def shown(user, name="", file="t"):
 
 @contextmanager
 def failing(target, name, times=math.inf, having=""):
-    """Have SQLAlchemy events of a name fail, as in a database that cannot be reached; a list of those that did.
+    """SQLAlchemy events of this name fail, as in a database that cannot be reached; yields those.
 
     Only where ``having`` is in the statement.
     """

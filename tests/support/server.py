@@ -1,4 +1,4 @@
-"""A single-user server that says what it was given, its environment and its token files, and runs commands."""
+"""A single-user server that shows its environment and its token files, and runs commands."""
 
 import json
 import os
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(answer)
 
     def do_POST(self):
-        """Run a command, as jupyterlab-git does: argument by argument, with the environment of the server."""
+        """Run a command in the server's environment, as jupyterlab-git does."""
         arguments = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         self.answer({"code": done.returncode, "out": done.stdout, "error": done.stderr})

@@ -46,7 +46,7 @@ class KilledAfter(TokenSimpleLocalProcessSpawner):
 
 
 class KilledWhenCreated(TokenDockerSpawner):
-    """The Hub dies (-9) when the container is created, and the files are in place if they can be."""
+    """The Hub dies (-9) when the container is created, with the files in place if they can be."""
 
     async def docker(self, method, *args, **kwargs):
         if method == "start":

@@ -557,7 +557,8 @@ def test_on_an_old_git_nothing_breaks_and_a_sourced_file_does_it(git, old_git, n
         GITLAB,
     )
     assert git.run("version") and git.fill("https://gitlab.com/x") is None
-    for given in ("", "'a.b=c d'"):
+
+    def source(given):
         script = f'. "{OLD_GIT}"; unset GIT_CONFIG_COUNT; exec git "$@"'
         env = git.env | ({"GIT_CONFIG_PARAMETERS": given} if given else {})
         sourced = Git.__new__(Git)
@@ -569,6 +570,10 @@ def test_on_an_old_git_nothing_breaks_and_a_sourced_file_does_it(git, old_git, n
             capture_output=True,
             text=True,
         ).stdout.strip()
+        return sourced
+
+    for given in ("", "'a.b=c d'"):
+        sourced = source(given)
         assert sourced.fill("https://gitlab.com/x") == ("it's", TOKEN)
         assert sourced.fill("https://u.example/path/x") == ("oauth2", TOKEN)
         assert not sourced.fill("https://u.example/x")

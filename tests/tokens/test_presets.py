@@ -1,4 +1,4 @@
-"""Each provider preset against an auth_state that OAuthenticator's own class built; what each consumer gets of it."""
+"""Each preset against an auth_state that OAuthenticator's own class built."""
 
 import json
 

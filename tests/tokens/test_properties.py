@@ -14,12 +14,12 @@ from spawner_tokens.tokens.selection import Reason, apply_hook_value, check, sel
 from spawner_tokens.tokens.spec import parse_tokens
 
 FIELDS = (
-    "preset url key env file file_env template variables settings config config_env missing min_lifetime "
-    "required_scopes forbidden_scopes unknown"
+    "preset url key env file file_env template variables settings config config_env missing "
+    "min_lifetime required_scopes forbidden_scopes unknown"
 ).split()
 KEYS = (
-    "access_token refresh_token id_token scope token_response expires_in expires_at created_at tokens "
-    "github_user oauth_user login email name a b a.b transfer.api.globus.org"
+    "access_token refresh_token id_token scope token_response expires_in expires_at created_at "
+    "tokens github_user oauth_user login email name a b a.b transfer.api.globus.org"
 ).split()
 
 texts = (

@@ -365,7 +365,10 @@ def test_a_withheld_token_leaves_nothing_but_its_status():
     assert json.loads(make_status(token))["status"] == "absent"
 
 
-def make_config(config, auth_state={"access_token": "v"}, **fields):
+VALUE = {"access_token": "v"}
+
+
+def make_config(config, auth_state=VALUE, **fields):
     token = find({"config": config, "config_env": "CONFIG", **fields}, auth_state)
     assert ("CONFIG" in make_env([token], "/d")) is (token.value is not None)
     return make_files([token], "/d")["t.config.json"]
