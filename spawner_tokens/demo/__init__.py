@@ -1,13 +1,13 @@
-"""The demo: a real OAuth provider, proxy and Hub on loopback, in a temporary folder that goes when they go.
+"""The demo: a real OAuth provider, proxy and Hub on loopback, in a temporary folder.
 
-:func:`run_demo` starts and ends the three of them, for the command and for tests; :func:`run_provider` starts the
-provider alone.
+:func:`run_demo` starts and ends all of it, for the command and for tests; :func:`run_provider`
+starts the provider alone.
 
-- ``command.py``: what a person starts, and ``steps.py``: the lines that they see
+- ``command.py``: what a person starts; ``steps.py``: the lines that it prints
 - ``provider.py``, ``provider_urls.py``, ``repositories.py``, ``templates``: the provider
-- ``jupyterhub_config.py``: the Hub's configuration, and ``tokens.ipynb``: what its users find at home
-- ``check.py``: the walk without a person, by ``browser.py`` from outside, by ``look.py`` and ``push.py`` from inside
-  a server
+- ``jupyterhub_config.py``: the Hub's configuration; ``tokens.ipynb``: the users' notebook
+- ``check.py``: the walk without a person, with ``browser.py`` from outside a server, and
+  ``look.py`` and ``push.py`` inside it
 - ``processes.py``: folder, ports and processes
 """
 
@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from .processes import Child, answers, make_folder, reserve_ports
@@ -48,7 +49,7 @@ class Provider:
 
 @dataclass(frozen=True)
 class Hub:
-    """A running Hub and its proxy: ``url`` for a browser, ``ports`` of the proxy, the Hub, and the proxy's API."""
+    """A running Hub with its proxy. ``url``: for a browser; ``ports``: proxy, Hub, proxy's API."""
 
     child: Child
     url: str
@@ -66,9 +67,10 @@ class Demo:
 def run_demo(
     *, token_lifetime: int = 3600, config: Path = CONFIG, step: Step = lambda name: nullcontext()
 ) -> Iterator[Demo]:
-    """Start provider, proxy and Hub; at the end stop them and the users' servers, and remove the folder.
+    """Start provider, proxy and Hub; at the end, stop all processes and remove the folder.
 
-    Each start is inside of ``step(name)``. Raises :exc:`~.processes.DemoError` if one of them does not come up.
+    ``token_lifetime``: seconds; ``config``: the Hub's configuration; ``step(name)``: a context
+    around each start. Raises :exc:`~.processes.DemoError` if one of them does not start.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(make_folder())
@@ -89,15 +91,13 @@ def run_demo(
 
 @contextmanager
 def run_provider(folder: Path, callback: str, *options: str) -> Iterator[Provider]:
-    """Start the provider with its state in ``folder``. Again with the same folder, it is the same provider."""
+    """Start the provider with its state in ``folder``: with the same folder, it is the same one.
+
+    ``callback``: where the Hub's users come back to; ``options``: of the provider's command line.
+    """
     command = [
-        sys.executable,
-        "-m",
-        f"{__name__}.provider",
-        "--state",
-        str(folder),
-        "--redirect-uri",
-        callback,
+        *(sys.executable, "-m", f"{__name__}.provider"),
+        *("--state", str(folder), "--redirect-uri", callback),
     ]
     with closing(Child("provider", [*command, *options], folder)) as child:
 
@@ -115,7 +115,7 @@ def run_provider(folder: Path, callback: str, *options: str) -> Iterator[Provide
 def run_hub(
     folder: Path, provider: Provider, ports: Sequence[int], config: Path = CONFIG
 ) -> Iterator[Hub]:
-    """Start the Hub, which starts its proxy, on three ports."""
+    """Start the Hub, which starts its proxy. ``ports``: of the proxy, the Hub, the proxy's API."""
     public, internal, proxy_api = ports
     url = f"http://127.0.0.1:{public}"
     command = [
@@ -124,7 +124,7 @@ def run_hub(
         f"--JupyterHub.hub_bind_url=http://127.0.0.1:{internal}",
         f"--ConfigurableHTTPProxy.api_url=http://127.0.0.1:{proxy_api}",
         f"--SimpleLocalProcessSpawner.home_dir_template={folder}/home/{{username}}",
-        # Not in /run or /dev/shm, where token files belong: all of the demo goes with its folder.
+        # Not in /run or /dev/shm, where token files belong, but in the folder that is removed.
         f"--TokenSpawnerMixin.tokens_mount_path={folder}/tokens",
     ]
     environment = {
@@ -135,7 +135,7 @@ def run_hub(
         "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32),
     }
     with closing(Child("hub", command, folder, environment)) as child:
-        # First the Hub itself: before that, the proxy would log each question as an error.
+        # First the Hub itself: until it is up, the proxy logs each request as an error.
         for origin in (f"http://127.0.0.1:{internal}", url):
-            child.wait_until(lambda: answers(f"{origin}/hub/health"), "the Hub is up")
+            child.wait_until(partial(answers, f"{origin}/hub/health"), "the Hub is up")
         yield Hub(child, url, ports)

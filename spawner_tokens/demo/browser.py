@@ -1,4 +1,4 @@
-"""A browser for the check: a cookie jar that fills in forms, starts and stops its server, and runs code in a kernel."""
+"""A browser for the check: it fills in forms, starts and stops a server, runs code in a kernel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .processes import DemoError, wait_until
 
 
 class Fields(HTMLParser):
-    """The named fields of a page's form, as they would be sent."""
+    """The named fields of a page's form, as a browser would send them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Fields(HTMLParser):
 
 
 class Browser:
-    """One person at the Hub. Errors name methods, paths and statuses: queries may hold a code, headers a cookie."""
+    """One user at the Hub. Errors name methods, paths and statuses: a query may hold a code."""
 
     def __init__(self, hub_url: str, username: str) -> None:
         self.hub_url = hub_url
@@ -66,7 +66,7 @@ class Browser:
         return bool(server["ready"])
 
     def _server(self) -> Any:
-        """The Hub's model of the server; None if there is none."""
+        """The Hub's model of the server; ``None`` if it does not run."""
         return self.get(f"/hub/api/users/{self.username}").json()["servers"].get("")
 
     def submit(self, page: requests.Response, **filled: str) -> requests.Response:
@@ -121,6 +121,8 @@ class Browser:
 
 
 class Kernel:
+    """A kernel in a user's server, by its WebSocket."""
+
     def __init__(self, connection: websocket.WebSocket) -> None:
         self._connection = connection
 

@@ -1,5 +1,5 @@
-"""The demo's walk without a person: two users log in, and what their servers hold is compared with what was issued,
-at first and while tokens expire."""
+"""The demo's walk without a person: two users log in, and their servers' tokens are compared with
+those that the provider issued, at first and while tokens expire."""
 
 from __future__ import annotations
 
@@ -24,17 +24,15 @@ from .steps import Steps
 
 
 def check(steps: Steps, *, token_lifetime: int, config: Path) -> None:
-    """Walk. The first step that is not as it should be ends the walk and raises :exc:`~.processes.DemoError`."""
+    """Run the demo and walk through it. The first failed step raises ``DemoError``."""
     demo: Demo | None = None
     try:
         with run_demo(token_lifetime=token_lifetime, config=config, step=steps) as demo:
             try:
                 walk(demo, steps, token_lifetime)
             except DemoError:
-                print(
-                    f"The last lines of the Hub's log:\n{demo.hub.child.log_tail()}",
-                    file=sys.stderr,
-                )
+                log = demo.hub.child.log_tail()
+                print(f"The last lines of the Hub's log:\n{log}", file=sys.stderr)
                 raise
     finally:
         if demo is not None:
@@ -116,13 +114,13 @@ def look(kernel: Kernel) -> dict[str, Any]:
 
 
 def watch(browsers: Sequence[Browser], token_lifetime: int) -> dict[str, list[dict[str, Any]]]:
-    """Each user's looks, while what the file holds expires, and then what it holds by then. The Hub sees no request."""
+    """Look at each user's file while its token expires, twice. No request goes to the Hub."""
     looks: dict[str, list[dict[str, Any]]] = {browser.username: [] for browser in browsers}
     with ExitStack() as stack:
         kernels = [stack.enter_context(browser.kernel()) for browser in browsers]
 
         def look_once() -> list[str]:
-            for username, kernel in zip(looks, kernels):
+            for username, kernel in zip(looks, kernels, strict=True):
                 seen = look(kernel)
                 expect_live_file(username, seen)
                 expect(not seen["expired"], f"the token of {username} had expired")
@@ -135,7 +133,7 @@ def watch(browsers: Sequence[Browser], token_lifetime: int) -> dict[str, list[di
             while time.monotonic() < end:
                 time.sleep(0.5)
                 holds = look_once()
-            for username, old, new in zip(looks, held, holds):
+            for username, old, new in zip(looks, held, holds, strict=True):
                 expect(old != new, f"the file of {username} has not changed")
             held = holds
     return looks
@@ -187,9 +185,8 @@ def expect_frugal_renewals(demo: Demo, looks: dict[str, list[dict[str, Any]]]) -
         requests = demo.provider.child.log.read_text().count(" POST /o/token/ ")
         return requests == len(query(demo, "SELECT token_checksum FROM issued"))
 
-    wait_until(
-        is_asked_once, "as many requests for tokens as tokens", 5
-    )  # it logs a request after its answer
+    # It logs a request after its answer.
+    wait_until(is_asked_once, "as many requests for tokens as tokens", 5)
     for username, [first, *_] in looks.items():
         issued = find_issued(demo, username)
         held = list(dict.fromkeys(seen["files"]["demo"] for seen in looks[username]))
@@ -210,13 +207,14 @@ def expect_discreet_notebook(demo: Demo, kernel: Kernel) -> None:
 
 
 def run_cell(kernel: Kernel, source: str) -> str:
-    try:
-        return kernel.run(source)
-    except DemoError:
-        time.sleep(
-            1
-        )  # a renewal may have ended the token that the cell had just read: a person would run it again
-        return kernel.run(source)
+    """What a cell prints. It may fail for a moment: a renewal ends the token that it has read."""
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            return kernel.run(source)
+        except DemoError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def expect_push(demo: Demo, browser: Browser) -> None:
@@ -244,7 +242,7 @@ def expect_nothing_left(demo: Demo) -> None:
 
 
 def show_tokens(demo: Demo, texts: Iterable[str]) -> bool:
-    """Whether an access or refresh token of this provider is somewhere in the texts: known by its SHA-256 alone."""
+    """Whether one of the provider's tokens is in the texts, by their SHA-256 sums."""
     tables = ("issued", "oauth2_provider_refreshtoken")
     issued = {
         checksum
@@ -256,16 +254,13 @@ def show_tokens(demo: Demo, texts: Iterable[str]) -> bool:
 
 
 def find_issued(demo: Demo, username: str) -> list[str]:
-    """All access tokens that the provider has issued to a user, in turn."""
-    return query(
-        demo,
-        "SELECT token_checksum FROM issued WHERE user_id = (SELECT id FROM auth_user WHERE username = ?)"
-        " ORDER BY rowid",
-        username,
-    )
+    """The SHA-256 sums of all access tokens that were issued to a user, in order."""
+    user = "(SELECT id FROM auth_user WHERE username = ?)"
+    statement = f"SELECT token_checksum FROM issued WHERE user_id = {user} ORDER BY rowid"
+    return query(demo, statement, username)
 
 
 def query(demo: Demo, statement: str, *values: str) -> list[str]:
-    """One column of the provider's database; its tokens are known here by their SHA-256 checksums alone."""
+    """One column of the provider's database."""
     with closing(sqlite3.connect(f"file:{demo.folder / DATABASE}?mode=ro", uri=True)) as database:
         return [row[0] for row in database.execute(statement, values)]

@@ -1,4 +1,4 @@
-"""``spawner-tokens demo``: for a person until Ctrl-C, or with ``--check`` for a machine."""
+"""``spawner-tokens demo``: runs until Ctrl-C, or with ``--check`` walks through it by itself."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Open {url} and log in:
 
 {accounts}
 
-Then run the cells of the notebook that opens: they show the variables and the files that your server got from your
-login, and never a token. Tokens live for {lifetime} seconds here: run the last cell again after a while, and the
-file holds another one. The other user belongs in a private window, since the provider remembers the first.
+Then run the cells of the notebook that opens: they show the variables and files that your server
+got from your login, and never a token. Tokens live for {lifetime} seconds here: run the last cell
+again after a while, and the file holds another one. Log in as the other user in a private window,
+since the provider remembers the first.
 
 Ctrl-C ends all of it and removes {folder}, where the logs are.
 """
@@ -39,14 +40,14 @@ def demo(*, token_lifetime: int, config: Path | None) -> int:
             welcome(running, token_lifetime)
             watch(running)
     except DemoError:
-        return 1  # it has been said
+        return 1  # the step has printed it
     except KeyboardInterrupt:
         print("Nothing is left.", flush=True)
     return 0
 
 
 def demo_check(*, token_lifetime: int, config: Path | None, report: Path | None) -> int:
-    """Run the demo and walk through it. Returns the exit status; ``report`` is a file for the same as JSON."""
+    """Run the demo and walk through it. Returns the exit status; ``report``: the same, as JSON."""
     end_on_signals()
     steps = Steps(sys.stdout)
     status = 1
@@ -54,7 +55,7 @@ def demo_check(*, token_lifetime: int, config: Path | None, report: Path | None)
         check(steps, token_lifetime=token_lifetime, config=config or CONFIG)
         status = 0
     except DemoError:
-        pass  # its step has said it
+        pass  # its step has printed it
     except KeyboardInterrupt:
         status = 130
     finally:
@@ -66,7 +67,7 @@ def demo_check(*, token_lifetime: int, config: Path | None, report: Path | None)
 
 
 def end_on_signals() -> None:
-    """Let each signal that asks for the end unwind all that was begun, undisturbed by a second one."""
+    """The first signal that asks for the end raises KeyboardInterrupt; later ones are ignored."""
 
     def unwind(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
@@ -74,7 +75,7 @@ def end_on_signals() -> None:
         raise KeyboardInterrupt
 
     for each in SIGNALS:
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(each, unwind)
 
 
@@ -93,7 +94,7 @@ def welcome(running: Demo, token_lifetime: int) -> None:
 
 
 def watch(running: Demo) -> None:
-    """Until a signal comes, or the provider or the Hub ends by itself."""
+    """Wait for a signal, or until the provider or the Hub ends by itself."""
     try:
         while True:
             running.provider.child.expect_running()

@@ -1,8 +1,8 @@
-"""The demo's Hub: a stock authenticator that keeps its auth_state, and a spawner that hands the token on.
+"""The demo's Hub: a stock authenticator with auth_state, and a spawner that delivers the token.
 
-``spawner-tokens demo`` sets DEMO_PROVIDER_URL, and for OAuthenticator, which reads them itself, OAUTH_CLIENT_ID,
-OAUTH_CLIENT_SECRET and OAUTH_CALLBACK_URL; JUPYTERHUB_CRYPT_KEY encrypts the auth_state. Ports and homes it gives on
-the command line. A file of your own for ``spawner-tokens demo --config`` may begin with this one::
+``spawner-tokens demo`` sets DEMO_PROVIDER_URL, JUPYTERHUB_CRYPT_KEY, which encrypts the auth_state,
+and for OAuthenticator OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTH_CALLBACK_URL. Ports and homes
+are on its command line. A file for ``spawner-tokens demo --config`` may begin with this one::
 
     from spawner_tokens.demo import CONFIG
 
@@ -26,7 +26,7 @@ c.GenericOAuthenticator.login_service = "the demo's provider"
 c.GenericOAuthenticator.allow_all = True
 c.GenericOAuthenticator.enable_auth_state = True
 
-# What their servers get of it.
+# What the users' servers get.
 c.JupyterHub.spawner_class = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 c.TokenSpawnerMixin.tokens = {
     "demo": {
@@ -38,7 +38,7 @@ c.TokenSpawnerMixin.tokens = {
     }
 }
 
-# Where a browser lands, and that a server of root's is meant.
+# The first page, and the consent to a server that runs as root.
 c.Spawner.default_url = "/lab/tree/tokens.ipynb"
 if os.geteuid() == 0:
     c.Spawner.args = ["--allow-root"]

@@ -1,4 +1,4 @@
-"""What the check runs in a server's kernel: it prints fingerprints, modes and names as JSON, and never a value."""
+"""What the check runs in a server's kernel: it prints SHA-256 sums and modes as JSON, no value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mode(path: Path) -> str:
 
 
 def ask_provider(url: str, token: str) -> str:
-    """The user that the token belongs to, or what is wrong."""
+    """The name of the token's user, or the status of the provider's answer."""
     try:
         with urlopen(
             Request(f"{url}/userinfo/", headers={"Authorization": f"Bearer {token}"})
@@ -31,7 +31,7 @@ def ask_provider(url: str, token: str) -> str:
 
 
 def ask_with_file(url: str, file: Path) -> str:
-    """Read the file and ask. A renewal ends the old token a moment before the file holds the new one."""
+    """Ask with the file's token; again if it changes: a renewal ends the old one just before."""
     token = file.read_text()
     answer = ask_provider(url, token)
     deadline = time.monotonic() + 2

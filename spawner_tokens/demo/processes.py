@@ -1,4 +1,4 @@
-"""The demo's folder, ports and processes: made to leave nothing behind, however the demo ends."""
+"""The demo's folder, ports and processes. Nothing of them is left, however the demo ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import psutil
@@ -23,12 +24,12 @@ PACKAGE_DIR = Path(__file__).resolve().parents[2]
 
 
 class DemoError(Exception):
-    """Something is not as it should be. The text is for the person at the terminal and holds no secret."""
+    """A step of the demo failed. The text is for the terminal and holds no secret."""
 
 
 @contextmanager
 def make_folder() -> Iterator[Path]:
-    """A private temporary folder; at the end it goes, after all processes that still run for the demo."""
+    """A private temporary folder. At the end, processes are stopped and it is removed."""
     with tempfile.TemporaryDirectory(prefix="spawner-tokens-demo-") as name:
         folder = Path(name)
         try:
@@ -42,8 +43,8 @@ def make_folder() -> Iterator[Path]:
 def reserve_ports(count: int) -> Iterator[tuple[int, ...]]:
     """Free ports on loopback, for servers that bind them with ``SO_REUSEADDR``, as tornado's do.
 
-    On Linux such a server may share the port with our bound but silent socket, which keeps everyone else away from
-    it. Other systems do not allow that: there the ports are let go at once, and are free in all likelihood.
+    On Linux such a server can share the port with our socket, which is bound and does not listen,
+    and others cannot take it. Other systems do not allow that: there, the ports are closed at once.
     """
     with ExitStack() as stack:
         ports = []
@@ -61,7 +62,11 @@ class Child:
     """A process of the demo, with its output in ``<name>.log`` in the folder."""
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str] = {}
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -73,12 +78,15 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for us alone: we end the processes, in order.
+                # Ctrl-C reaches this process alone, which ends the others in order.
                 start_new_session=True,
             )
 
     def wait_until(self, condition: Callable[[], T | None], what: str, seconds: float = 60) -> T:
-        """The first true value of ``condition``; :exc:`DemoError` if it takes too long or the process ends."""
+        """The first true value of ``condition()``.
+
+        Raises :exc:`DemoError` if it takes longer than ``seconds``, or if the process ends.
+        """
 
         def condition_while_running() -> T | None:
             self.expect_running()
@@ -98,16 +106,15 @@ class Child:
     def close(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(
-                timeout=30
-            )  # the Hub waits up to 15 s for a server that does not end by itself
+            # The Hub waits up to 15 s for a server that does not end by itself.
+            self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
 
 def make_environment(folder: Path) -> dict[str, str]:
-    """What differs for our processes; JupyterHub hands ``PATH`` and ``PYTHONPATH`` on to the servers."""
+    """The variables of our processes; the Hub gives ``PATH`` and ``PYTHONPATH`` to the servers."""
     inherited = os.environ.get("PYTHONPATH")
     return {
         "HOME": str(folder),
@@ -119,7 +126,7 @@ def make_environment(folder: Path) -> dict[str, str]:
 
 
 def find_processes(folder: Path) -> list[psutil.Process]:
-    """All that runs for the demo, orphans too: who else has a home in our folder?"""
+    """All processes of the demo, orphans too: those whose ``HOME`` is in its folder."""
     return [
         process
         for process in psutil.process_iter(["environ"])
@@ -128,6 +135,7 @@ def find_processes(folder: Path) -> list[psutil.Process]:
 
 
 def end_processes(processes: Sequence[psutil.Process]) -> None:
+    """Stop processes, by SIGKILL after five seconds. Returns when they have ended."""
     for signal_number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, None)):
         for process in processes:
             with suppress(psutil.NoSuchProcess):
@@ -136,7 +144,7 @@ def end_processes(processes: Sequence[psutil.Process]) -> None:
 
 
 def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 60) -> T:
-    """The first true value of ``condition``; :exc:`DemoError` if it takes too long."""
+    """The first true value of ``condition()``; :exc:`DemoError` after so many ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -152,7 +160,7 @@ def is_listening(port: int) -> bool:
 
 def answers(url: str) -> bool:
     with requests.Session() as session:
-        session.trust_env = False  # no proxy between us and loopback
+        session.trust_env = False  # else a proxy of the environment is used
         try:
             return session.get(url, timeout=5).ok
         except requests.RequestException:

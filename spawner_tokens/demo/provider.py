@@ -1,12 +1,13 @@
-"""The demo's OAuth provider: django-oauth-toolkit with two users, PKCE and rotating refresh tokens, on loopback.
+"""The demo's OAuth provider: django-oauth-toolkit with PKCE and rotating refresh tokens.
 
-Run it as ``python -m spawner_tokens.demo.provider --state DIR --redirect-uri URL``. It picks a free port, keeps all
-of its state in DIR and, once it listens, describes itself there in ``provider.json`` (mode 0600): ``url``,
-``client_id``, ``client_secret`` and ``passwords`` by user name. Started again with the same DIR it is the same
-provider again: port, users, secrets and tokens.
+Run it as ``python -m spawner_tokens.demo.provider --state DIR --redirect-uri URL``. It listens on
+a free port of loopback and keeps its state in DIR. There, ``provider.json`` (mode 0600) has its
+``url``, ``client_id``, ``client_secret`` and ``passwords`` by user name. Started again with the
+same DIR, it has the same port, users, secrets and tokens.
 
-Below ``url``: ``/o/authorize/``, ``/o/token/``, ``/o/revoke_token/``, ``/o/introspect/`` (RFC 7662, with the client's
-credentials), ``/userinfo/``, which answers 403 to a dead token, and ``/git/USERNAME/work.git``, the user's own.
+Below ``url``: ``/o/authorize/``, ``/o/token/``, ``/o/revoke_token/``, ``/o/introspect/`` (RFC 7662,
+with the client's credentials), ``/userinfo/``, which answers 403 to a dead token, and
+``/git/USERNAME/work.git``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 DESCRIPTION = "provider.json"
 DATABASE = "provider.sqlite3"
 
-# Bob keeps his e-mail address private, as many do at GitHub: /userinfo/ says null.
+# Bob keeps his e-mail address private, as many do at GitHub: /userinfo/ has null.
 USERS = {
     "alice": {"first_name": "Alice", "last_name": "Liddell", "email": "alice@example.org"},
     "bob": {"first_name": "Bob", "last_name": "Roberts", "email": ""},
@@ -43,7 +44,7 @@ class ThreadedServer(ThreadingMixIn, Server):
 
 class RequestHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        # Without the query: an introspection may carry a token there, an authorization its state.
+        # Without the query, which may have a token or an authorization's state.
         self.log_message("%s %s %s", self.command, urlsplit(self.path).path, code)
 
 
@@ -77,20 +78,20 @@ def make_settings(
                 "APP_DIRS": True,
             }
         ],
-        # Names of our own: cookies know hosts, not ports, and the Hub is on the same host.
+        # Names of our own: a cookie is sent to all ports of a host, and the Hub is on this one.
         "SESSION_COOKIE_NAME": "demo_provider_session",
         "CSRF_COOKIE_NAME": "demo_provider_csrf",
         "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
-        # The secrets are long and random, so slow hashing would protect nothing and delay every request.
+        # The secrets are long and random: slow hashing would only delay each request.
         "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
         "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
-        # A new database needs today's tables, not their history: 0.1 s instead of 1.5 s.
+        # A new database needs no migrations: 0.1 s instead of 1.5 s.
         "MIGRATION_MODULES": {"auth": None, "contenttypes": None, "oauth2_provider": None},
         "DATABASES": {
             "default": {
                 "ENGINE": "django.db.backends.sqlite3",
                 "NAME": state / DATABASE,
-                # Concurrent requests wait for each other instead of failing with "database is locked".
+                # Concurrent requests wait for each other, and do not fail.
                 "OPTIONS": {
                     "timeout": 30,
                     "transaction_mode": "IMMEDIATE",
@@ -109,7 +110,7 @@ def make_settings(
             "ACCESS_TOKEN_EXPIRE_SECONDS": token_lifetime,
             "ROTATE_REFRESH_TOKEN": True,
             "REFRESH_TOKEN_REUSE_PROTECTION": reuse_protection,
-            # With True, which stores hashes alone, concurrent refreshes end in status 500 (django-oauth-toolkit 3.4.1).
+            # With True (hashes alone), concurrent refreshes end in status 500 (version 3.4.1).
             "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": False,
         },
         "LOGGING": {
@@ -122,7 +123,7 @@ def make_settings(
 
 
 def create_accounts(redirect_uri: str) -> dict[str, Any]:
-    """Create the database, the users and the Hub's client; returns what ``provider.json`` says about them."""
+    """Create the database, the users and the Hub's client. Returns what describes them."""
     from django.contrib.auth.models import User
     from django.core.management import call_command
     from django.db import connection
@@ -131,7 +132,7 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
     from . import repositories
 
     call_command("migrate", run_syncdb=True, verbosity=0)
-    # A renewal deletes the old access token. What the provider has ever issued is known here, by user and checksum.
+    # A renewal deletes the old access token. This table keeps all that were issued.
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE issued (user_id integer, token_checksum text)")
         cursor.execute(

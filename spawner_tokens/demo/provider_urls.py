@@ -1,4 +1,4 @@
-"""The demo provider's pages: a login form, django-oauth-toolkit's endpoints, who a token belongs to, and git."""
+"""The demo provider's URLs: login, django-oauth-toolkit's endpoints, user info and git."""
 
 from __future__ import annotations
 

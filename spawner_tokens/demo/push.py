@@ -1,4 +1,4 @@
-"""What the check runs in a server's kernel: clone, commit and push, with nothing set up. It prints the last author."""
+"""What the check runs in a server's kernel: clone, commit and push. It prints the last author."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def git(*arguments: str) -> str:
-    """What git says. Twice, if need be: a renewal may end the token that git has just read."""
+    """What git prints. A second try if it fails: a renewal may end the token that git has read."""
     command = ["git", "-C", str(Path.home()), *arguments]
-    # For bob: what git takes where no configuration has an address.
+    # For bob: git takes it where no configuration has an address.
     env = {"EMAIL": "private@example.org", **os.environ}
     for is_last in (False, True):
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=is_last)

@@ -1,4 +1,4 @@
-"""The demo provider's git repositories: one for each user, for whoever has a live token of that user."""
+"""The demo provider's git repositories: one for each user, open to that user's live tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oauth2_provider.models import AccessToken
 
 
 def serve(request: HttpRequest, username: str, path: str) -> HttpResponse:
-    """``git http-backend`` (git-http-backend(1)) for ``/git/USERNAME/PATH``; the password is an access token."""
+    """``git http-backend`` for ``/git/USERNAME/PATH``; the password is an access token."""
     if not _is_owner(request.headers.get("Authorization", ""), username):
         return HttpResponse(status=401, headers={"WWW-Authenticate": 'Basic realm="git"'})
     backend = subprocess.run(
@@ -42,7 +42,7 @@ def serve(request: HttpRequest, username: str, path: str) -> HttpResponse:
 
 
 def create(username: str) -> None:
-    """An empty repository, where there is a git."""
+    """Make an empty repository, if git is installed."""
     if shutil.which("git"):
         target = settings.REPOSITORIES / username / "work.git"
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The demo's steps: a line for each with its time, and all of them for a machine."""
+"""The demo's steps: a line for each with its time, and all of them as data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Result:
 
 
 class Steps:
-    """Use it as ``with steps("login"): ...``. A block that raises makes a step that failed, and raises on."""
+    """``with steps("login"): …`` prints a line. A block that raises is a failed step."""
 
     def __init__(self, out: TextIO) -> None:
         self.results: list[Result] = []
@@ -37,7 +37,7 @@ class Steps:
             self._add(name, start, str(problem))
             raise
         except Exception as problem:
-            self._add(name, start, type(problem).__name__)  # a stranger's text may hold a secret
+            self._add(name, start, type(problem).__name__)  # its text may hold a secret
             raise
         self._add(name, start)
 

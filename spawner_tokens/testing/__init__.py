@@ -1,4 +1,4 @@
-"""The contract of a backend, as tests that those of a custom spawner inherit. It needs pytest and pytest-asyncio."""
+"""The contract of a backend as a test class to inherit. It needs pytest and pytest-asyncio."""
 
 from .contents import DIFFICULT_NAMES, DIFFICULT_VALUES, Files
 from .contract import DeliveryContract

@@ -1,4 +1,4 @@
-"""What several of a backend's tests do and look at: servers started, files seen, deliveries that fail."""
+"""What several tests of the contract do: start servers, look at files, make deliveries fail."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .platform import Platform, Servers, expect_here
 
 
 class Checks(Platform):
+    """The helpers of the contract's tests."""
+
     async def _start_changeable(self, servers: Servers, files: Files) -> Any:
         if (await servers.make()).delivery_delay == math.inf:
             pytest.skip("delivery_delay is infinite: a running server sees nothing new")
@@ -25,7 +27,7 @@ class Checks(Platform):
     async def _start_several(
         self, servers: Servers, keys: Iterable[tuple[str, str]]
     ) -> tuple[dict[Any, Any], dict[Any, Files]]:
-        """User and name of servers → their Spawners, which see their files, and these."""
+        """Start a server for each pair of user and name. Returns their Spawners and files."""
         started: dict[Any, Any] = {}
         files: dict[Any, Files] = {}
         for key in keys:
@@ -36,14 +38,17 @@ class Checks(Platform):
         return started, files
 
     def _make_public(self, spawner: Any, contents: bytes | None) -> Files:
-        """The file that is no secret, if there is one."""
+        """The file that everybody may read, where the backend delivers it."""
         return {} if spawner.tokens_public_path is None else {PUBLIC_FILE: contents}
 
     @asynccontextmanager
     async def _obstructed(
         self, servers: Servers, spawner: Any, stopped: bool = False
     ) -> AsyncIterator[None]:
-        """Nothing can be delivered to this server. It runs and has a file ``t``, and is stopped here if it has to be."""
+        """Deliveries to this server fail meanwhile. It runs with a file ``t``.
+
+        It is stopped first with ``stopped``, and where a running server sees nothing new.
+        """
         if type(self).obstructed is Platform.obstructed:
             expect_here(self._find_path(spawner, "t"))
         if stopped or spawner.delivery_delay == math.inf:
@@ -56,11 +61,9 @@ class Checks(Platform):
         await spawner.withdraw_files()
 
     async def _list_new(self, spawner: Any, before: set[str]) -> set[str]:
-        """What there is now that a server runs."""
+        """What is stored since the server runs."""
         found = await self.list_stored(spawner) - before
-        assert found, (
-            "list_stored() shows nothing of a server that runs: override it, to say where its files are"
-        )
+        assert found, "list_stored() shows nothing of a running server: override it"
         return found
 
     async def _expect_nothing_left(self, spawner: Any, before: set[str]) -> None:
@@ -68,17 +71,15 @@ class Checks(Platform):
         assert not left, f"left behind: {sorted(left)}"
 
     async def _expect(self, spawner: Any, files: Files) -> None:
-        """The server sees these, within the time that its backend needs."""
+        """The server sees these files, within ``delivery_delay``."""
         delay = 0.0 if spawner.delivery_delay == math.inf else spawner.delivery_delay
         deadline = time.monotonic() + delay
         for name, contents in files.items():
+            path = self._find_path(spawner, name)
             right = {contents, b""} if name == PUBLIC_FILE and contents is None else {contents}
-            while (
-                found := await self.read_file(spawner, self._find_path(spawner, name))
-            ) not in right:
-                assert time.monotonic() < deadline, (
-                    f"{name}: {describe(found)} in place of {describe(contents)}"
-                )
+            while (found := await self.read_file(spawner, path)) not in right:
+                words = f"{name}: {describe(found)} in place of {describe(contents)}"
+                assert time.monotonic() < deadline, words
                 await asyncio.sleep(min(1.0, delay / 10))
 
     async def _expect_all(self, started: Mapping[Any, Any], files: Mapping[Any, Files]) -> None:
@@ -86,12 +87,11 @@ class Checks(Platform):
             await self._expect(spawner, files[key])
 
     def _find_path(self, spawner: Any, name: str) -> str:
-        return str(
-            spawner.tokens_public_path
-            if name == PUBLIC_FILE
-            else f"{spawner.tokens_directory}/{name}"
-        )
+        if name == PUBLIC_FILE:
+            return str(spawner.tokens_public_path)
+        return f"{spawner.tokens_directory}/{name}"
 
 
 def describe(contents: bytes | None) -> str:
+    """Contents as an assertion's text shows them: by their length alone."""
     return "no file" if contents is None else f"{len(contents)} bytes"

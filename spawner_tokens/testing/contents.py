@@ -1,12 +1,13 @@
-"""What the contract has delivered: names and contents that something in between may take for something else."""
+"""What the contract delivers: names and contents that a backend may take for something else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Name → contents; ``None`` for a file that must not be there.
 Files = Mapping[str, "bytes | None"]
 
-# What templates, shells, environments, JSON and lines of text would make something else of.
+# What templates, shells, environments, JSON or line endings would change.
 DIFFICULT_VALUES: Mapping[str, bytes] = {
     "braces": b"{token} {0} {{}} {",
     "expansions": b"$(X) ${X} $X $$ `id` %s %(x)s \\x41 \\n ~ *",
@@ -19,7 +20,7 @@ DIFFICULT_VALUES: Mapping[str, bytes] = {
     "large": bytes(range(33, 127)) * 700,  # 64 kB
 }
 
-# A token's name is a file name: lower-case letters, digits, and these between them.
+# A token's name is a file name: lower-case letters and digits, with ".", "-" and "_" between them.
 DIFFICULT_NAMES = (
     "a",
     "0",

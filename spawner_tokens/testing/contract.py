@@ -1,4 +1,4 @@
-"""What every backend promises of its files."""
+"""The contract: what every backend promises of its files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class DeliveryContract(PrivacyContract, RemovalContract):
         class TestMySpawner(DeliveryContract):
             spawner_class = MySpawner
 
-    As it is, that is enough for files that are on this machine as soon as they are delivered. Others say how a
-    server is started and stopped (:meth:`start`, :meth:`stop`), how its process reads a file (:meth:`read_file`),
-    how to look at the rest (:meth:`can_others_read`, :meth:`list_stored`) and how to be in the way
-    (:meth:`obstructed`), and, where a Hub that only has a database is not enough, how a Spawner is made (the fixture
-    ``make_spawner``).
+    That is enough for a backend whose files are on this machine as soon as they are delivered.
+    Others override how a server is started and stopped (:meth:`start`, :meth:`stop`), how its
+    process reads a file (:meth:`read_file`), how a test looks at files (:meth:`can_others_read`,
+    :meth:`list_stored`), and how it makes a delivery fail (:meth:`obstructed`). Where a Hub that
+    has nothing but a database is not enough, they override the fixture ``make_spawner``.
     """
 
     @pytest.mark.asyncio
@@ -81,7 +81,7 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             await self._expect(spawner, files)
             if files.get(PUBLIC_FILE) is not None:
                 can_read = await self.can_others_read(spawner, spawner.tokens_public_path)
-                assert can_read, "others cannot read the file that is no secret any more"
+                assert can_read, f"others cannot read {PUBLIC_FILE} any more"
 
     @pytest.mark.asyncio
     async def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part(
@@ -96,14 +96,12 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             while True:
                 is_last = over.is_set()
                 contents = await self.read_file(spawner, self._find_path(spawner, "t"))
-                is_whole = (
-                    contents is not None and len(contents) == 50_000 and len(set(contents)) == 1
-                )
+                is_whole = contents and len(contents) == 50_000 and len(set(contents)) == 1
                 assert is_whole, f"{describe(contents)} in place of 50000 of one kind"
                 reads += 1
                 if is_last:
                     return
-                await asyncio.sleep(0)  # read_file() may have nothing to wait for
+                await asyncio.sleep(0)  # read_file() may not wait for anything
 
         reading = asyncio.create_task(read())
         for number in range(self.rewrites):
@@ -151,7 +149,7 @@ class DeliveryContract(PrivacyContract, RemovalContract):
         spawners = await asyncio.gather(
             *(servers.start(files[name], server=name) for name in names)
         )
-        started = dict(zip(names, spawners))
+        started = dict(zip(names, spawners, strict=True))
         await self._expect_all(started, files)
         for _ in range(_ROUNDS if spawners[0].delivery_delay < math.inf else 0):
             files = {
@@ -164,5 +162,5 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             await self._expect_all(started, files)
 
 
-# How often servers are delivered to at once.
+# How often several servers get files at once.
 _ROUNDS = 5

@@ -1,4 +1,4 @@
-"""A Hub that is nothing but a database: enough for Spawners that deliver files."""
+"""A Hub that has a database and serves nothing: enough for Spawners that deliver files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from traitlets.config import Config
 
 
 class BareHub:
-    """What spawners need of a Hub: a database in memory and its objects. It serves nothing."""
+    """What Spawners need of a Hub: a database in memory, and the Hub's objects."""
 
     def __init__(self, spawner_class: type[Any], config: Config) -> None:
-        # As orm.new_session_factory(), without its look for migrations, which takes longer than most of the tests.
+        # As orm.new_session_factory() does, without its slow check for migrations.
         self._engine = create_engine("sqlite://", poolclass=StaticPool)
         orm.Base.metadata.create_all(self._engine)
         self._session = Session(self._engine, expire_on_commit=False)

@@ -21,17 +21,17 @@ from .hub import BareHub
 
 
 class Platform:
-    """All that the tests of a backend may have to say of it. By default, its files are on this machine."""
+    """What a backend's tests may override. By default, its files are on this machine."""
 
     spawner_class: ClassVar[type[Any]]
 
-    # Two users, whose names are alike: for spawners of system users, two that there are.
+    # Two users, one name the beginning of the other. Some spawners need existing system users.
     users: ClassVar[tuple[str, str]] = ("alice", "alice-x")
 
-    # How often a file is written anew beside a reader.
+    # How often a file is replaced while a reader reads it.
     rewrites: ClassVar[int] = 200
 
-    # Contents that files get: without the empty one where the platform cannot hold it, as Docker Swarm cannot.
+    # Contents that files get: without the empty one where a platform cannot store it.
     difficult_values: ClassVar[Files] = DIFFICULT_VALUES
 
     @pytest.fixture
@@ -43,7 +43,7 @@ class Platform:
     async def make_spawner(
         self, config: Config
     ) -> AsyncIterator[Callable[[str, str], Awaitable[Any]]]:
-        """``await make_spawner(user, server)``: a Spawner that has not been started. All are of one Hub."""
+        """``await make_spawner(user, server)``: a Spawner of one Hub that has not been started."""
         spawner_class = getattr(self, "spawner_class", None)
         if not (isinstance(spawner_class, type) and issubclass(spawner_class, TokenBackend)):
             pytest.fail(
@@ -55,25 +55,29 @@ class Platform:
         hub.close()
 
     async def start(self, spawner: Any, files: Files) -> None:
-        """Start a server that has these files from its beginning, or at least as soon as this returns."""
+        """Start a server that has these files, at the latest when this returns."""
         await spawner.deliver_files(files)
 
     async def stop(self, spawner: Any) -> None:
-        """Stop what :meth:`start` started. Its files are not to be withdrawn here."""
+        """Stop the server, without withdrawing its files."""
 
     async def read_file(self, spawner: Any, path: str) -> bytes | None:
-        """The contents of a file as the server's own process reads it; ``None`` if there is no such file."""
+        """A file's contents as the server's process reads them; ``None`` if it is not there."""
         return await asyncio.to_thread(_read, Path(path))
 
     async def can_others_read(self, spawner: Any, path: str) -> bool:
-        """Whether another user of the server's system can read a file, by its name: by default, as its mode says and
-        that of its directory."""
+        """Whether another user of the server's system can read a file whose path they know.
+
+        By default, the modes of the file and its directory decide.
+        """
         expect_here(path)
         return is_open(path)
 
     async def list_stored(self, spawner: Any) -> set[str]:
-        """The names of all that the backend keeps: files, volumes, Secrets. By default, what there is beside the
-        server's directory, and below."""
+        """The names of all that the backend keeps: files, volumes, Secrets.
+
+        By default, all files beside the server's directory and below it.
+        """
         place = os.path.dirname(spawner.tokens_directory)
         if place == "/":
             _fail_elsewhere(spawner.tokens_directory)
@@ -81,9 +85,10 @@ class Platform:
 
     @asynccontextmanager
     async def obstructed(self, spawner: Any) -> AsyncIterator[None]:
-        """Meanwhile nothing can be delivered to this server. It runs, or it has stopped: where a running server sees
-        nothing new, or to look at a delivery before the start. By default, a plain file is in the place of its
-        directory."""
+        """Deliveries to this server, which runs or has stopped, fail meanwhile.
+
+        By default, a plain file is in the place of its directory.
+        """
         directory, aside = Path(spawner.tokens_directory), Path(f"{spawner.tokens_directory}.aside")
         if has_directory := directory.exists():
             directory.rename(aside)
@@ -106,7 +111,7 @@ class Platform:
 
 
 class Servers:
-    """The servers of a test."""
+    """The servers of a test: those that still run at its end are stopped then."""
 
     def __init__(
         self, platform: Platform, make_spawner: Callable[[str, str], Awaitable[Any]]
@@ -116,7 +121,7 @@ class Servers:
         self._running: list[Any] = []
 
     async def make(self, user: str = "", server: str = "") -> Any:
-        """A Spawner, by default the first user's."""
+        """A Spawner of a server that has not been started; by default, of the first user."""
         return await self._make_spawner(user or self._platform.users[0], server)
 
     async def start(self, files: Files, user: str = "", server: str = "") -> Any:
@@ -124,13 +129,14 @@ class Servers:
         spawner = await self.make(user, server)
         self._running.append(spawner)
         await self._platform.start(spawner, files)
-        _tell_database(spawner, True)
+        _set_running(spawner, True)
         return spawner
 
     async def stop(self, spawner: Any) -> None:
+        """Stop a server. Its files are not withdrawn."""
         self._running.remove(spawner)
         await self._platform.stop(spawner)
-        _tell_database(spawner, False)
+        _set_running(spawner, False)
 
     async def close(self) -> None:
         for spawner in list(self._running):
@@ -138,11 +144,11 @@ class Servers:
             await spawner.withdraw_files()
 
 
-# For the group and for all: what it takes to read a file, and to get to it in its directory.
+# For the group and for all: the bit that reads a file, and the bit that enters its directory.
 _OTHERS = ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH))
 
 
-def _tell_database(spawner: Any, runs: bool) -> None:
+def _set_running(spawner: Any, runs: bool) -> None:
     spawner.orm_spawner.server = orm.Server() if runs else None
     spawner.user.db.commit()
 
@@ -154,16 +160,14 @@ def is_open(path: str) -> bool:
 
 
 def expect_here(path: str) -> None:
-    """A file that a running server has is on this machine: else what is at its path belongs to somebody else."""
+    """Fail unless a running server's file is on this machine, where its path may be another's."""
     if not os.path.exists(path):
         _fail_elsewhere(path)
 
 
 def _fail_elsewhere(path: str) -> NoReturn:
-    pytest.fail(
-        f"{path} cannot be looked at on this machine: override can_others_read(), list_stored() and obstructed()",
-        pytrace=False,
-    )
+    methods = "can_others_read(), list_stored() and obstructed()"
+    pytest.fail(f"{path} is not on this machine: override {methods}", pytrace=False)
 
 
 def _read(path: Path) -> bytes | None:

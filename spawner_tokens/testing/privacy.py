@@ -1,4 +1,4 @@
-"""Who sees a token: nobody but its server's user, and no log, error, state or output."""
+"""Who can read a token: its server's user alone, and no log, error, state or output has it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from .platform import Platform, Servers, expect_here, is_open
 
 
 class PrivacyContract(Checks):
+    """The part of the contract about who can read a token."""
+
     @pytest.mark.asyncio
     async def test_nobody_but_the_servers_user_can_read_a_token(self, servers: Servers) -> None:
         files: dict[str, bytes | None] = {"t": b"value", "u": b"another"}
@@ -39,7 +41,7 @@ class PrivacyContract(Checks):
         self, servers: Servers
     ) -> None:
         if type(self).can_others_read is not Platform.can_others_read:
-            pytest.skip("can_others_read() may be too slow to see a file that is open for a moment")
+            pytest.skip("can_others_read() may be too slow to see a file that is open briefly")
         over = threading.Event()
 
         def look(path: str) -> bool:
@@ -49,7 +51,7 @@ class PrivacyContract(Checks):
             spawner = await self._start_changeable(servers, {"t": b"value"})
             path = self._find_path(spawner, "t")
             expect_here(path)
-            # In a thread: a delivery that occupies the event loop is looked at, too.
+            # In a thread: it also looks while a delivery occupies the event loop.
             looking = asyncio.create_task(asyncio.to_thread(look, path))
             try:
                 for number in range(self.rewrites):
@@ -104,20 +106,20 @@ def _usual_umask() -> Iterator[None]:
         os.umask(umask)
 
 
-# Characters of a token that are enough to tell it from others.
+# So many characters of a token are enough to know it.
 _PIECE = 16
 
 
 def _is_in(text: str, token: bytes) -> bool:
-    """Whether a text has the token or a part of it, in whatever lines."""
+    """Whether a text has the token or a part of it, also across lines."""
     joined = re.sub(r"\s|\\n", "", text)
     return any(piece in joined for piece in _make_pieces(token))
 
 
 def _make_pieces(token: bytes) -> Iterator[str]:
-    """What the token is to be known by, as it may be written somewhere."""
+    """The parts of a token, as it is, in hexadecimal digits and in base64."""
     forms = [token, token.hex().encode()]
-    for shift in range(3):  # base64 of a text that has it anywhere
+    for shift in range(3):  # the token may begin anywhere in the encoded text
         forms.append(base64.b64encode(b"x" * shift + token)[4:-4])
     for form in forms:
         yield from (form[at : at + _PIECE].decode() for at in range(len(form) - _PIECE + 1))

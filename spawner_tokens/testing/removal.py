@@ -1,4 +1,4 @@
-"""What is left when files were withdrawn or swept: nothing of theirs, and all of the others'."""
+"""What is left after files were withdrawn or swept: nothing of them, and all other files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from .platform import Servers
 
 
 class RemovalContract(Checks):
+    """The part of the contract about what is left of a server."""
+
     @pytest.mark.asyncio
     async def test_what_was_withdrawn_is_not_there_when_the_server_starts_again(
         self, servers: Servers
     ) -> None:
         public = self._make_public(await servers.make(), b"old")
         await servers.stop(await servers.start({"t": b"old", "u": b"old", **public}))
-        # Not by the Spawner that delivered: a Hub that was started since has another.
+        # Another Spawner than the one that delivered, as a Hub has that was started since.
         await (await servers.make()).withdraw_files()
         again = await servers.start({"u": b"new"})
         await self._expect(again, {"t": None, "u": b"new", **dict.fromkeys(public)})
@@ -64,7 +66,7 @@ class RemovalContract(Checks):
 
     @pytest.mark.asyncio
     async def test_servers_have_nothing_of_each_other(self, servers: Servers) -> None:
-        # The name of the first is the beginning of the others', however they are joined.
+        # The first one's name is the beginning of the others', whatever joins user and server.
         first, second = self.users
         started, files = await self._start_several(
             servers, [(first, ""), (first, "x"), (second, "")]
@@ -95,10 +97,8 @@ class RemovalContract(Checks):
         first, second = self.users
         other = await servers.make(second)
         if type(other).sweep_files is TokenBackend.sweep_files:
-            pytest.skip(
-                "sweep_files does nothing: what a killed Hub leaves stays until the server's next start"
-            )
-        # One runs whose names are alike: as long, longer, shorter.
+            pytest.skip("sweep_files() does nothing: what is left stays until the next start")
+        # A server runs whose name begins like the others'.
         await servers.start({"t": b"value"}, server="x")
         files: Files = {"t": b"value", "u": b"another"}
         before, gone = {}, {}
