@@ -1,1 +1,1 @@
-"""What spawner_tokens costs and saves, measured against JupyterHub without it: ``python -m benchmarks.<name>``."""
+"""What spawner_tokens costs and saves, measured: ``python -m benchmarks.<name>``."""

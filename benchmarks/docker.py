@@ -1,8 +1,8 @@
 """Spawns of DockerSpawner with and without tokens, and how long a new token takes into a container.
 
-``python -m benchmarks.docker [--rounds 15]``, from the folder above, with ``DOCKER_HOST`` set. In each round every way spawns
-once, one after the other, so that what else the machine does meets all of them alike. The server answers at once: what
-is measured is the engine's and the Hub's time.
+``python -m benchmarks.docker [--rounds 15]``, from the folder above, with ``DOCKER_HOST`` set. Each
+round has one spawn of every way, one after the other, so that other load on the machine meets all of
+them. The server answers at once: what is measured is the engine's and the Hub's time.
 """
 
 import argparse
@@ -108,10 +108,10 @@ async def main(rounds):
         spawns = await measure_spawns(engine, hubs, rounds)
         plain = spawns["DockerSpawner"]
         print(
-            f"{rounds} spawns each, interleaved: median, and the median of what it is more than DockerSpawner's"
+            f"{rounds} spawns each, in turn: median, and median of the difference to DockerSpawner"
         )
         for way, seconds in spawns.items():
-            more = median(each - base for each, base in zip(seconds, plain))
+            more = median(each - base for each, base in zip(seconds, plain, strict=True))
             print(f"  {way:24}{1000 * median(seconds):7.0f} ms  {1000 * more:+6.0f} ms")
         print("from a saved auth_state to the new token in the container: median, and the longest")
         for way in list(WAYS)[2:]:

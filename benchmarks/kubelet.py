@@ -1,9 +1,9 @@
-"""What a server on Kubernetes holds while its token is renewed, at the pace of the cluster's kubelet.
+"""What a server on Kubernetes holds while its token is renewed, at the pace of the kubelet.
 
-``KUBECONFIG=… python -m benchmarks.kubelet [--patch] [--lifetime 400] [--lifetimes 2]``, from the folder above. The Hub has
-the rights of Zero to JupyterHub's chart, or may patch, too. With a provider that lets the old token end by itself, the file
-has no dead one if each is replaced before its end; with one that ends it at the refresh, it has until the kubelet looks:
-both are read off the same run.
+``KUBECONFIG=… python -m benchmarks.kubelet [--patch] [--lifetime 400] [--lifetimes 2]``, from the
+folder above. The Hub has the rights of Zero to JupyterHub's chart; with ``--patch``, it may patch.
+One run shows two providers. Where the old token ends by itself, no look is dead if each token is
+replaced before its end. Where it ends at the refresh, it is dead until the kubelet looks.
 """
 
 import argparse
@@ -65,9 +65,9 @@ class Watch:
             self.issued[old] + self.lifetime - self.seen[old][1] for old, _ in pairwise(self.seen)
         ]
         print(
-            f"{len(delays)} renewals, {self.looks} looks. Old tokens live on: {self.expired} dead looks, the "
-            f"old one had {min(left):.0f} s left at least. Old tokens end at the refresh: a dead one for "
-            f"{', '.join(f'{delay:.0f}' for delay in delays)} s"
+            f"{len(delays)} renewals, {self.looks} looks. If old tokens live on: {self.expired} dead "
+            f"looks, the old one had at least {min(left):.0f} s left. If they end at the refresh: dead "
+            f"for {', '.join(f'{delay:.0f}' for delay in delays)} s"
         )
 
 

@@ -1,7 +1,8 @@
-"""Servers in Kubernetes: KubeSpawner alone, with the usual snippet, and with us; and what we ask of the API server.
+"""Servers in Kubernetes: KubeSpawner alone, with the usual snippet, and with us.
 
-``KUBECONFIG=… KUBE_AUDIT_LOG=… python -m benchmarks.kubernetes [--rounds 15]``, from the folder above. Each Hub has a
-namespace and an account of its own; the Hubs take turns.
+``KUBECONFIG=… KUBE_AUDIT_LOG=… python -m benchmarks.kubernetes [--rounds 15]``, from the folder
+above. It also counts what we ask of the API server. Each Hub has a namespace and an account of its
+own; the Hubs take turns.
 """
 
 import argparse
@@ -47,7 +48,7 @@ STEPS = ("spawn", "renewal", "stop")
 
 
 class Run:
-    """One Hub, and what was measured of it: seconds of spawns and deliveries, and requests of each step."""
+    """One Hub: the seconds of its spawns and deliveries, and the requests of each step."""
 
     def __init__(self, cluster, folder, name):
         self.name = name
@@ -134,8 +135,8 @@ async def run(rounds, folder):
 
 
 def describe(seconds):
-    values = sorted(seconds)
-    return f"{statistics.median(values) * 1000:.0f} ms ({values[0] * 1000:.0f}–{values[-1] * 1000:.0f})"
+    first, *_, last = values = sorted(each * 1000 for each in seconds)
+    return f"{statistics.median(values):.0f} ms ({first:.0f}–{last:.0f})"
 
 
 def main():

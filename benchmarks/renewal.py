@@ -1,11 +1,13 @@
-"""The renewal at scale, by simulation: what it asks of a provider, of the Hub's process and of its event loop.
+"""The renewal at scale, by simulation: what it asks of a provider, and of the Hub's event loop.
 
-``python -m benchmarks.renewal [--servers 10000] [--users 5000] [--hours 8] [--lifetime 7200]``, from the folder above.
+``python -m benchmarks.renewal [--servers 10000] [--users 5000] [--hours 8] [--lifetime 7200]``,
+from the folder above.
 
-Simulated are the provider, which rotates refresh tokens and rejects spent ones, and waiting: when nothing is ready to
-run, the clock jumps to the next timer. All else is real and takes its time: OAuthenticator, JupyterHub's Users and
-Spawners, its database (SQLite on disk) and its encryption, and the servers' files, which are in memory. There are no
-server processes, so the Hub does not poll them.
+Simulated are the provider, which rotates refresh tokens and rejects spent ones, and waiting: when
+nothing is ready to run, the clock jumps to the next timer. All else is real and takes its time:
+OAuthenticator, JupyterHub's Users and Spawners, its database (SQLite on disk) and its encryption,
+and the servers' files, which are in memory. There are no server processes, so the Hub does not
+poll them.
 """
 
 import argparse
@@ -136,7 +138,7 @@ class Loop(asyncio.SelectorEventLoop):
             self._collections.append(now - self._collection_began)
 
     def figures(self, phase):
-        """How busy the process was, and how long nothing else could run."""
+        """How busy the process was, and how long callbacks blocked the event loop."""
         busy, seconds = time.process_time() - self._busy, self.time() - self._began
         calls = sorted(self._calls)
         longest, cpu, name = self._longest
@@ -178,7 +180,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Provider:
-    """Answers refresh grants with tokens that tell their user and their end."""
+    """Answers refresh grants with tokens whose text has their user and their end."""
 
     def __init__(self, clock, lifetime):
         self._clock = clock
@@ -233,14 +235,14 @@ class Provider:
         return answer
 
     def _is_overdue(self, user):
-        """Tokens are to be renewed before less than a fifth of their life is left: give or take some seconds."""
+        """Whether less than a fifth of a token's life is left, by more than ten seconds."""
         return find_end(self.tokens[user]) - self._clock() < self._lifetime / 5 - 10
 
     def count_overdue(self):
         return sum(map(self._is_overdue, self.tokens))
 
     async def calm(self):
-        """Until nobody waits for an answer, whatever has become due meanwhile."""
+        """Wait until no request is in flight."""
         await asyncio.sleep(0.05)
         while self.in_flight:
             await asyncio.sleep(0.05)
@@ -279,7 +281,7 @@ class Servers:
         return max(0.0, now - max(self._ends.get(server, now), self._since))
 
     def dead_share(self):
-        """Of the time of all servers."""
+        """The share of all servers' time with a dead token in the file."""
         dead = self._dead + sum(map(self._dead_for, self._ends))
         return dead / len(self._ends) / (self._clock() - self._since)
 
@@ -304,7 +306,7 @@ class Authenticator(GenericOAuthenticator):
 
 
 class Spawner(TokenSimpleLocalProcessSpawner):
-    """Tells what its server is shown."""
+    """Counts what is delivered to its server."""
 
     async def deliver_files(self, files):
         await super().deliver_files(files)
@@ -378,7 +380,7 @@ class World:
         return [users[row].spawners[name] for row in rows for name in row.orm_spawners]
 
     async def start(self, spawners):
-        """As the Hub does with servers that it finds running: one after the other, since it asks each of them first."""
+        """Start polling one after the other, as the Hub does at its start with running servers."""
         for spawner in spawners:
             spawner.start_polling()
             await asyncio.sleep(0)

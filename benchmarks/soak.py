@@ -1,8 +1,9 @@
-"""Short-lived tokens, no browser: what the provider says each second of the tokens in the servers' files.
+"""Short-lived tokens, no browser: what the provider says each second of the servers' tokens.
 
-``python -m benchmarks.soak [--lifetime 20] [--lifetimes 20] [--kills 3]``, from the folder above. Two runs at the same
-time, each with a Hub, a provider that kills the old token at a refresh, and users of its own: alice with two servers,
-bob with one. In the second run the Hub is killed (-9) on the way, and started again; the servers run on.
+``python -m benchmarks.soak [--lifetime 20] [--lifetimes 20] [--kills 3]``, from the folder above.
+Two runs at the same time, each with a Hub, a provider that ends the old token at a refresh, and its
+own users: alice with two servers, bob with one. In the second run the Hub is killed (-9) several
+times, and started again; the servers run on.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from tests.support.oauth import hub_settings
 from tests.support.provider import start_provider
 
 SERVERS = {"alice": ["", "b"], "bob": [""]}
-# A look is dead if the file goes on showing the dead token for longer than this (seconds): see tests.support.crashing.Look.
+# Seconds for which a dead token may stay in a file: see tests.support.crashing.Look.
 DELIVERY = 0.25
 # Seconds in which a Hub that has found its servers again has new tokens in their files.
 SOON = 2.0
@@ -65,7 +66,10 @@ class Watch:
         token, written = self.file.read_text(), self.file.stat().st_mtime
         if token in self.delays:  # a Hub that is started again writes the same one once more
             return
-        query = "SELECT created FROM oauth2_provider_accesstoken WHERE token = ? AND source_refresh_token_id NOT NULL"
+        query = (
+            "SELECT created FROM oauth2_provider_accesstoken"
+            " WHERE token = ? AND source_refresh_token_id NOT NULL"
+        )
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
             for [created] in database.execute(query, [token]):
                 self.delays[token] = (
@@ -95,7 +99,7 @@ async def run(lifetime, lifetimes, kills):
 
 
 async def soak(provider, folder, memory, hubs, lifetime, lifetimes, kills):
-    def start(logins={}):
+    def start(logins=()):
         settings = hub_settings(provider) | {"TokenSpawnerMixin.tokens": {"t": {}}}
         hubs.append(HubProcess(folder / "hub", memory, settings, logins))
         return hubs[-1].ready()

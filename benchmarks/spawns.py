@@ -1,8 +1,8 @@
-"""N servers of one user, started at once right after their token has expired: JupyterHub alone, and with us.
+"""N servers of one user, started at once just after their token has expired: without and with us.
 
-``python -m benchmarks.spawns [--servers 10 50] [--rounds 3]``, from the folder above. JupyterHub alone means
-OAuthenticator and the usual ``pre_spawn_hook``. Each run has a Hub, a provider and a login of its own; the Hubs take
-turns.
+``python -m benchmarks.spawns [--servers 10 50] [--rounds 3]``, from the folder above. Without us
+means OAuthenticator and the usual ``pre_spawn_hook``. Each run has its own Hub, provider and login;
+the Hubs take turns.
 """
 
 import argparse
@@ -137,7 +137,7 @@ async def measure(hub, provider, watched, alice, browser, way, servers, requests
         return None
 
     began = time.perf_counter()
-    ready = dict(zip(names, await asyncio.gather(*map(start, names))))
+    ready = dict(zip(names, await asyncio.gather(*map(start, names)), strict=True))
     seconds = max((each for each in ready.values() if each is not None), default=0)
 
     running = [name for name in names if ready[name] is not None]
