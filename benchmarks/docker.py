@@ -1,8 +1,8 @@
 """Spawns of DockerSpawner with and without tokens, and how long a new token takes into a container.
 
 ``python -m benchmarks.docker [--rounds 15]``, from the folder above, with ``DOCKER_HOST`` set. Each
-round has one spawn of every way, one after the other, so that other load on the machine meets all of
-them. The server answers at once: what is measured is the engine's and the Hub's time.
+round has one spawn of every way, one after the other, so that other load on the machine meets all
+of them. The server answers at once: what is measured is the engine's and the Hub's time.
 """
 
 import argparse

@@ -65,9 +65,9 @@ class Watch:
             self.issued[old] + self.lifetime - self.seen[old][1] for old, _ in pairwise(self.seen)
         ]
         print(
-            f"{len(delays)} renewals, {self.looks} looks. If old tokens live on: {self.expired} dead "
-            f"looks, the old one had at least {min(left):.0f} s left. If they end at the refresh: dead "
-            f"for {', '.join(f'{delay:.0f}' for delay in delays)} s"
+            f"{len(delays)} renewals, {self.looks} looks. If old tokens live on: {self.expired} "
+            f"dead looks, the old one had at least {min(left):.0f} s left. If they end at the "
+            f"refresh: dead for {', '.join(f'{delay:.0f}' for delay in delays)} s"
         )
 
 

@@ -20,7 +20,7 @@ from systemdspawner import SystemdSpawner
 from traitlets.config import Config
 from wrapspawner import ProfilesSpawner, WrapSpawner
 
-from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
+from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner
 from spawner_tokens.testing import DeliveryContract
 
 from ..project.test_readme import blocks, load
@@ -43,7 +43,9 @@ class TokenSystemdSpawner(LocalTokenMixin, SystemdSpawner):
     pass
 
 
-class _InMemory(DeliveryContract):
+class TestBatchSpawner(DeliveryContract):
+    spawner_class = TokenBatchSpawner
+
     @pytest.fixture
     def config(self, memory):
         config = Config()
@@ -61,27 +63,6 @@ class _InMemory(DeliveryContract):
             subprocess.run, ["cat", path], capture_output=True, cwd="/", **identity
         )
         return read.stdout if read.returncode == 0 else None
-
-
-class TestBatchSpawner(_InMemory):
-    spawner_class = TokenBatchSpawner
-
-
-class TestSudoSpawner(_InMemory):
-    spawner_class = TokenSudoSpawner
-
-
-class TestSystemdSpawner(_InMemory):
-    spawner_class = TokenSystemdSpawner
-
-
-@pytest.mark.parametrize(
-    "spawner_class", [BatchSpawnerRegexStates, SudoSpawner, SystemdSpawner, WrapSpawner]
-)
-def test_the_mixin_has_to_be_in_front_of_every_spawner(spawner_class):
-    assert issubclass(type("Right", (TokenSpawnerMixin, spawner_class), {}), spawner_class)
-    with pytest.raises(TypeError, match="has to come first"):
-        type("Wrong", (spawner_class, TokenSpawnerMixin), {})
 
 
 @pytest.fixture

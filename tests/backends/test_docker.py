@@ -28,6 +28,20 @@ TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
 DIRECTORY = "/var/run/secrets/spawner-tokens"
 ROOT = Path("/run/spawner-tokens")
 
+
+@pytest.fixture
+def start(engine, start_hub):
+    """Start a Hub and alice's server: ``hub, user, server = await start("bind", remove=True)``."""
+
+    async def start(mode, auth_state=AUTH_STATE, **traits):
+        settings = engine.settings(tokens_volume_mode=mode, **traits)
+        hub = await start_hub(DOCKER, {**TOKENS, **settings})
+        user = await hub.user("alice", auth_state)
+        return hub, user, await hub.spawn(user)
+
+    return start
+
+
 both_modes = pytest.mark.parametrize("mode", ["bind", "volume"])
 
 # As docker-stacks' images: they start as root, and become NB_UID.
@@ -45,13 +59,9 @@ def left_on_host(hub):
 @both_modes
 @pytest.mark.parametrize("remove", [False, True])
 async def test_a_container_holds_its_users_token_in_memory_and_nothing_stays(
-    engine, start_hub, mode, remove
+    start, engine, mode, remove
 ):
-    hub = await start_hub(
-        DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode, remove=remove)}
-    )
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+    hub, user, server = await start(mode, remove=remove)
     env = await server.env()
     assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
         DIRECTORY.encode(),
@@ -184,12 +194,8 @@ async def test_a_container_that_the_engine_starts_again_has_its_files_after_the_
 
 
 @both_modes
-async def test_a_paused_container_has_the_new_token_when_it_goes_on(
-    engine, start_hub, mode, caplog
-):
-    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+async def test_a_paused_container_has_the_new_token_when_it_goes_on(start, engine, mode, caplog):
+    hub, user, server = await start(mode)
     [container] = engine.containers()
     engine.client.pause(container)
     await user.save_auth_state({"access_token": "new"})
@@ -243,12 +249,8 @@ async def test_a_server_that_died_with_its_engine_starts_again_with_the_new_toke
 
 
 @both_modes
-async def test_a_container_that_is_removed_behind_the_hubs_back_leaves_nothing(
-    engine, start_hub, mode
-):
-    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+async def test_a_container_that_is_removed_behind_the_hubs_back_leaves_nothing(start, engine, mode):
+    hub, user, _ = await start(mode)
     [container] = engine.containers()
     engine.client.remove_container(container, force=True)
     assert await user.spawners[""].poll() == 0

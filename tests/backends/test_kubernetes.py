@@ -25,6 +25,19 @@ NAME = "jupyter-alice-tokens"
 both_roles = pytest.mark.parametrize("rules", [Z2JH_RULES, PATCH_RULES], ids=["z2jh", "patch"])
 
 
+@pytest.fixture
+def start(kube, start_hub):
+    """Start a Hub and alice's pod: ``namespace, hub, user, server = await start(rules)``."""
+
+    async def start(rules=Z2JH_RULES, **traits):
+        namespace = kube(rules)
+        hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(**traits)})
+        user = await hub.user("alice", AUTH_STATE)
+        return namespace, hub, user, await hub.spawn(user)
+
+    return start
+
+
 def decoded(secret):
     return {key: base64.b64decode(value) for key, value in secret["data"].items()}
 
@@ -38,12 +51,9 @@ def owners(secret):
 
 @both_roles
 async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothing_stays(
-    kube, start_hub, rules
+    start, rules
 ):
-    namespace = kube(rules)
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+    namespace, hub, user, server = await start(rules)
     env, files = await server.env(), await server.files()
     assert env["T"] == files["t"] == b"the-token"
     assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
@@ -226,13 +236,8 @@ async def test_servers_in_namespaces_of_their_users_have_their_secrets_there(kub
 
 
 @both_roles
-async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(
-    kube, start_hub, rules
-):
-    namespace = kube(rules)
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(start, rules):
+    namespace, _, user, server = await start(rules)
     if rules is PATCH_RULES:
         await until(lambda: owners(namespace.get("secrets", NAME)))
     namespace.audit()
@@ -254,11 +259,8 @@ async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(
 
 
 @both_roles
-async def test_a_hub_started_again_knows_its_secrets(kube, start_hub, rules):
-    namespace = kube(rules)
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+async def test_a_hub_started_again_knows_its_secrets(start, start_hub, rules):
+    namespace, _, user, server = await start(rules)
     before = namespace.get("secrets", NAME)["metadata"]["uid"]
     settings = {
         **namespace.settings(),
@@ -274,11 +276,8 @@ async def test_a_hub_started_again_knows_its_secrets(kube, start_hub, rules):
     assert namespace.secrets() == {}
 
 
-async def test_a_withheld_token_leaves_the_mount(kube, start_hub):
-    namespace = kube()
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+async def test_a_withheld_token_leaves_the_mount(start):
+    namespace, _, user, server = await start()
     await user.save_auth_state({"name": "x"})
     await server.until(None)
     assert (

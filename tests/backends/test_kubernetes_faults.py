@@ -28,18 +28,14 @@ AUTH_STATE = {"access_token": "the-token"}
 
 # -- the API server ------------------------------------------------------------------------------
 
-PASSING = [
-    param(faults.status(429), id="429"),
-    param(faults.status(500), id="500"),
-    param(faults.status(503), id="503"),
-    param(faults.drop_before, id="no-answer"),
-    param(faults.drop_after, id="done-without-answer"),
-    param(faults.delay_before(2), id="slow"),
-    param(faults.delay_after(2), id="slow-answer"),
-]
 
-
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        param(faults.drop_after, id="done-without-answer"),
+        param(faults.delay_after(2), id="slow-answer"),
+    ],
+)
 async def test_a_spawn_outlasts_an_api_server_that_fails_for_a_while(kube, start_hub, fault):
     namespace = kube(proxied=True)
     settings = namespace.settings(k8s_api_request_timeout=1)
@@ -57,24 +53,13 @@ async def test_a_spawn_outlasts_an_api_server_that_fails_for_a_while(kube, start
     )  # the faults were real
 
 
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_refusal_right_after_an_outage_is_no_last_word(kube, start_hub, status):
-    namespace = kube(proxied=True)
-    for fault in (faults.drop_before, faults.status(status)):
-        namespace.proxy.on("POST", "/secrets", fault)
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    assert await (await hub.spawn(await hub.user("alice", AUTH_STATE))).token() == b"the-token"
-
-
 @pytest.mark.parametrize("policy", ["warn", "refuse"])
-@pytest.mark.parametrize("status", [403, 404, 422])
 async def test_a_spawn_without_the_right_to_make_secrets_follows_the_policy(
-    kube, start_hub, status, policy, caplog
+    kube, start_hub, policy, caplog
 ):
     namespace = kube(proxied=True)
-    namespace.proxy.on(
-        "POST", "/secrets", faults.status(status, b'{"message": "the-token"}'), times=9
-    )
+    refused = faults.status(403, b'{"message": "the-token"}')
+    namespace.proxy.on("POST", "/secrets", refused, times=9)
     hub = await start_hub(
         KUBE, {**TOKENS, **namespace.settings(), "TokenSpawnerMixin.tokens_missing": policy}
     )
@@ -89,10 +74,8 @@ async def test_a_spawn_without_the_right_to_make_secrets_follows_the_policy(
     else:
         env = await (await hub.spawn(user)).env()
         assert "T" not in env and "SPAWNER_TOKENS_DIR" not in env
-    assert (
-        f"POST /namespaces/{namespace.name}/secrets: the API server answered {status}"
-        in caplog.text
-    )
+    path = f"/namespaces/{namespace.name}/secrets"
+    assert f"POST {path}: the API server answered 403" in caplog.text
     assert "the-token" not in caplog.text
 
 

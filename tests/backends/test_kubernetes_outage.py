@@ -1,8 +1,6 @@
 """Kubernetes while its API server is away: killed (-9) at a step, and started again."""
 
-import asyncio
 import os
-from urllib.parse import urlsplit
 
 import pytest
 from jupyterhub.utils import AnyTimeoutError
@@ -12,7 +10,7 @@ from spawner_tokens import TokenKubeSpawner
 from spawner_tokens.backends.kubernetes.secrets import Secrets
 
 from ..support.apiserver import ApiServer
-from ..support.cluster import IMAGE, PATCH_RULES, Z2JH_RULES, Cluster
+from ..support.cluster import PATCH_RULES, Z2JH_RULES, Cluster
 from ..support.waiting import until
 from .test_kubernetes import AUTH_STATE, NAME, TOKENS, decoded, owners
 
@@ -75,32 +73,6 @@ async def api_server(kube):
     await server.settle()
 
 
-# An init container: it ends when it has seen an outage and its end.
-SEES_AN_OUTAGE = """
-import socket, time
-def is_up():
-    with socket.socket() as client:
-        return client.connect_ex((%r, %i)) == 0
-while is_up():
-    time.sleep(0.05)
-while not is_up():
-    time.sleep(0.05)
-time.sleep(1)
-"""
-
-
-def make_waiting(cluster):
-    url = urlsplit(cluster.url)
-    source = SEES_AN_OUTAGE % (url.hostname, url.port)
-    return {"name": "waits", "image": IMAGE, "command": ["python3", "-c", source]}
-
-
-def is_waiting(namespace):
-    [pod] = namespace.all("pods")
-    statuses = pod["status"].get("initContainerStatuses", ())
-    return [status["state"] for status in statuses if "running" in status["state"]]
-
-
 async def assert_nothing_is_left(namespace):
     await until(lambda: namespace.all("pods") == [])
     assert namespace.secrets() == {}
@@ -123,25 +95,6 @@ async def test_a_spawn_outlasts_an_outage_with_the_secret_being_made(
         and await server.token() == b"the-token"
         and (await server.env())["T"] == b"the-token"
     )
-    await user.stop("")
-    await assert_nothing_is_left(namespace)
-
-
-async def test_a_spawn_outlasts_an_outage_with_the_pod_being_waited_for(
-    kube, api_server, start_hub
-):
-    namespace = kube(PATCH_RULES)
-    settings = namespace.settings(**PATIENT, init_containers=[make_waiting(namespace.cluster)])
-    hub = await start_hub(Interrupted, {**TOKENS, **settings})
-    user = await hub.user("alice", AUTH_STATE)
-    spawning = asyncio.ensure_future(hub.spawn(user))
-    await until(lambda: namespace.all("pods") and is_waiting(namespace))
-    api_server.interrupt()
-    server = await spawning
-    await api_server.settle()
-    assert await server.token() == b"the-token" and (await server.env())["T"] == b"the-token"
-    await user.save_auth_state({"access_token": "new-token"})
-    await server.until(b"new-token")
     await user.stop("")
     await assert_nothing_is_left(namespace)
 
@@ -228,28 +181,4 @@ async def test_a_secret_that_a_stop_could_not_delete_ends_at_the_hubs_next_start
     assert list(namespace.secrets()) == [NAME]  # the outage was real
     again = await start_hub(Interrupted, settings)
     await again.spawner(await again.user("alice")).wait_for_sweep()
-    await assert_nothing_is_left(namespace)
-
-
-async def test_a_server_that_could_not_be_stopped_is_replaced_with_its_secret(
-    kube, api_server, start_hub
-):
-    namespace = kube()
-    hub = await start_hub(Interrupted, {**TOKENS, **namespace.settings(**IMPATIENT)})
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
-    [before] = namespace.all("pods")
-    api_server.kill()
-    with pytest.raises(AnyTimeoutError):
-        await user.stop("")
-    await api_server.start()
-    await user.save_auth_state({"access_token": "new-token"})
-    server = await hub.spawn(user)
-    [after] = namespace.all("pods")
-    assert (
-        after["metadata"]["uid"] != before["metadata"]["uid"]
-        and await server.token() == b"new-token"
-    )
-    assert list(namespace.secrets()) == [NAME]
-    await user.stop("")
     await assert_nothing_is_left(namespace)

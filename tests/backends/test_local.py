@@ -1,7 +1,6 @@
 """Token files of local processes: whose they are, what a user may do to them, what stays."""
 
 import asyncio
-import json
 import os
 import pwd
 import shutil
@@ -27,6 +26,18 @@ SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 LOCAL = "spawner_tokens.TokenLocalProcessSpawner"
 AUTH_STATE = {"access_token": "the-token"}
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
+
+
+@pytest.fixture
+def start(start_hub):
+    """Start a Hub and alice's server: ``hub, user, server = await start()``."""
+
+    async def start():
+        hub = await start_hub(SIMPLE, TOKENS)
+        user = await hub.user("alice", AUTH_STATE)
+        return hub, user, await hub.spawn(user)
+
+    return start
 
 
 def run_as(name, *command):
@@ -88,10 +99,8 @@ async def test_what_a_user_plants_is_never_followed(start_hub, system_users, tmp
     assert hub.token_directories == []
 
 
-async def test_a_directory_that_became_a_link_is_an_error_not_a_target(start_hub, tmp_path):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+async def test_a_directory_that_became_a_link_is_an_error_not_a_target(start, tmp_path):
+    hub, user, _ = await start()
     spawner = user.spawners[""]
     shutil.rmtree(spawner.tokens_directory)
     os.symlink(tmp_path, spawner.tokens_directory)
@@ -100,27 +109,6 @@ async def test_a_directory_that_became_a_link_is_an_error_not_a_target(start_hub
     assert not (tmp_path / "t").exists()
     await user.stop("")
     assert hub.token_directories == [] and tmp_path.exists()
-
-
-async def test_a_reader_sees_the_old_file_or_the_new_one(start_hub):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
-    spawner = user.spawners[""]
-    reads = asyncio.ensure_future(
-        asyncio.to_thread(_read_often, f"{spawner.tokens_directory}/t", 3000)
-    )
-    contents = [bytes([65 + i]) * 4096 for i in range(26)]
-    rounds = 0
-    while not reads.done() or rounds < 26:
-        await spawner.deliver_files({"t": contents[rounds % 26]})
-        rounds += 1
-        await asyncio.sleep(0)
-    assert set(await reads) <= {*contents, b"the-token"}
-
-
-def _read_often(path, times):
-    return [Path(path).read_bytes() for _ in range(times)]
 
 
 async def test_a_spawn_that_fails_leaves_nothing(start_hub):
@@ -153,10 +141,8 @@ async def test_a_server_that_never_answers_leaves_nothing(start_hub):
     assert hub.token_directories == []
 
 
-async def test_a_server_that_dies_leaves_nothing_once_the_hub_looks(start_hub):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+async def test_a_server_that_dies_leaves_nothing_once_the_hub_looks(start):
+    hub, user, _ = await start()
     spawner = user.spawners[""]
     os.kill(spawner.pid, signal.SIGKILL)
     await spawner.wait_for_death()
@@ -164,10 +150,8 @@ async def test_a_server_that_dies_leaves_nothing_once_the_hub_looks(start_hub):
     assert hub.token_directories == []
 
 
-async def test_what_a_user_leaves_in_the_directory_goes_too(start_hub):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+async def test_what_a_user_leaves_in_the_directory_goes_too(start):
+    hub, user, _ = await start()
     directory = Path(user.spawners[""].tokens_directory)
     (directory / "deep" / "er").mkdir(parents=True)
     (directory / "deep" / "er" / "file").write_text("x")
@@ -178,11 +162,9 @@ async def test_what_a_user_leaves_in_the_directory_goes_too(start_hub):
 
 
 async def test_a_hub_that_starts_again_keeps_the_files_of_running_servers_and_sweeps_the_others(
-    start_hub,
+    start, start_hub
 ):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+    _, user, server = await start()
     directory = Path(user.spawners[""].tokens_directory)
     reaped = asyncio.ensure_future(asyncio.to_thread(user.spawners[""].proc.wait))
     (directory.parent / "4711").mkdir()
@@ -354,10 +336,8 @@ async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
     )
 
 
-async def test_a_user_who_fills_the_directory_does_not_hold_up_the_stop(start_hub):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+async def test_a_user_who_fills_the_directory_does_not_hold_up_the_stop(start):
+    hub, user, _ = await start()
     directory = user.spawners[""].tokens_directory
     for number in range(20_000):
         os.close(os.open(f"{directory}/{number}", os.O_CREAT))
@@ -367,12 +347,10 @@ async def test_a_user_who_fills_the_directory_does_not_hold_up_the_stop(start_hu
 
 
 async def test_a_process_that_makes_directories_forever_does_not_keep_us_forever(
-    start_hub, memory, monkeypatch, caplog
+    start, memory, monkeypatch, caplog
 ):
     monkeypatch.setattr("spawner_tokens.backends.local._AT_MOST", 2000)
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+    hub, user, _ = await start()
     code = "import os\nwhile True:\n try: os.mkdir('d'); os.chdir('d')\n"
     code += " except FileNotFoundError: os.chdir('/dev/shm')"
     with open(os.devnull) as quiet:
@@ -392,10 +370,8 @@ async def test_a_process_that_makes_directories_forever_does_not_keep_us_forever
     assert not list(memory.glob("*/*/t"))  # the token went first
 
 
-async def test_however_deep_a_user_nests_it_all_goes(start_hub):
-    hub = await start_hub(SIMPLE, TOKENS)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
+async def test_however_deep_a_user_nests_it_all_goes(start):
+    hub, user, _ = await start()
     handle = os.open(user.spawners[""].tokens_directory, os.O_RDONLY)
     for _ in range(3000):
         os.mkdir("deeper", dir_fd=handle)
@@ -413,26 +389,3 @@ async def test_two_hubs_without_a_database_file_keep_apart(start_hub, tmp_path):
         hub = await start_hub(SIMPLE, {"JupyterHub.db_url": database})
         names.add(hub.spawner(await hub.user("alice")).tokens_hub_name)
     assert len(names) == 2
-
-
-async def test_a_status_file_is_beside_each_token(start_hub):
-    hub = await start_hub(
-        SIMPLE,
-        {
-            "TokenSpawnerMixin.tokens": {
-                "t": {},
-                "gone": {"key": "x"},
-                "env-only": {"env": "E", "file": False},
-            }
-        },
-    )
-    server = await hub.spawn(await hub.user("alice", {**AUTH_STATE, "scope": ["a", "b"]}))
-    files = await server.files()
-    assert sorted(files) == ["gone.json", "t", "t.json"]
-    assert json.loads(files["t.json"]) == {
-        "expires_at": None,
-        "renewed_at": None,
-        "scopes": ["a", "b"],
-        "status": "ok",
-    }
-    assert json.loads(files["gone.json"])["status"] == "absent"

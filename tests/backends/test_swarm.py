@@ -34,12 +34,20 @@ def settings(swarm, image=None, **traits):
     return {**TOKENS, **found}
 
 
-async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(
-    swarm, swarm_spawner_class, start_hub
-):
-    hub = await start_hub(swarm_spawner_class, settings(swarm))
-    user = await hub.user("alice", LOGIN)
-    server = await hub.spawn(user)
+@pytest.fixture
+def start(swarm, swarm_spawner_class, start_hub):
+    """Start a Hub and alice's server: ``hub, user, server = await start()``."""
+
+    async def start(given=None):
+        hub = await start_hub(swarm_spawner_class, given or settings(swarm))
+        user = await hub.user("alice", LOGIN)
+        return hub, user, await hub.spawn(user)
+
+    return start
+
+
+async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(start, swarm):
+    _, user, server = await start()
     env = await server.env()
     assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
         DIRECTORY.encode(),
@@ -85,11 +93,9 @@ async def test_only_the_servers_user_reads_a_token_where_it_is_known(
 
 
 async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_start_has_the_new_one(
-    swarm, swarm_spawner_class, start_hub
+    start, swarm
 ):
-    hub = await start_hub(swarm_spawner_class, settings(swarm))
-    user = await hub.user("alice", LOGIN)
-    server = await hub.spawn(user)
+    hub, user, server = await start()
     before = swarm.secrets()
     await user.save_auth_state({"access_token": "new"})
     assert not user.spawners[""].tokens_running
@@ -140,12 +146,8 @@ async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(
     assert swarm.secrets() == ["of-another-hub", "theirs"]
 
 
-async def test_a_server_that_ends_by_itself_is_not_started_again_and_leaves_nothing(
-    swarm, swarm_spawner_class, start_hub
-):
-    hub = await start_hub(swarm_spawner_class, settings(swarm))
-    user = await hub.user("alice", LOGIN)
-    server = await hub.spawn(user)
+async def test_a_server_that_ends_by_itself_is_not_started_again_and_leaves_nothing(start, swarm):
+    _, user, server = await start()
     (service,) = swarm.services()
     with pytest.raises(OSError):
         await server.run("kill", "1")
@@ -162,12 +164,8 @@ def slow(swarm):
     return settings(swarm, cmd=command, extra_container_spec={"stop_grace_period": 2_000_000_000})
 
 
-async def test_a_server_whose_node_does_not_answer_has_stopped(
-    swarm, swarm_spawner_class, start_hub
-):
-    hub = await start_hub(swarm_spawner_class, slow(swarm))
-    user = await hub.user("alice", LOGIN)
-    await hub.spawn(user)
+async def test_a_server_whose_node_does_not_answer_has_stopped(start, swarm):
+    _, user, _ = await start(slow(swarm))
     (service,) = swarm.services()
     # As when a node is lost: the Swarm has given the task up, whose last known state is running.
     swarm.set_availability("drain")
@@ -180,12 +178,8 @@ async def test_a_server_whose_node_does_not_answer_has_stopped(
     assert swarm.secrets() == [] and swarm.services() == {}
 
 
-async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(
-    swarm, swarm_spawner_class, start_hub
-):
-    hub = await start_hub(swarm_spawner_class, slow(swarm))
-    user = await hub.user("alice", LOGIN)
-    server = await hub.spawn(user)
+async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(start, swarm):
+    _, user, server = await start(slow(swarm))
     await user.stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
     assert await server.token() == b"the-token"
@@ -252,11 +246,9 @@ async def test_an_engine_that_manages_no_swarm_is_an_os_error(start_engine, star
 
 
 async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_sweeps_the_others(
-    swarm, swarm_spawner_class, start_hub
+    start, swarm, swarm_spawner_class, start_hub
 ):
-    hub = await start_hub(swarm_spawner_class, settings(swarm))
-    user = await hub.user("alice", LOGIN)
-    server = await hub.spawn(user)
+    hub, user, server = await start()
     running = swarm.secrets()
     await hub.spawner(await hub.user("bob", LOGIN)).deliver_files({"t": b"x"})  # and no further
     carol = await hub.user("carol", LOGIN)
@@ -271,12 +263,8 @@ async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_
     assert swarm.secrets() == [] and swarm.services() == {}
 
 
-async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(
-    swarm, swarm_spawner_class, start_hub
-):
-    hub = await start_hub(swarm_spawner_class, settings(swarm))
-    user = await hub.user("alice", LOGIN)
-    await hub.spawn(user)
+async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(start, swarm):
+    hub, user, server = await start()
     before, forgotten = swarm.secrets(), user.spawners.pop("")
     forgotten.server = None
     forgotten.stop_polling()

@@ -5,7 +5,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -240,19 +239,3 @@ print(DefaultAzureCredential().get_token("https://management.azure.com/.default"
         posted.clear()
         if number == 1:
             await renew(alice)
-
-
-@pytest.mark.parametrize("policy", ["refuse", "warn"])
-async def test_an_id_token_that_has_ended_is_treated_by_the_policy(start_hub, caplog, policy):
-    ended = int(time.time()) - 60
-    spec = {"preset": "aws", "settings": {"AWS_ROLE_ARN": "arn"}, "missing": policy}
-    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"aws": spec}})
-    alice = await hub.user("alice", login(1, exp=ended, iat=ended - 300))
-    if policy == "refuse":
-        with pytest.raises(Exception, match="needs the token aws of alice: it has expired"):
-            await hub.spawn(alice)
-    else:
-        files = await (await hub.spawn(alice)).files()
-        assert files["aws"].decode() == (await alice.get_auth_state())["id_token"]
-        assert json.loads(files["aws.json"])["status"] == "expired"
-    assert "token aws: expired" in caplog.text

@@ -7,7 +7,6 @@ import subprocess
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from tornado.httputil import HTTPHeaders
@@ -15,7 +14,6 @@ from tornado.httputil import HTTPHeaders
 from ..backends.test_local import LOCAL, SIMPLE, run_as
 from ..support import faults
 from ..support.gitserver import start_git_server
-from ..support.hub import Server
 from ..support.leaks import process_arguments
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
@@ -117,12 +115,6 @@ async def test_clone_commit_and_push_need_nothing_from_the_user(place):
     assert 401 in {status for _, _, status in place.git.log}  # the server is not open to everybody
 
 
-@pytest.mark.parametrize("address", ["git@127.0.0.1:repo.git", "ssh://git@127.0.0.1/repo.git"])
-async def test_addresses_for_ssh_work_with_the_token(place, address):
-    await place.ok(f"git clone --quiet {address} repo")
-    assert (await place.push()).code == 0
-
-
 async def test_submodules_with_relative_and_ssh_addresses_come_with_the_clone(place):
     head = place.git.head("repo")
     urls = {
@@ -142,24 +134,6 @@ async def test_submodules_with_relative_and_ssh_addresses_come_with_the_clone(pl
     for path in urls:
         assert await place.ok(f"git -C outer/{path} rev-parse HEAD") == head
     await place.ok("git -C outer submodule --quiet update --remote --recursive")
-
-
-async def test_what_speaks_plain_http_gets_the_token_from_the_same_helper_and_for_no_other_host(
-    place,
-):
-    host = urlsplit(place.git.url).netloc
-
-    async def fill(*lines):
-        done = await place.sh(
-            f"printf '%s\\n' {' '.join(lines)} '' | GIT_TERMINAL_PROMPT=0 git credential fill"
-        )
-        return done.out, done.code
-
-    out, code = await fill("protocol=http", f"host={host}", "path=git/repo.git/info/lfs")
-    assert code == 0 and f"username=oauth2\npassword={place.token}\n" in out
-    for other in ("127.0.0.2", "localhost", "127.0.0.1:1", "github.com"):
-        assert await fill("protocol=http", f"host={other}", "path=git/repo.git") == ("", 128)
-    assert await fill("protocol=https", f"host={host}", "path=git/repo.git") == ("", 128)
 
 
 async def test_a_token_that_may_only_read_clones_and_does_not_push(make_place):
@@ -200,16 +174,6 @@ async def test_after_an_expiry_the_same_process_pushes_again_once_the_token_is_r
     await until(is_renewed)
     assert (await place.push()).code == 0
     assert place.git.head("repo") != before
-
-
-async def test_a_new_login_is_enough_for_a_running_server_to_push_again(place):
-    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
-    await place.provider.revoke(place.token)
-    assert (await place.push()).code == 128
-    new = await place.log_in()
-
-    await place.server.until(new.encode(), "lab")
-    assert (await place.push()).code == 0
 
 
 # -- where the token is not --------------------------------------------------------------------
@@ -279,21 +243,6 @@ async def test_the_token_is_in_no_other_file_and_in_no_process_argument(place, n
 # -- what the user and the admin say -----------------------------------------------------------
 
 
-async def test_what_the_user_has_configured_at_home_wins(place):
-    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
-    await place.ok(
-        "git config --global user.name Me"
-        " && git config --global url.https://o.example/.insteadOf o:"
-    )
-    assert (await place.push()).code == 0
-    assert await place.ok("git -C repo log -1 --format='%an <%ae>'") == "Me <alice@example.org>"
-    assert await place.ok("git ls-remote --get-url o:x") == "https://o.example/x"
-    await place.ok("git config --global url.git@127.0.0.1:.insteadOf git@127.0.0.1:")
-    assert (
-        await place.ok("git ls-remote --get-url git@127.0.0.1:repo.git") == "git@127.0.0.1:repo.git"
-    )
-
-
 async def test_the_admins_own_entries_are_continued_and_never_grown(make_place):
     own = {
         "GIT_CONFIG_COUNT": "1",
@@ -306,14 +255,6 @@ async def test_the_admins_own_entries_are_continued_and_never_grown(make_place):
     await place.ok(f"git own && git clone --quiet {place.git.url}/repo.git")
     assert place.user.spawners[""].environment == own
     assert "GIT_CONFIG_KEY_1" not in place.user.spawners[""].get_env()  # of a spawn that is over
-
-
-async def test_an_admins_own_system_configuration_wins(make_place, caplog):
-    place = await make_place(settings={"Spawner.environment": {"GIT_CONFIG_SYSTEM": "/dev/null"}})
-    await place.log_in()
-    await place.spawn()
-    assert (await place.sh("git config user.email")).code == 1
-    assert "Spawner.environment sets GIT_CONFIG_SYSTEM, which wins" in caplog.text
 
 
 async def test_another_user_of_the_machine_can_run_git_with_this_environment(place, system_users):
@@ -348,21 +289,6 @@ async def test_where_only_variables_are_delivered_git_uses_the_variable(make_pla
     assert "GIT_CONFIG_SYSTEM" not in await place.server.env()
 
 
-async def test_without_its_files_a_server_starts_and_git_uses_the_variable(
-    make_place, tmp_path, caplog
-):
-    (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked").chmod(0o777)
-    place = await make_place(
-        SIMPLE, {"LocalTokenMixin.tokens_mount_path": str(tmp_path / "blocked")}
-    )
-    await place.log_in()
-    await place.spawn()
-    await place.ok(f"git clone --quiet {place.git.url}/repo.git")
-    assert "GIT_CONFIG_SYSTEM" not in await place.server.env()
-    assert "Could not deliver the token files" in caplog.text
-
-
 async def test_the_public_file_lives_as_long_as_its_server(start_hub):
     settings = {"TokenSpawnerMixin.tokens": {"t": {"preset": "gitlab"}}}
     hub = await start_hub(SIMPLE, settings)
@@ -384,12 +310,3 @@ async def test_the_public_file_lives_as_long_as_its_server(start_hub):
     await user.stop("")
     await reaped
     assert again.token_directories == []
-
-
-async def test_two_servers_of_one_user_say_who_they_are_each_in_a_file_of_its_own(start_hub):
-    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {"preset": "gitlab"}}})
-    user = await hub.user("alice", {"access_token": "the-token", "gitlab_user": IDENTITY})
-    servers = [await hub.spawn(user, name) for name in ("one", "two")]
-    assert all(isinstance(server, Server) for server in servers)
-    await user.stop("one")
-    assert (await servers[1].run("git", "config", "user.email")).out == "alice@example.org\n"
