@@ -128,11 +128,10 @@ def token():
 def find_in_process_list(text):
     """The commands of running processes, whoever's, that have this text in their arguments."""
     commands = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            commands.append(
-                path.read_bytes().split(b"\0")[0] if text.encode() in path.read_bytes() else b""
-            )
+            arguments = (path / "cmdline").read_bytes()
+            commands += [arguments.split(b"\0")[0]] if text.encode() in arguments else []
         except OSError:  # it has ended
             pass
     return [command for command in commands if command]

@@ -1,4 +1,4 @@
-"""The renewal through the real classes: OAuthenticator's, each at a provider of its kind, and others that are none."""
+"""The renewal by OAuthenticator's own classes, each at a provider of its kind, and by others."""
 
 import asyncio
 import json
@@ -41,7 +41,8 @@ CLIENT = {"client_id": "the-client", "client_secret": "the-client-secret-of-32-c
 class Kind:
     """A provider as its documentation has it, and the class for it.
 
-    ``shape(answer, provider, is_login)`` makes its own answer of RFC 6749's, ``ends`` is what a refresh puts an end to,
+    ``shape(answer, provider, is_login)`` makes its own answer of RFC 6749's, ``ends`` is what a
+    refresh ends,
     ``refusals`` are its status and error for a spent refresh token and for a wrong client.
     """
 
@@ -184,7 +185,7 @@ RENEWING = [
 
 
 class Provider:
-    """A provider with one user, who is logged in at it. What is set here is for its next answers."""
+    """A provider with one user, who is logged in. What is set here is for its next answers."""
 
     def __init__(self, kind, lifetime):
         self.kind = kind
@@ -284,7 +285,7 @@ class _UserInfo(_Endpoint):
 
 @pytest.fixture
 async def log_in(start_hub, caplog):
-    """``hub, provider, alice, browser = await log_in(kind, …)``: through the provider, as anybody does."""
+    """``hub, provider, alice, browser = await log_in(kind, …)``: through the provider."""
     providers = []
 
     async def log_in(kind, settings=None, *, tokens=None, lifetime=600):
@@ -370,7 +371,7 @@ def make_due(user):
     user._auth_refreshed = None
 
 
-# -- OAuthenticator's classes ------------------------------------------------------------------------
+# -- OAuthenticator's classes ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", RENEWING)
@@ -476,7 +477,7 @@ async def test_a_user_of_mediawiki_can_start_a_server(start_hub, caplog):
     assert "Nothing renews" not in caplog.text
 
 
-# -- the answers -------------------------------------------------------------------------------------
+# -- the answers -----------------------------------------------------------------------------------
 
 
 async def test_what_an_answer_leaves_out_stays_as_it_was(log_in):
@@ -552,7 +553,7 @@ async def test_with_the_user_in_the_id_token_the_login_stays_whether_or_not_ther
     assert auth_state["oauth_user"]["groups"] == (["changed"] if brings_id_token else ["staff"])
 
 
-# -- the admin's hooks -------------------------------------------------------------------------------
+# -- the admin's hooks -----------------------------------------------------------------------------
 
 
 async def test_what_modify_auth_state_hook_derives_is_renewed_with_the_token(log_in):
@@ -621,7 +622,7 @@ async def test_false_from_refresh_user_hook_ends_the_login(log_in):
     assert provider.refreshes == []
 
 
-# -- authenticators that are no OAuthenticator -------------------------------------------------------
+# -- other authenticators --------------------------------------------------------------------------
 
 
 async def test_a_static_token_of_an_authenticator_that_never_renews_is_delivered_with_its_end(

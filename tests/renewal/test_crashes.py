@@ -1,4 +1,4 @@
-"""The Hub is killed (-9) between every two steps of a renewal, and started again; its servers run on meanwhile."""
+"""The Hub is killed (-9) between any two steps of a renewal, and started again."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("crashes")
 LIFETIME = 3
 # Seconds in which a Hub that has found its servers has new tokens in their files: 2, and a renewal.
 SOON = 3.0
-# And for which a file may show the token that the provider killed when it renewed it: until the answer has come.
+# And for which a file may have the token that the provider ended at the renewal: until it answers.
 DELIVERY = 0.25
 
 
@@ -121,7 +121,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize("step", KEPT)
-async def test_a_hub_killed_before_a_request_or_after_its_answer_was_stored_goes_on_as_if_nothing_had_happened(
+async def test_a_hub_killed_before_a_request_or_after_its_answer_was_stored_loses_nothing(
     crash, provider, settings, start_hub, tmp_path, step
 ):
     file = await crash(step)
@@ -139,12 +139,12 @@ async def test_a_hub_killed_before_a_request_or_after_its_answer_was_stored_goes
 
 
 ON_ITS_WAY = "the answer is on its way"
-# Nothing awaits from the second to the last of these: it is the time of a write to the Hub's database.
+# Nothing awaits between the second and the last of these: it is one write to the database.
 LOST = [ON_ITS_WAY, "after the token's answer", "before_commit", "before_flush", "after_flush"]
 
 
 @pytest.mark.parametrize("step", LOST)
-async def test_an_answer_that_dies_with_the_hub_ends_the_login_and_the_next_login_mends_the_running_server(
+async def test_an_answer_lost_with_the_hub_ends_the_login_and_the_next_login_is_delivered(
     crash, provider, settings, start_hub, tmp_path, step
 ):
     file = await crash(step)
@@ -164,7 +164,7 @@ async def test_an_answer_that_dies_with_the_hub_ends_the_login_and_the_next_logi
     await stop_servers(hub, alice)
 
 
-async def test_the_files_of_two_servers_show_no_dead_token_while_the_hub_is_up_and_soon_after_it_was_killed(
+async def test_the_files_of_two_servers_are_live_while_the_hub_is_up_and_soon_after_a_kill(
     start_process, provider, settings
 ):
     hub = start_process(settings, {"alice": (await log_in(provider, "alice"), ["", "b"])})
@@ -196,5 +196,5 @@ async def test_the_files_of_two_servers_show_no_dead_token_while_the_hub_is_up_a
     assert len(looks) > 50 and dead == []
     [(status, count)] = (await provider.token_requests() - requests).items()
     assert (status, count) == (200, provider.grants() - grants)
-    # Once for both servers; and not at half of 3 s but after 1 s, since the provider's times have no fractions.
+    # Once for both servers; after 1 s of 3 s, since the provider's times have no fractions.
     assert count <= 5 * LIFETIME + 2

@@ -1,4 +1,4 @@
-"""Hostile providers, hooks and databases: what a reviewer once broke in the renewal stays mended."""
+"""Hostile providers, hooks and databases: what a review once broke in the renewal."""
 
 import asyncio
 import gc
@@ -7,6 +7,7 @@ import logging
 import math
 import secrets
 import time
+from itertools import pairwise
 
 import pytest
 from oauthenticator.generic import GenericOAuthenticator
@@ -32,15 +33,15 @@ def bursts(provider):
     """User → the time between two requests for tokens, where that was less than a second."""
     found = {}
     for user, times in provider.grants.items():
-        nearest = min((later - earlier for earlier, later in zip(times, times[1:])), default=1)
+        nearest = min((later - earlier for earlier, later in pairwise(times)), default=1)
         if nearest < 0.95:
             found[user] = round(nearest, 2)
     return found
 
 
-async def start(start_hub, provider, settings={}, base=GenericOAuthenticator, **traits):
+async def start(start_hub, provider, settings=None, base=GenericOAuthenticator, **traits):
     """A Hub, and what its authenticator does when the Hub asks about a user."""
-    hub = await start_hub(SIMPLE, provider.settings(base, **traits) | settings)
+    hub = await start_hub(SIMPLE, provider.settings(base, **traits) | (settings or {}))
     return hub, hub.app.authenticator
 
 
@@ -246,7 +247,7 @@ async def test_an_authenticator_that_rotates_by_itself_is_not_asked_in_a_burst(s
     assert shown(alice) == "own-a1"
     for n in (2, 3):
         await alice.save_auth_state(login("alice", -10, n))
-        await until(lambda: shown(alice) == f"own-a{n}")
+        await until(lambda n=n: shown(alice) == f"own-a{n}")
     assert not bursts(rotation)
 
 
@@ -301,7 +302,7 @@ async def test_two_grants_that_a_hook_asks_for_at_once_are_one_request(start_hub
 @pytest.mark.parametrize(
     "setting", ["TokenSpawnerMixin.tokens_hook", "GenericOAuthenticator.refresh_user_hook"]
 )
-async def test_a_hook_that_hangs_keeps_neither_others_from_their_tokens_nor_the_server_from_stopping(
+async def test_a_hook_that_hangs_delays_neither_other_users_nor_the_stop_of_the_server(
     start_hub, setting
 ):
     gate = Gate()

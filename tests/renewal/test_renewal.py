@@ -1,4 +1,4 @@
-"""Renewal in a real Hub with a real provider: at spawns, in running servers, and when the Hub asks for itself."""
+"""Renewal in a real Hub with a real provider: at spawns, in servers, and when the Hub asks."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""PrioritySemaphore: never more than there are places, and first who needs it most, whoever gives up meanwhile."""
+"""PrioritySemaphore: never more than its places, and the least priority first."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is stored of a renewal: pure parts. What happens in a Hub's database is in test_renewal and test_faults."""
+"""What is stored of a renewal: the pure parts. For the database see test_renewal, test_faults."""
 
 import base64
 import copy

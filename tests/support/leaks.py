@@ -31,9 +31,9 @@ def search(places):
 
 def process_arguments():
     found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            found[f"arguments of {path.parent.name}"] = path.read_bytes()
+            found[f"arguments of {path.name}"] = (path / "cmdline").read_bytes()
         except OSError:  # it has ended
             pass
     return found
