@@ -1,4 +1,7 @@
-"""Metrics: what becomes of tokens, in the registry that JupyterHub shows at ``/hub/metrics``. No label names a user."""
+"""Metrics of renewals, deliveries and refusals, which JupyterHub shows at ``/hub/metrics``.
+
+No label names a user.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from prometheus_client import Counter, Histogram
 from .tokens.selection import Reason, Token
 
 SUCCESS, UNCHANGED, FAILURE = "success", "unchanged", "failure"
-# What becomes of a renewal: the last three are why there is no new token.
+# How a renewal ends: the last three are reasons why there is no new token.
 RENEWAL_STATUSES = (SUCCESS, UNCHANGED, "transient", "misconfigured", "rejected")
 SPAWNING, RUNNING = "spawning", "running"
 
@@ -38,13 +41,14 @@ REFUSALS = Counter(
 
 LIFETIME = Histogram(
     "token_lifetime_seconds",
-    "Seconds that a token still had to live when a server got it, in its environment or a file; 0 if it had expired",
+    "Seconds that a token still had to live when a server got it, in its environment or a file; "
+    "0 if it had expired",
     ["server"],
     buckets=[0, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, math.inf],
     namespace=metrics_prefix,
 )
 
-# All that there can be, or a rate does not see the first of a kind.
+# All labels from the start: a rate does not count the first increment of a series that is new.
 for server in (SPAWNING, RUNNING):
     LIFETIME.labels(server)
     for status in (SUCCESS, FAILURE):
@@ -69,9 +73,11 @@ def count_refusal(reason: Reason) -> None:
 
 
 def observe_lifetimes(tokens: Iterable[Token], now: float, *, running: bool) -> None:
-    """Of those that are handed over, and whose end is known. ``now``: seconds since the epoch."""
+    """Record the life of each token that has a value and a known end.
+
+    ``now``: seconds since the epoch. ``running``: whether the server runs, or starts.
+    """
+    histogram = LIFETIME.labels(RUNNING if running else SPAWNING)
     for token in tokens:
         if token.value is not None and token.lifetime.expires_at is not None:
-            LIFETIME.labels(RUNNING if running else SPAWNING).observe(
-                max(0.0, token.lifetime.left(now))
-            )
+            histogram.observe(max(0.0, token.lifetime.left(now)))

@@ -1,4 +1,4 @@
-"""Errors as the log may show them: by type and place. Their texts may hold a token."""
+"""Errors in the log: by type and place, since their text may hold a token."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import traceback
 
 
 def describe_error(error: BaseException) -> str:
-    """``TypeError in exchange, line 12 of hooks.py``; of an error that is ``discreet``, its text."""
+    """The error's type and place: ``TypeError in exchange, line 12 of hooks.py``.
+
+    An error with a true attribute ``discreet`` is described by its text.
+    """
     if getattr(error, "discreet", False):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1:]

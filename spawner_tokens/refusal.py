@@ -1,4 +1,4 @@
-"""The refusal: what the user sees, and the admin reads in the log, if a token is not as asked."""
+"""Refusals: the words for the user, and for the log, if a token is not as its spec asks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tokens.selection import Reason
 
 
 class Problem(NamedTuple):
-    """A token that is not as asked, by its name. ``detail`` has names only."""
+    """Why the token of this name is not as its spec asks. ``detail`` holds no values."""
 
     token: str
     reason: Reason
@@ -28,28 +28,29 @@ class Problem(NamedTuple):
 class _Words(NamedTuple):
     user: str
     admin: str
-    admins_turn: bool = False
+    needs_admin: bool = False
     login_helps: bool = True
 
 
-def _admin(user: str, admin: str) -> _Words:
-    return _Words(user, admin, admins_turn=True, login_helps=False)
+def _for_admin(user: str, admin: str) -> _Words:
+    return _Words(user, admin, needs_admin=True, login_helps=False)
 
 
 _WORDS = {
     Reason.AUTH_STATE_OFF: _Words(
         "this JupyterHub does not keep the tokens of your login",
-        "auth state is off: set c.Authenticator.enable_auth_state = True and the environment variable "
-        "JUPYTERHUB_CRYPT_KEY of the Hub",
-        admins_turn=True,
+        "auth state is off: set c.Authenticator.enable_auth_state = True and the environment "
+        "variable JUPYTERHUB_CRYPT_KEY of the Hub",
+        needs_admin=True,
     ),
     Reason.NO_CRYPT_KEY: _Words(
         "this JupyterHub has no key to read the tokens of your login with",
-        "there is no crypt key: set the environment variable JUPYTERHUB_CRYPT_KEY of the Hub (openssl rand -hex 32)",
-        admins_turn=True,
+        "there is no crypt key: set the environment variable JUPYTERHUB_CRYPT_KEY of the Hub "
+        "(openssl rand -hex 32)",
+        needs_admin=True,
     ),
     Reason.UNDECRYPTABLE: _Words(
-        "what was kept of your last login can no longer be read",
+        "the stored data of your last login can no longer be read",
         "auth_state could not be decrypted: it was encrypted with another key. Add that key to "
         "JUPYTERHUB_CRYPT_KEY, after a semicolon, or let the user log in again",
     ),
@@ -69,22 +70,26 @@ _WORDS = {
     Reason.SCOPE_FORBIDDEN: _Words(
         "your login granted more than is allowed here",
         "a forbidden scope was granted",
-        admins_turn=True,
+        needs_admin=True,
     ),
-    Reason.UNUSABLE: _admin("it has a form that cannot be used", "cannot be delivered"),
-    Reason.KEY_FAILED: _admin("it could not be looked up", "could not be looked up"),
-    Reason.REFRESH_TOKEN: _admin(
+    Reason.UNUSABLE: _for_admin("it has a form that cannot be used", "cannot be delivered"),
+    Reason.KEY_FAILED: _for_admin("it could not be looked up", "could not be looked up"),
+    Reason.REFRESH_TOKEN: _for_admin(
         "it is one that must not leave this JupyterHub", "the refresh token never leaves the Hub"
     ),
-    Reason.HOOK_FAILED: _admin("it could not be prepared", "tokens_hook failed"),
-    Reason.HOOK_WITHHELD: _admin("it was withheld by this JupyterHub", "withheld by tokens_hook"),
-    Reason.DELIVERY_FAILED: _admin(
+    Reason.HOOK_FAILED: _for_admin("it could not be prepared", "tokens_hook failed"),
+    Reason.HOOK_WITHHELD: _for_admin(
+        "it was withheld by this JupyterHub", "withheld by tokens_hook"
+    ),
+    Reason.DELIVERY_FAILED: _for_admin(
         "it could not be handed over", "the files could not be delivered"
     ),
-    Reason.MISCONFIGURED: _admin("this JupyterHub's configuration of it is wrong", "misconfigured"),
+    Reason.MISCONFIGURED: _for_admin(
+        "this JupyterHub's configuration of it is wrong", "misconfigured"
+    ),
 }
 
-_HUBS_FAULT = {
+_SERVER_ERRORS = {
     Reason.AUTH_STATE_OFF,
     Reason.NO_CRYPT_KEY,
     Reason.DELIVERY_FAILED,
@@ -93,43 +98,43 @@ _HUBS_FAULT = {
 
 
 def explain(reason: Reason, detail: str = "") -> str:
-    """Why a token is not as asked, for the admin."""
+    """The reason why a token is not as its spec asks, in words for the admin."""
     words = _WORDS[reason].admin
     return f"{words} ({detail})" if detail else words
 
 
 def refuse(spawner: Spawner, problems: Sequence[Problem]) -> NoReturn:
-    """Count the refusal of a spawn, and raise it as :func:`make_refusal` makes it."""
+    """Count the refusal of a spawn, and raise the exception of :func:`make_refusal`."""
     count_refusal(problems[0].reason)
     refusal = make_refusal(spawner, problems)
     if not hasattr(jupyterhub_spawner, "SpawnException") and spawner.handler is not None:
-        # JupyterHub 5's error page shows only this of an exception.
+        # JupyterHub 5's error page does not show an exception's own message.
         spawner.handler.extra_error_html = refusal.jupyterhub_html_message
     raise refusal from None
 
 
 def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> Any:
-    """The exception that ends a spawn and says to the user why, and what to do.
+    """The exception that ends a spawn, with the reason and the advice for the user.
 
-    A :class:`jupyterhub.spawner.SpawnException` where there is one (JupyterHub 6.0), else a
-    :class:`tornado.web.HTTPError`. Its status is 403, or 500 where the Hub itself is at fault. Its
-    ``jupyterhub_message`` and ``jupyterhub_html_message`` are what the pending and progress pages
-    show.
+    It is a :class:`jupyterhub.spawner.SpawnException` (since JupyterHub 6.0), else a
+    :class:`tornado.web.HTTPError`. Its status is 500 if the Hub's configuration is the reason, else
+    403. The pending and progress pages show its ``jupyterhub_message`` and
+    ``jupyterhub_html_message``.
     """
     names = ", ".join(problem.token for problem in problems)
-    why = ", ".join(dict.fromkeys(_make_user_words(problem) for problem in problems))
+    reasons = ", ".join(dict.fromkeys(_make_user_words(problem) for problem in problems))
     what = (
         f"The server was not started, because it needs the token{'s' if len(problems) > 1 else ''} "
-        f"{names} of {spawner.user.name}: {why}."
+        f"{names} of {spawner.user.name}: {reasons}."
     )
-    turn, link, url = _make_advice(spawner, [_WORDS[problem.reason] for problem in problems])
-    text = f"{what}{turn} {link}: {url}"
-    html = f'{escape(what + turn)} <a href="{escape(url)}">{escape(link)}</a>.'
-    status = 500 if any(problem.reason in _HUBS_FAULT for problem in problems) else 403
+    advice, link, url = _make_advice(spawner, [_WORDS[problem.reason] for problem in problems])
+    text = f"{what}{advice} {link}: {url}"
+    html = f'{escape(what + advice)} <a href="{escape(url)}">{escape(link)}</a>.'
+    status = 500 if any(problem.reason in _SERVER_ERRORS for problem in problems) else 403
     if hasattr(jupyterhub_spawner, "SpawnException"):
-        reason = f"token_{problems[0].reason.value}"
+        label = f"token_{problems[0].reason.value}"
         refusal = jupyterhub_spawner.SpawnException(
-            text, reason=reason, message_html=html, status_code=status
+            text, reason=label, message_html=html, status_code=status
         )
     else:
         refusal = web.HTTPError(status, text)
@@ -146,22 +151,23 @@ def _make_user_words(problem: Problem) -> str:
 
 
 def _make_advice(spawner: Spawner, words: Sequence[_Words]) -> tuple[str, str, str]:
-    """What to do, the words of the link, and its URL, which leads back to the spawn."""
+    """The advice for the user, and the text and the URL of a link that leads back to the spawn."""
     user, base_url = spawner.user, spawner.hub.base_url
-    turn = ""
-    if any(each.admins_turn for each in words):
-        turn = " Please tell the administrator of this JupyterHub; when that is settled:"
+    advice = ""
+    if any(each.needs_admin for each in words):
+        advice = " Please tell the administrator of this JupyterHub; when that is settled:"
     viewer = getattr(spawner.handler, "current_user", None)
     if getattr(viewer, "name", user.name) != user.name:
-        turn += f" {user.name} has to follow this link:"
+        advice += f" {user.name} has to follow this link:"
     spawn = url_path_join(base_url, "spawn", user.escaped_name, url_escape_path(spawner.name))
     login = spawner.authenticator.login_url(base_url)
     if not any(each.login_helps for each in words):
         link, url = "Try again", spawn
-    elif login == url_path_join(base_url, "login"):  # that page only sends on who is logged in
+    elif login == url_path_join(base_url, "login"):
+        # JupyterHub's own login page does not ask a user who is logged in.
         link, url = "Log out and log in again", url_path_join(base_url, "logout")
     else:
         link, url = "Log in again", url_concat(login, {"next": spawn})
     if url.startswith("/") and spawner.public_hub_url:
         url = "{0.scheme}://{0.netloc}".format(urlsplit(spawner.public_hub_url)) + url
-    return turn, link, url
+    return advice, link, url

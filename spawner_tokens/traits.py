@@ -1,23 +1,46 @@
-"""The traits: what an admin can set."""
+"""The traits that an admin can set."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Callable, Dict, Enum, Float, TraitError, Unicode, validate
+from traitlets import Bool, Callable, Dict, Enum, Float, TraitError, Unicode
 from traitlets.config import LoggingConfigurable
 
 from .tokens.fields import POLICIES
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Base
+
+    _Text = Unicode[str, str | bytes]
 else:  # a mixin with traits; deriving from Spawner would demand start, stop and poll
-    _Base = LoggingConfigurable
+    _Base, _Text = LoggingConfigurable, Unicode
+
+
+class AbsolutePath(_Text):
+    """A trait for an absolute path without ``:``. Its value has no ``..`` and no doubled ``/``.
+
+    The default value is valid as it is.
+    """
+
+    info_text = "an absolute path"
+
+    def validate(self, obj: Any, value: Any) -> str:
+        given: str = super().validate(obj, value)
+        if given == self.default_value:
+            return given
+        path = "/" + os.path.normpath(given).lstrip("/")
+        if not given.startswith("/") or path == "/" or ":" in path or "\0" in path:
+            raise TraitError(
+                f"{type(obj).__name__}.{self.name} has to be an absolute path without ':', "
+                f"not {given!r}"
+            )
+        return path
 
 
 class TokenTraits(_Base):
-    """The traits of :class:`~spawner_tokens.mixin.TokenSpawnerMixin`, by whose name they are set."""
+    """The traits of :class:`~spawner_tokens.mixin.TokenSpawnerMixin`, set by that class's name."""
 
     tokens = Dict(
         help="""
@@ -36,7 +59,7 @@ class TokenTraits(_Base):
         """
     ).tag(config=True)
 
-    tokens_mount_path = Unicode(
+    tokens_mount_path = AbsolutePath(
         "/var/run/secrets/spawner-tokens",
         help="""
         The directory where a server finds its token files.
@@ -45,26 +68,13 @@ class TokenTraits(_Base):
 
             c.TokenSpawnerMixin.tokens_mount_path = "/run/jupyterhub-tokens"
 
-        Local processes share one file system, so each server gets a private directory inside of this one, which
-        is made if only its parent exists. Their default is a directory in memory: in ``/run``, ``/dev/shm`` or
-        ``$XDG_RUNTIME_DIR``.
+        Local processes share one file system, so each server gets a private directory in this one.
+        The Hub makes this one if its parent exists. The default for local processes is a directory
+        in memory: in ``/run``, ``/dev/shm`` or ``$XDG_RUNTIME_DIR``.
 
         .. versionadded:: 0.1
         """,
     ).tag(config=True)
-
-    @validate("tokens_mount_path")
-    def _validate_tokens_mount_path(self, proposal: Any) -> str:
-        return self._validate_tokens_path(proposal)
-
-    def _validate_tokens_path(self, proposal: Any) -> str:
-        given, name = str(proposal.value), proposal.trait.name
-        path = "/" + os.path.normpath(given).lstrip("/")
-        if not given.startswith("/") or path == "/" or ":" in path or "\0" in path:
-            raise TraitError(
-                f"{type(self).__name__}.{name} has to be an absolute path without ':', not {given!r}"
-            )
-        return path
 
     tokens_missing = Enum(
         POLICIES,
@@ -77,14 +87,15 @@ class TokenTraits(_Base):
             c.TokenSpawnerMixin.tokens_missing = "refuse"
 
         ``refuse``
-            The server does not start; the user is told why, and how to log in again.
+            The server does not start. The user sees the reason, and how to log in again.
         ``warn``
             The server starts, and the log says what is wrong.
         ``skip``
-            The server starts, silently.
+            The server starts, and the log says nothing.
 
-        Under ``warn`` and ``skip`` an absent token, or one with a forbidden scope, is withheld; one that is
-        too short-lived or lacks a required scope is delivered. A spec's field ``missing`` overrides this.
+        Under ``warn`` and ``skip``, a token that is absent or has a forbidden scope is withheld.
+        A token that is too short-lived or lacks a required scope is delivered. A spec's field
+        ``missing`` overrides this.
 
         .. versionadded:: 0.1
         """,
@@ -100,8 +111,8 @@ class TokenTraits(_Base):
 
             c.TokenSpawnerMixin.tokens_min_lifetime = 600
 
-        Never more is asked than half of the life that the provider gives. A token whose end is not
-        known passes. A spec's field ``min_lifetime`` overrides this.
+        Half of the life that the provider gives is always enough, and a token whose end is not
+        known is accepted. A spec's field ``min_lifetime`` overrides this.
 
         .. versionadded:: 0.1
         """,
@@ -116,8 +127,9 @@ class TokenTraits(_Base):
 
             c.TokenSpawnerMixin.tokens_renew = False
 
-        With it, the Hub's own refreshes of a user's login (``Authenticator.refresh_user``) and ours are one: the
-        provider is asked once for all who wait. Without it, a token is handed over as it is.
+        If true, the Hub's own refreshes of a login (``Authenticator.refresh_user``) are combined
+        with these renewals: one request to the provider serves all that wait for it. If false, a
+        token is handed over as it is.
 
         .. versionadded:: 0.1
         """,
@@ -133,8 +145,8 @@ class TokenTraits(_Base):
 
             c.TokenSpawnerMixin.tokens_renew_timeout = 5
 
-        When they are over, the server gets what there is, as ``tokens_missing`` has it; an answer that comes later
-        is kept, and delivered.
+        After that time, the server gets the tokens that there are, by the policy
+        ``tokens_missing``. An answer that comes later is stored, and delivered.
 
         .. versionadded:: 0.1
         """,
@@ -144,13 +156,15 @@ class TokenTraits(_Base):
         None,
         allow_none=True,
         help="""
-        A function with the last word on the tokens' values, which may be async.
+        A function that changes or withholds the tokens' values, and may be async.
 
-        Called as ``tokens = [await] tokens_hook(spawner, auth_state, tokens)`` with a dict of token name →
-        value, it returns such a dict: changed values are delivered, names left out are withheld. It
-        may give values for declared tokens that auth_state does not have. It is not called when there is
-        no auth_state; if it raises, all tokens are withheld. It is called at each spawn, and again for a running
-        server when the user's auth_state has changed.
+        It is called as ``tokens = [await] tokens_hook(spawner, auth_state, tokens)``. ``tokens`` is
+        a dict of token name → value, and so is the result: changed values are delivered, names that
+        are left out are withheld. The result may have values for declared tokens that auth_state
+        does not have. If the function raises, all tokens are withheld.
+
+        It is called at each spawn, and again for a running server when the user's auth_state has
+        changed. It is not called when there is no auth_state.
 
         Example::
 

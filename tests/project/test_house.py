@@ -36,7 +36,7 @@ MAY_IMPORT = {
         *("jupyterhub", "sqlalchemy", "traitlets"),
     },
     "backends/docker": {
-        *("mixin", "tokens.files", "backends.hostfiles"),
+        *("mixin", "traits", "tokens.files", "backends.hostfiles"),
         *("docker", "dockerspawner", "jupyterhub", "traitlets"),
     },
     "backends/kubernetes": {
@@ -120,6 +120,28 @@ def test_a_module_knows_only_what_is_left_of_it(module):
             parents = {name[: len(each)] for each in may if f"{name}.".startswith(f"{each}.")}
             assert parents, f"{module} imports {name}"
             assert room == "__main__" or not parents & FOR_PEOPLE
+
+
+def find_private_members(module):
+    """The private names that the classes of a module define, as methods or as attributes."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    for part in [
+        part for node in tree.body if isinstance(node, ast.ClassDef) for part in node.body
+    ]:
+        targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]
+        names = [getattr(part, "name", ""), *(getattr(target, "id", "") for target in targets)]
+        yield from (name for name in names if name.startswith("_") and not name.endswith("__"))
+
+
+def test_a_backend_knows_no_private_member_of_the_mixin():
+    private = {
+        name for each in ("mixin", "backend", "traits") for name in find_private_members(each)
+    }
+    assert {"_tokens_start", "_tokens_session", "_find_renewal"} <= private
+    for module in (each for each in MODULES if each.startswith("backends/")):
+        tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not used & private, module
 
 
 def test_every_module_says_what_lives_there():

@@ -11,10 +11,11 @@ from typing import Any
 from docker.errors import APIError
 from docker.types import Mount
 from dockerspawner import DockerSpawner, SystemUserSpawner
-from traitlets import Enum, Unicode, validate
+from traitlets import Enum
 
 from ...mixin import TokenSpawnerMixin
 from ...tokens.files import PUBLIC_FILE
+from ...traits import AbsolutePath
 from ..hostfiles import is_in_memory, list_files, open_hub_directory, remove, set_aside, write_files
 from .container import Place, make_volume
 from .engine import Engine, examine, write_inside
@@ -59,7 +60,8 @@ class DockerTokenMixin(TokenSpawnerMixin):
         """,
     ).tag(config=True)
 
-    tokens_host_path = Unicode(
+    tokens_host_path = AbsolutePath(
+        "",
         help="""
         The directory of the mode ``bind`` as the engine sees it, if it has another path there.
 
@@ -78,10 +80,6 @@ class DockerTokenMixin(TokenSpawnerMixin):
     _tokens_is_new: bool = False
     _tokens_place: Place | None = None
     _tokens_volume: str | None = None  # its name, if it is ours
-
-    @validate("tokens_host_path")
-    def _validate_tokens_host_path(self, proposal: Any) -> str:
-        return self._validate_tokens_path(proposal) if proposal.value else ""
 
     @property
     def tokens_public_path(self) -> str:

@@ -125,13 +125,13 @@ class Secrets:
         failure = None
         for namespace in [None] if namespaces is None else namespaces:
             try:
-                await self._sweep(namespace)
+                await self._sweep_namespace(namespace)
             except ApiFailure as error:
                 failure = error
         if failure is not None:
             raise failure
 
-    async def _sweep(self, namespace: str | None) -> None:
+    async def _sweep_namespace(self, namespace: str | None) -> None:
         secrets = await self._list("secrets", namespace, labelSelector=f"{HUB_LABEL}={self._hub}")
         if not secrets:
             return
