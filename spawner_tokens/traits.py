@@ -69,8 +69,8 @@ class TokenTraits(_Base):
             c.TokenSpawnerMixin.tokens_mount_path = "/run/jupyterhub-tokens"
 
         Local processes share one file system, so each server gets a private directory in this one.
-        The Hub makes this one if its parent exists. The default for local processes is a directory
-        in memory: in ``/run``, ``/dev/shm`` or ``$XDG_RUNTIME_DIR``.
+        The Hub makes ``tokens_mount_path``, but not its parent. The default for local processes is
+        a directory in memory: in ``/run``, ``/dev/shm`` or ``$XDG_RUNTIME_DIR``.
 
         .. versionadded:: 0.1
         """,

@@ -1,11 +1,14 @@
-"""Private files: directories that nobody can bend, whatever a user planted. Everything goes by open directories."""
+"""Files in directories that only the Hub's user can write to, safe from links that users plant.
+
+Each path is relative to an open directory, so no part of it can be replaced by a link meanwhile.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from errno import ENOTEMPTY
 from glob import escape, glob
@@ -21,10 +24,13 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def open_private(
     path: str, parent: int | None = None, *, create: bool = False, closed: bool = False
 ) -> Iterator[int]:
-    """Open a directory that only we can write to, within ``parent`` if it is given.
+    """Open a directory that only the Hub's user can write to; in ``parent`` if it is given.
 
-    Everybody can pass through it, unless it is ``closed``. Raises :exc:`PermissionError` if it is not as it has to
-    be, :exc:`FileNotFoundError` if there is none.
+    ``parent`` and the result are descriptors of open directories. ``create``: make the directory if
+    there is none. ``closed``: other users must not pass through it.
+
+    Raises :exc:`PermissionError` if its owner or mode is wrong, :exc:`FileNotFoundError` if there
+    is none.
     """
     made = create and _make(path, parent)
     try:
@@ -48,7 +54,10 @@ def open_private(
 def open_hub_directory(
     root: str, hub: str, *, create: bool = False, closed: bool = False
 ) -> Iterator[int | None]:
-    """Open the directory of a Hub in ``root``, as :func:`open_private`; ``None`` if there is none."""
+    """Open a Hub's directory in ``root``, by the Hub's name; ``None`` if there is none.
+
+    ``create``, ``closed`` and errors: as in :func:`open_private`, for both directories.
+    """
     with ExitStack() as stack:
         try:
             parent = stack.enter_context(open_private(root, create=create, closed=closed))
@@ -63,7 +72,7 @@ def open_hub_directory(
 
 
 def _make(path: str, parent: int | None) -> bool:
-    """Make a directory, if there is none, that at least its owner can open, whatever the umask is."""
+    """Make a directory if there is none; its owner can open it, whatever the umask is."""
     try:
         os.mkdir(path, _PASSABLE, dir_fd=parent)
     except FileExistsError:
@@ -73,21 +82,23 @@ def _make(path: str, parent: int | None) -> bool:
 
 
 def _allow_owner(path: str, parent: int | None) -> None:
-    if (
-        os.geteuid() != 0
-    ):  # root needs no permission, and must not follow a link that was put in its place
+    # root needs no permission, and must not follow a link that a user has put there.
+    if os.geteuid() != 0:
         os.chmod(path, 0o700, dir_fd=parent)
 
 
 def _not_private(path: str, closed: bool) -> PermissionError:
-    mode, others = ("0700", "") if closed else ("0711", ", everybody may pass through it")
-    return PermissionError(
-        f"{path} has to be a directory of the Hub's user with mode {mode}: nobody else can write to it{others}"
-    )
+    mode = "0700: no other user can write to it"
+    if not closed:
+        mode = "0711: no other user can write to it, and all can pass through it"
+    return PermissionError(f"{path} has to be a directory of the Hub's user with mode {mode}")
 
 
-def find_own_directory(parent: str) -> str:
-    """Our directory in one that others may write to: the same one each time, though somebody took its name."""
+def make_private_directory(parent: str) -> str:
+    """Make a directory in one that other users may write to, or find the one of an earlier call.
+
+    Returns its path. It is another one if another user has already taken the usual name.
+    """
     name = f"spawner-tokens-{os.geteuid()}"
     usual = os.path.join(parent, name)
     for path in [usual, *sorted(glob(f"{escape(usual)}-*"))]:
@@ -101,7 +112,7 @@ def find_own_directory(parent: str) -> str:
 
 
 def list_files(parent: int, name: str) -> set[str]:
-    """The names in a directory; none if there is no such directory."""
+    """The names in the directory ``name``; none if there is no such directory."""
     try:
         directory = os.open(name, _DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
@@ -113,7 +124,7 @@ def list_files(parent: int, name: str) -> set[str]:
 
 
 def is_in_memory(path: str) -> bool:
-    """Whether what is written to this path stays in memory."""
+    """Whether files at this path are kept in memory: on a tmpfs or ramfs."""
     try:
         mounts = dict(line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
     except OSError:
@@ -133,9 +144,10 @@ def write_files(
     mode: int = 0o600,
     directory_mode: int = 0o700,
 ) -> None:
-    """Write files into a directory of its owner: each is whole at any time, and, unless a mode says more, his alone.
+    """Write files into the directory ``name``, which is made if there is none.
 
-    ``files``: name → contents, or ``None`` for a file that has to go.
+    ``files``: name → contents, or ``None`` for a file that is to be removed. ``owner``: uid and gid
+    of the directory and its files. A reader sees an old file or a new one, and never a part.
     """
     _make(name, parent)
     directory = os.open(name, _DIRECTORY, dir_fd=parent)
@@ -154,7 +166,7 @@ def write_files(
 
 def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int], mode: int) -> None:
     temporary = f".{name}.new"
-    with suppress(FileNotFoundError):  # a Hub was killed while it wrote
+    with suppress(FileNotFoundError):  # left by a Hub that was killed while it wrote
         os.unlink(temporary, dir_fd=directory)
     try:
         with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
@@ -168,19 +180,24 @@ def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int], m
         raise
 
 
-def set_aside(parent: int, name: str) -> str | None:
-    """Take something out of its place at once, however much is in it. Returns its new name, if it was there."""
-    try:
-        return _move(parent, name, parent)
-    except FileNotFoundError:
-        return None
+def set_aside(parent: int, names: Iterable[str]) -> list[str]:
+    """Rename directories, which is fast however much is in them. Returns their new names.
+
+    Names that are not there are left out.
+    """
+    found = []
+    for name in names:
+        with suppress(FileNotFoundError):
+            found.append(_move(parent, name, parent))
+    return found
 
 
-def remove(parent: int, names: list[str], limit: int) -> list[str]:
-    """Remove these with all that is in them, but not more than ``limit`` entries. Returns the names that are left.
+def remove(parent: int, names: Iterable[str], limit: int) -> list[str]:
+    """Remove files and directories with their contents, but at most ``limit`` entries in all.
 
-    A directory in another is lifted out of it first, so that no depth matters. Raises the last :exc:`OSError`, when
-    all is done that can be.
+    A directory in another one is first moved to ``parent``, so that paths do not get long. Returns
+    the names in ``parent`` that are left. Raises the last :exc:`OSError`, after all others are
+    removed.
     """
     left, failure = list(names), None
     while left and limit > 0:
@@ -194,7 +211,10 @@ def remove(parent: int, names: list[str], limit: int) -> list[str]:
 
 
 def _remove_one(parent: int, name: str, left: list[str], limit: int) -> int:
-    """Remove one, or add to ``left`` what has to be removed for it. Returns the number of entries that it took."""
+    """Remove ``name``, or add to ``left`` what has to be removed before it.
+
+    Returns the number of entries that were removed or moved.
+    """
     try:
         directory = _open_own(parent, name)
     except NotADirectoryError:
@@ -208,7 +228,8 @@ def _remove_one(parent: int, name: str, left: list[str], limit: int) -> int:
             try:
                 os.unlink(entry, dir_fd=directory)
             except (IsADirectoryError, PermissionError):
-                left.append(_lift(directory, entry, parent))
+                _allow_owner(entry, directory)
+                left.append(_move(directory, entry, parent))
     finally:
         os.close(directory)
     try:
@@ -228,13 +249,8 @@ def _open_own(parent: int, name: str) -> int:
         return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
-def _lift(directory: int, entry: str, parent: int) -> str:
-    _allow_owner(entry, directory)
-    return _move(directory, entry, parent)
-
-
 def _move(directory: int, name: str, target: int) -> str:
-    """Move something to a new name in an open directory. Returns that name."""
+    """Move a directory's entry to the directory ``target``, by a new name. Returns that name."""
     new = f".{secrets.token_hex(8)}"
     os.rename(name, new, src_dir_fd=directory, dst_dir_fd=target)
     return new

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import pwd
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
 from jupyterhub import orm
 from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
@@ -17,37 +18,47 @@ from traitlets import default
 from ..mixin import TokenSpawnerMixin
 from ..tokens.files import PUBLIC_FILE
 from .hostfiles import (
-    find_own_directory,
     is_in_memory,
+    make_private_directory,
     open_hub_directory,
     remove,
     set_aside,
     write_files,
 )
 
+_PUBLIC = ".public"  # the end of the name of a server's directory for PUBLIC_FILE
+
+# Entries to remove in the event loop (some milliseconds), and in all: a process of the user may
+# make new ones faster than they are removed.
+_AT_ONCE, _AT_MOST = 500, 1_000_000
+_REMOVER = "spawner-tokens-remover"
+
 
 class LocalTokenMixin(TokenSpawnerMixin):
-    """Delivers files in a private directory on the Hub's host. Mix it into spawners of local processes::
+    """Delivers files in a private directory on the Hub's host.
+
+    Mix it into spawners of local processes::
 
         class MySpawner(LocalTokenMixin, SomeLocalSpawner):
             pass
 
-    The files belong to the server's system user if the Hub is root, and to the Hub's user if it is
-    not. A spawner whose servers run as somebody else overrides :meth:`tokens_file_owner`.
+    The files belong to the server's system user if the Hub runs as root, else to the Hub's user.
+    A spawner whose servers run as another user overrides :meth:`tokens_file_owner`.
     """
 
     @default("tokens_mount_path")
     def _default_tokens_mount_path(self) -> str:
-        return _find_memory(self.log.warning)
+        return _find_directory_in_memory(self.log)
 
     @property
     def tokens_directory(self) -> str:
         return os.path.join(self.tokens_mount_path, self.tokens_hub_name, self._server_name)
 
     def tokens_file_owner(self) -> tuple[int, int]:
-        """uid and gid of the server's process, as :class:`~jupyterhub.spawner.LocalProcessSpawner` chooses them.
+        """The uid and gid of the server's process.
 
-        Raises :exc:`OSError` if there is no such system user, as for systemdspawner's dynamic users.
+        By default, those that :class:`~jupyterhub.spawner.LocalProcessSpawner` chooses. Raises
+        :exc:`OSError` if there is no such system user, as for systemdspawner's dynamic users.
         """
         if os.geteuid() != 0 or isinstance(self, SimpleLocalProcessSpawner):
             return os.geteuid(), os.getegid()
@@ -59,71 +70,60 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @property
     def tokens_public_path(self) -> str:
-        # Others may read the file, but must not find it: its name cannot be guessed, and is always the same one.
+        # Other users may read the file if they know its name: so it cannot be guessed. It is the
+        # same at each start.
         secret: bytes = self.user.settings["cookie_secret"]
         name = hmac.digest(secret, self._server_name.encode(), "sha256").hex()[:16]
-        return os.path.join(
-            self.tokens_mount_path, self.tokens_hub_name, self._server_name + _PUBLIC, name
-        )
+        return os.path.join(self.tokens_directory + _PUBLIC, name)
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        owner = self.tokens_file_owner()
+        owner, server = self.tokens_file_owner(), self._server_name
         private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
         with open_hub_directory(self.tokens_mount_path, self.tokens_hub_name, create=True) as hub:
             assert hub is not None
             if private:
-                write_files(hub, self._server_name, private, owner)
+                write_files(hub, server, private, owner)
             if PUBLIC_FILE in files:
                 public = {os.path.basename(self.tokens_public_path): files[PUBLIC_FILE]}
-                write_files(
-                    hub,
-                    self._server_name + _PUBLIC,
-                    public,
-                    owner,
-                    mode=0o644,
-                    directory_mode=0o711,
-                )
+                modes = {"mode": 0o644, "directory_mode": 0o711}
+                write_files(hub, server + _PUBLIC, public, owner, **modes)
 
     async def withdraw_files(self) -> None:
         with open_hub_directory(self.tokens_mount_path, self.tokens_hub_name) as hub:
             if hub is not None:
-                names = (self._server_name, self._server_name + _PUBLIC)
-                self._remove(hub, [aside for name in names if (aside := set_aside(hub, name))])
+                self._remove(hub, [self._server_name, self._server_name + _PUBLIC])
 
     async def sweep_files(self) -> None:
         session = inspect(self.orm_spawner).session
-        running = {
-            str(row.id) for row in session.query(orm.Spawner.id).filter(orm.Spawner.server != None)
-        }  # noqa: E711
+        rows = session.query(orm.Spawner.id).filter(orm.Spawner.server_id.is_not(None))
+        running = {str(row.id) for row in rows}
         with open_hub_directory(self.tokens_mount_path, self.tokens_hub_name) as hub:
-            if hub is None:
-                return
-            leftovers = [
-                name for name in os.listdir(hub) if name.removesuffix(_PUBLIC) not in running
-            ]
-            trash = [aside for name in leftovers if (aside := set_aside(hub, name))]
-            if trash:
-                self.log.warning(
-                    "Removing token files of %i servers that left them behind", len(trash)
-                )
-                self._remove(hub, trash)
+            names = [] if hub is None else os.listdir(hub)
+            left = [name for name in names if name.removesuffix(_PUBLIC) not in running]
+            if hub is not None and left:
+                words = "Removing %i directories of token files that servers left behind"
+                self.log.warning(words, len(left))
+                self._remove(hub, left)
 
-    def _remove(self, hub: int, trash: list[str]) -> None:
-        if left := remove(hub, trash, _AT_ONCE):
-            arguments = [os.dup(hub), left]
+    def _remove(self, hub: int, names: Iterable[str]) -> None:
+        """Remove directories in the Hub's one: at once if they are small, else in a thread."""
+        if left := remove(hub, set_aside(hub, names), _AT_ONCE):
+            assert self.tokens_hub is not None
+            key = LocalTokenMixin, "removal"
+            lock = self.tokens_hub.known.setdefault(key, threading.Lock())
+            arguments = lock, os.dup(hub), left
+            # Not in the Hub's own pool, which large directories would occupy for long.
             threading.Thread(
-                target=self._remove_later, args=arguments, name=_REMOVER, daemon=True
+                target=self._remove_slowly, args=arguments, name=_REMOVER, daemon=True
             ).start()
 
-    def _remove_later(self, hub: int, trash: list[str]) -> None:
-        """In a thread of our own: what users made of their directories must not occupy the Hub's."""
+    def _remove_slowly(self, lock: threading.Lock, hub: int, names: list[str]) -> None:
         try:
-            with _one_at_a_time:
-                if remove(hub, trash, _AT_MOST):
-                    self.log.warning(
-                        "More than %i files in token directories: the rest waits for the Hub's next start",
-                        _AT_MOST,
-                    )
+            with lock:
+                left = remove(hub, names, _AT_MOST)
+            if left:
+                words = "More than %i files in token directories: the rest %s"
+                self.log.warning(words, _AT_MOST, "waits for the Hub's next start")
         except Exception:
             self.log.exception("Could not remove all token files")
         finally:
@@ -135,22 +135,14 @@ class LocalTokenMixin(TokenSpawnerMixin):
         return str(self.orm_spawner.id)
 
 
-_PUBLIC = ".public"
-
-# Entries that are removed at once (some milliseconds), and in all: a user's process can make them faster than that.
-_AT_ONCE, _AT_MOST = 500, 1_000_000
-_REMOVER = "spawner-tokens-remover"
-_one_at_a_time = threading.Lock()
-
-
-def _find_memory(warn: Callable[..., None]) -> str:
-    """A directory of our own on a tmpfs; on disk, with a warning, where there is none."""
-    private = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() != 0 else None
-    for parent in (private, "/run", "/dev/shm"):
+def _find_directory_in_memory(log: logging.Logger) -> str:
+    """The path of a directory of our own on a tmpfs; on disk, with a warning, if there is none."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() != 0 else None
+    for parent in (runtime, "/run", "/dev/shm"):
         if parent and os.access(parent, os.W_OK) and is_in_memory(parent):
-            return find_own_directory(parent)
-    directory = find_own_directory(tempfile.gettempdir())
-    warn("Found no directory in memory: token files are kept on disk, in %s", directory)
+            return make_private_directory(parent)
+    directory = make_private_directory(tempfile.gettempdir())
+    log.warning("Found no directory in memory: token files are kept on disk, in %s", directory)
     return directory
 
 
@@ -161,5 +153,6 @@ class TokenLocalProcessSpawner(LocalTokenMixin, LocalProcessSpawner):
 class TokenSimpleLocalProcessSpawner(LocalTokenMixin, SimpleLocalProcessSpawner):
     """:class:`~jupyterhub.spawner.SimpleLocalProcessSpawner` that hands over tokens.
 
-    As its base class: for tests only, since all servers run as the Hub's own user and can read each other's files.
+    For tests only, as its base class: all servers run as the Hub's user, and can read each other's
+    files.
     """

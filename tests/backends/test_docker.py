@@ -16,7 +16,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenDockerSpawner
 from spawner_tokens.backend import find_hub_name
-from spawner_tokens.backends.docker.engine import sees
+from spawner_tokens.backends.docker.engine import shares_directory
 
 from ..support.engine import MOUNTS
 from ..support.waiting import until
@@ -153,14 +153,14 @@ async def test_an_old_container_gets_the_new_tokens_and_the_log_says_what_is_fro
     await hub.spawn(user)
     [first] = engine.containers().values()
     await user.stop("")
-    assert "runs in the container that it had" not in caplog.text
+    assert "runs in its old container" not in caplog.text
     await user.save_auth_state({"access_token": "new", "name": "alice"})
     server = await hub.spawn(user)
     [second] = engine.containers().values()
     assert second["Id"] == first["Id"]
     assert await server.token() == b"new" and (await server.env())["T"] == b"old"
-    [words] = [line for line in caplog.messages if "runs in the container that it had" in line]
-    assert words.endswith("not as now: T")
+    [words] = [line for line in caplog.messages if "runs in its old container" in line]
+    assert words.endswith("have their old values: T")
 
 
 @both_modes
@@ -451,7 +451,7 @@ async def test_a_host_path_that_the_engine_does_not_see_is_named(engine, start_h
     else:
         assert await (await hub.spawn(user)).files() == {}
     assert "does not see the Hub's /run/spawner-tokens at /nonexistent/tokens" in caplog.text
-    assert "there is no way into its container" in caplog.text and not Path("/nonexistent").exists()
+    assert "its container has no mount for them" in caplog.text and not Path("/nonexistent").exists()
 
 
 async def test_a_hub_that_is_not_root_prefers_a_volume(engine, start_hub, monkeypatch, tmp_path):
@@ -578,8 +578,8 @@ async def test_an_image_without_base64_is_treated_by_the_policy(
 async def test_the_engine_says_whether_it_shares_a_directory(engine, start_hub, tmp_path):
     hub = await start_hub(DOCKER, engine.settings())
     spawner = hub.spawner(await hub.user("alice"))
-    assert await sees(spawner.docker, str(tmp_path))
-    assert not await sees(spawner.docker, str(tmp_path / "nope"))
+    assert await shares_directory(spawner.docker, str(tmp_path))
+    assert not await shares_directory(spawner.docker, str(tmp_path / "nope"))
     assert await spawner._choose_mode() == "bind"
     assert engine.containers() == {} and left_on_host(hub) == []
 

@@ -15,7 +15,7 @@ from jupyterhub.utils import AnyTimeoutError
 from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from spawner_tokens.backends.hostfiles import find_own_directory, open_private
+from spawner_tokens.backends.hostfiles import make_private_directory, open_private
 from spawner_tokens.backends.local import _REMOVER
 
 from ..support.waiting import until
@@ -288,15 +288,15 @@ def test_a_directory_that_somebody_else_prepared_is_not_used(tmp_path, need):
 
 def test_a_taken_name_does_not_drive_the_files_out_of_memory(tmp_path):
     name = f"spawner-tokens-{os.geteuid()}"
-    first = find_own_directory(str(tmp_path))
-    assert first == str(tmp_path / name) == find_own_directory(str(tmp_path))
+    first = make_private_directory(str(tmp_path))
+    assert first == str(tmp_path / name) == make_private_directory(str(tmp_path))
     os.rmdir(first)
     (tmp_path / name).symlink_to("/")
-    second = find_own_directory(str(tmp_path))
+    second = make_private_directory(str(tmp_path))
     assert second.startswith(f"{tmp_path / name}-") and os.stat(second).st_mode & 0o777 == 0o711
-    assert find_own_directory(str(tmp_path)) == second  # after a restart, too
+    assert make_private_directory(str(tmp_path)) == second  # after a restart, too
     (tmp_path / name).unlink()
-    assert find_own_directory(str(tmp_path)) == second
+    assert make_private_directory(str(tmp_path)) == second
 
 
 @pytest.mark.parametrize("planted", ["link", "directory"])

@@ -64,7 +64,7 @@ ORDER = {
         *("grant", "store", "oauthenticator", "outcome", "refresh", "user", "schedule"),
         *("renewal", "__init__"),
     ],
-    "backends/docker": ["container", "engine", "spawner", "swarm"],
+    "backends/docker": ["container", "shared", "engine", "spawner", "swarm"],
     "backends/kubernetes": ["rbac", "manifest", "apiserver", "secrets", "spawner"],
     "testing": [
         "contents",
@@ -124,24 +124,20 @@ def test_a_module_knows_only_what_is_left_of_it(module):
 
 def find_private_members(module):
     """The private names that the classes of a module define, as methods or as attributes."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    for part in [
-        part for node in tree.body if isinstance(node, ast.ClassDef) for part in node.body
-    ]:
-        targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]
-        names = [getattr(part, "name", ""), *(getattr(target, "id", "") for target in targets)]
+    classes = ast.parse((PACKAGE / f"{module}.py").read_text()).body
+    for node in (part for each in classes if isinstance(each, ast.ClassDef) for part in each.body):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+        names = (getattr(each, "id", getattr(each, "name", "")) for each in targets)
         yield from (name for name in names if name.startswith("_") and not name.endswith("__"))
 
 
-def test_a_backend_knows_no_private_member_of_the_mixin():
-    private = {
-        name for each in ("mixin", "backend", "traits") for name in find_private_members(each)
-    }
+@pytest.mark.parametrize("module", [each for each in MODULES if each.startswith("backends/")])
+def test_a_backend_uses_no_private_member_of_the_mixin(module):
+    owners = ("mixin", "backend", "traits")
+    private = {name for owner in owners for name in find_private_members(owner)}
     assert {"_tokens_start", "_tokens_session", "_find_renewal"} <= private
-    for module in (each for each in MODULES if each.startswith("backends/")):
-        tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert not used & private, module
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    assert not private & {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 def test_every_module_says_what_lives_there():

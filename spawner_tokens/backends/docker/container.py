@@ -1,4 +1,4 @@
-"""Containers: where files are in one, and who reads them there. Pure."""
+"""Containers: where the token files are in one, and which user reads them. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _ROOT = ("", "0", "root")
 
 @dataclass(frozen=True)
 class Place:
-    """What is mounted at a path of a container, and who reads it.
+    """What is mounted at a path of a container, and the user who reads it.
 
-    ``name`` is the volume's, ``source`` is the directory of the host, if something is mounted there. ``uid`` is the server's, see
-    :func:`find_uid`; ``is_roots`` says that it is root who starts there, ``has_hosts_uids`` that the engine does not
-    remap them.
+    ``container``: its ID. ``started_at``: its last start, as the engine writes times. ``name``: the
+    volume's name, ``source``: its directory on the engine's host; ``None`` if nothing is mounted
+    there. ``uid``: see :func:`find_uid`. ``is_roots``: whether the container starts as root.
+    ``has_hosts_uids``: whether uids in the container are those of the engine's host.
     """
 
     container: str
@@ -32,13 +33,15 @@ class Place:
 
     @classmethod
     def from_container(cls, container: Mapping[str, Any] | None, path: str) -> Place | None:
-        """``container`` is the engine's answer (``GET /containers/{id}/json``)."""
+        """What is mounted at ``path``; ``None`` if there is no container.
+
+        ``container``: the engine's answer to ``GET /containers/{id}/json``.
+        """
         if container is None:
             return None
         config, mounts = container["Config"], container.get("Mounts") or ()
-        mount: Mapping[str, Any] = next(
-            (mount for mount in mounts if mount["Destination"] == path), {}
-        )
+        found = (mount for mount in mounts if mount["Destination"] == path)
+        mount: Mapping[str, Any] = next(found, {})
         return cls(
             container=container["Id"],
             is_running=container["State"]["Running"],
@@ -59,11 +62,14 @@ def make_volume(
     image: Mapping[str, Any],
     first_uid: int | None,
 ) -> Mount:
-    """A volume in memory at ``path``. It has no name, so the engine removes it with the container.
+    """A volume in memory, to be mounted at ``path`` of a container that is created.
 
-    It is its reader's, or everybody's where that is not known. ``settings`` are those of
-    :meth:`docker.APIClient.create_container`, ``image`` is the ``Config`` of the engine's answer
-    (``GET /images/{name}/json``), ``first_uid`` is root's in a container by the numbers of the engine's host.
+    It has no name, so the engine removes it with the container. It belongs to the user who reads
+    the files; if that user is not known, all users can write to it.
+
+    ``settings``: the arguments of :meth:`docker.APIClient.create_container`. ``image``: the
+    ``Config`` of the engine's answer to ``GET /images/{name}/json``. ``first_uid``: see
+    :func:`~spawner_tokens.backends.docker.engine.find_first_uid`.
     """
     user = str(settings.get("user") or image.get("User") or "")
     given = (f"{name}={text}" for name, text in settings["environment"].items())
@@ -74,16 +80,28 @@ def make_volume(
         first_uid = 0
     owner = "mode=1777" if first_uid is None or uid is None else f"mode=755,uid={first_uid + uid}"
     options = {"type": "tmpfs", "device": "tmpfs", "o": f"size=8m,nosuid,nodev,noexec,{owner}"}
-    return Mount(
-        path, None, no_copy=True, labels=labels, driver_config=DriverConfig("local", options)
-    )
+    driver = DriverConfig("local", options)
+    return Mount(path, None, no_copy=True, labels=labels, driver_config=driver)
+
+
+def find_owner(place: Place, first_uid: int | None) -> tuple[int, int] | None:
+    """The uid and gid of files for a place, as the engine's host has them; ``None`` if not known.
+
+    ``first_uid``: see :func:`~spawner_tokens.backends.docker.engine.find_first_uid`.
+    """
+    if place.has_hosts_uids:
+        first_uid = 0
+    if place.uid is None or first_uid is None:
+        return None
+    return first_uid + place.uid, first_uid
 
 
 def find_uid(user: str, env: Iterable[str]) -> int | None:
-    """The uid of a server's process in its container; ``None`` where only the container can know it.
+    """The uid of a server's process in its container; ``None`` if only the container has it.
 
-    ``user`` and ``env`` (``NAME=value``) are the container's ``User`` and ``Env``. An image that starts as root and
-    has an ``NB_UID`` switches to it, as those of Jupyter's docker-stacks do, and ``NB_USER`` is its name there.
+    ``user`` and ``env`` (``NAME=value``): the container's ``User`` and ``Env``. A container that
+    starts as root and has an ``NB_UID`` is taken for one of Jupyter's docker-stacks, which switches
+    to that uid, whose name is ``NB_USER``.
     """
     name = user.partition(":")[0]
     variables = dict(line.partition("=")[::2] for line in env)
@@ -93,5 +111,5 @@ def find_uid(user: str, env: Iterable[str]) -> int | None:
 
 
 def starts_as_root(user: str) -> bool:
-    """Whether it is root who starts in a container with this ``User``."""
+    """Whether a container with this ``User`` starts as root."""
     return user.partition(":")[0] in _ROOT

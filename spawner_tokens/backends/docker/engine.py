@@ -1,4 +1,4 @@
-"""The Docker Engine: what it shares with the Hub, and programs in its containers that are told secrets."""
+"""The Docker Engine: what it shares with the Hub, and how files are written in its containers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from typing import Any
 from docker.errors import APIError
 from docker.types import HostConfig, Mount
 
-from ..hostfiles import open_hub_directory
+from .shared import SharedDirectory
 
-Call = Callable[
-    ..., Awaitable[Any]
-]  # of DockerSpawner.docker: a method of docker.APIClient, in a thread
+# As DockerSpawner.docker: calls a method of docker.APIClient, by its name, in a thread.
+Call = Callable[..., Awaitable[Any]]
 
-# Seconds for all that a container is told at once, and bytes that it may answer: its user may be hostile.
-_TIMEOUT, _LONGEST_ANSWER = 10.0, 4096
+# Seconds for a program in a container, and bytes of its output, since its user may be hostile.
+_TIMEOUT, _MAX_OUTPUT = 10.0, 4096
 
-# One file a line: name, mode, contents in base64, or `-` for a file that has to go. An empty line ends them, since the
-# end of a connection cannot be told to an engine that is reached by TLS. `printf` is a part of the shell: what it is
-# given is no process argument. The programs are the system's, wherever the user has others.
+# Reads one file a line: name, mode, contents in base64, or `-` for a file that is to be removed. An
+# empty line is the end, since a connection by TLS cannot be closed in one direction. `printf` is a
+# part of the shell, so that its arguments are not in the list of processes. The system's programs
+# come before the user's.
 _WRITE = """
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 umask 077
@@ -40,8 +40,8 @@ while read -r name mode contents && [ -n "$name" ]; do
         rm -f "$name" || exit 1
     else
         new=$(mktemp ./.XXXXXXXX) || exit 1
-        printf %s "$contents" | base64 -d >"$new" && chmod "$mode" "$new" && [ ! -d "$name" ] && mv -f "$new" "$name" ||
-            { rm -f "$new"; exit 1; }
+        printf %s "$contents" | base64 -d >"$new" && chmod "$mode" "$new" &&
+            [ ! -d "$name" ] && mv -f "$new" "$name" || { rm -f "$new"; exit 1; }
     fi
 done
 """
@@ -49,60 +49,66 @@ done
 
 @dataclass(frozen=True)
 class Engine:
-    """``shares_directory``: it sees the Hub's. ``first_uid`` is its host's uid for root in a container; ``None`` where
-    that is not known."""
+    """What the Hub knows of its engine.
+
+    ``shares_directory``: whether the engine can mount the Hub's directory. ``first_uid``: see
+    :func:`find_first_uid`.
+    """
 
     shares_directory: bool
     first_uid: int | None
 
 
-async def examine(
-    call: Call, root: str, hub: str, find_host_path: Callable[[str], str], log: logging.Logger
-) -> Engine:
-    """What the engine sees of a Hub's directory in ``root``: ``find_host_path`` gives the path there of a name in it.
+async def examine_engine(call: Call, shared: SharedDirectory, log: logging.Logger) -> Engine:
+    """Find out whether the engine can mount what is in this directory, and how it maps uids.
 
     Raises :exc:`OSError` if the engine does not answer.
     """
     try:
         first_uid = find_first_uid(await call("info"))
     except APIError as error:
-        if error.status_code != HTTPStatus.FORBIDDEN:  # by a proxy
+        if error.status_code != HTTPStatus.FORBIDDEN:  # as a proxy before the engine may answer
             raise
         first_uid = None
     name = f".probe-{secrets.token_hex(8)}"
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(open_hub_directory(root, hub, create=True, closed=True))
+            directory = stack.enter_context(shared.open(create=True))
             os.mkdir(name, dir_fd=directory)
         except OSError as error:
-            log.info("The Docker Engine cannot be shown %s: %s", root, error)
+            log.info("Cannot share %s with the Docker Engine: %s", shared.root, error)
             return Engine(False, first_uid)
         stack.callback(os.rmdir, name, dir_fd=directory)
-        return Engine(await sees(call, find_host_path(name)), first_uid)
+        return Engine(await shares_directory(call, shared.get_host_path(name)), first_uid)
 
 
 def find_first_uid(info: Mapping[str, Any]) -> int | None:
-    """By what the engine says of itself (``GET /info``)."""
+    """The uid on the engine's host that root in a container has; ``None`` if it is not known.
+
+    ``info``: the engine's answer to ``GET /info``.
+    """
     options = {option.partition(",")[0] for option in info.get("SecurityOptions") or ()}
     if "name=rootless" in options:
         return None
-    if (
-        "name=userns" in options
-    ):  # its data then are in a directory that is named after the first uid and gid
+    if "name=userns" in options:
+        # The name of the engine's own directory then ends in the first uid and gid.
         named = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
         return int(named[1]) if named else None
     return 0
 
 
-async def sees(call: Call, directory: str) -> bool:
-    """Whether the engine sees this directory, which nobody else can have. Raises :exc:`OSError` if it does not say."""
-    # An engine looks for what is to be mounted before it looks for the image. Some others do not look at all.
-    return await _would_mount(call, directory) and not await _would_mount(
-        call, f"{directory}-{secrets.token_hex(8)}"
-    )
+async def shares_directory(call: Call, directory: str) -> bool:
+    """Whether the engine can mount this directory, whose name no other host has.
+
+    Raises :exc:`OSError` if the engine does not answer.
+    """
+    # An engine that does not check the source of a mount accepts a missing directory, too.
+    missing = f"{directory}-{secrets.token_hex(8)}"
+    return await _can_mount(call, directory) and not await _can_mount(call, missing)
 
 
-async def _would_mount(call: Call, directory: str) -> bool:
+async def _can_mount(call: Call, directory: str) -> bool:
+    # An engine checks the sources of mounts before it looks for the image, which does not exist.
     mounts = [Mount("/mnt", directory, type="bind")]
     image = f"spawner-tokens.invalid/{secrets.token_hex(8)}"
     try:
@@ -123,23 +129,27 @@ async def write_inside(
     directory: str,
     files: Mapping[str, tuple[int, bytes | None]],
 ) -> None:
-    """Write files in a running container as one of its users. Each is whole at any time.
+    """Write files in a directory of a running container. A reader never sees a part of a file.
 
-    ``client`` is a :class:`docker.APIClient`, ``files`` name → mode and contents, ``None`` for a file that has to go.
-    Raises :exc:`OSError`, as docker's own errors are.
+    ``client``: a :class:`docker.APIClient`. ``user``: the container's user who writes, ``""`` for
+    its own. ``files``: name → mode and contents, or ``None`` for a file that is to be removed.
+    Raises :exc:`OSError`; docker's errors are such.
     """
     lines = [
         f"{name} {mode:o} {'-' if contents is None else base64.b64encode(contents).decode()}\n"
         for name, (mode, contents) in files.items()
     ]
     command = ["/bin/sh", "-c", _WRITE, "spawner-tokens", directory]
-    code = await _in_thread(lambda: _tell(client, container, user, command, "".join(lines) + "\n"))
-    if code != 0:  # what it says may be anything
+    text = "".join(lines) + "\n"
+    code = await _run_in_thread(lambda: _run_program(client, container, user, command, text))
+    if code != 0:  # the output may hold a token
         raise OSError(f"/bin/sh could not write them in the container (exit code {code})")
 
 
-def _tell(client: Any, container: str, user: str, command: list[str], text: str) -> int | None:
-    """Run a command, and give it a text to read. Its exit code; ``None`` if it has not ended."""
+def _run_program(
+    client: Any, container: str, user: str, command: list[str], text: str
+) -> int | None:
+    """Run a command with this input. Returns its exit code; ``None`` if it has not ended."""
     deadline = time.monotonic() + _TIMEOUT
     created = client.exec_create(container, command, stdin=True, user=user)["Id"]
     stream = client.exec_start(created, socket=True)
@@ -150,18 +160,21 @@ def _tell(client: Any, container: str, user: str, command: list[str], text: str)
 
         connection.settimeout(left())
         connection.sendall(text.encode())
-        answer, more = 0, True
-        while more and answer < _LONGEST_ANSWER and time.monotonic() < deadline:
+        received = 0
+        while received < _MAX_OUTPUT and time.monotonic() < deadline:
             connection.settimeout(left())
-            more = connection.recv(_LONGEST_ANSWER)
-            answer += len(more)
+            if not (output := connection.recv(_MAX_OUTPUT)):
+                break
+            received += len(output)
     code: int | None = client.exec_inspect(created)["ExitCode"]
     return code
 
 
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    """Call a function in a thread of its own: a pool is soon full of containers that do not answer, and the Hub could
-    not end before they do."""
+async def _run_in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread of its own.
+
+    A pool would be full when a few containers do not answer, and would keep the Hub from ending.
+    """
     loop = asyncio.get_running_loop()
     future = loop.create_future()
 

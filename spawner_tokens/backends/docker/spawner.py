@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,23 +16,25 @@ from traitlets import Enum
 from ...mixin import TokenSpawnerMixin
 from ...tokens.files import PUBLIC_FILE
 from ...traits import AbsolutePath
-from ..hostfiles import is_in_memory, list_files, open_hub_directory, remove, set_aside, write_files
-from .container import Place, make_volume
-from .engine import Engine, examine, write_inside
+from ..hostfiles import is_in_memory
+from .container import Place, find_owner, make_volume
+from .engine import Engine, examine_engine, write_inside
+from .shared import SharedDirectory
 
 _LABEL = "spawner_tokens"
-_LIVE = ["running", "paused", "restarting"]
-_AT_MOST = 10_000  # entries of a directory that containers can only read
+_LIVE = ["running", "paused", "restarting"]  # the states of containers that may read files
 
 
 class DockerTokenMixin(TokenSpawnerMixin):
-    """Delivers files in memory inside the container. Mix it into spawners of DockerSpawner's family::
+    """Delivers files in memory inside the container.
+
+    Mix it into spawners of DockerSpawner's family::
 
         class MySpawner(DockerTokenMixin, DockerSpawner):
             pass
 
-    Where the Hub and the engine share a directory in memory, a directory of it is mounted. Where they do not, a
-    volume in the engine's memory is, and the container's own ``/bin/sh`` writes to it.
+    If the engine can mount a directory that the Hub keeps in memory, the files are there. If not,
+    they are in a volume in the engine's memory, and the container's own ``/bin/sh`` writes them.
     """
 
     delivers_in_start = True
@@ -41,20 +43,23 @@ class DockerTokenMixin(TokenSpawnerMixin):
         ["auto", "bind", "volume"],
         default_value="auto",
         help="""
-        How files get into a container: ``bind``, ``volume``, or ``auto`` for what the engine allows.
+        How files get into a container: ``bind``, ``volume``, or ``auto`` for what is possible.
 
         Example::
 
             c.DockerTokenMixin.tokens_volume_mode = "volume"
 
         ``bind``
-            The Hub writes them to ``/run/spawner-tokens``, and the engine mounts its part of that, read-only. They
-            are there before the container starts, and renewed with nobody asked. A Hub in a container needs
-            this directory of the host. One that is not root has ``$XDG_RUNTIME_DIR/spawner-tokens``, and can give
-            files to nobody else, so that all users in a container can read them; ``auto`` does not choose that.
+            The Hub writes the files to ``/run/spawner-tokens``, and the engine mounts the server's
+            part of it, read-only. The files are there before the container starts, and the Hub
+            renews them without the engine. A Hub in a container has to mount this directory of the
+            host. A Hub that does not run as root writes to ``$XDG_RUNTIME_DIR/spawner-tokens``. It
+            cannot change the owner of files, so all users in the container can read them: ``auto``
+            does not choose ``bind`` then.
         ``volume``
-            The engine makes a volume in its memory, and ``/bin/sh`` and ``base64`` in the container write to it
-            as soon as the container runs. For an engine elsewhere, or with nothing but its socket.
+            The engine makes a volume in its memory. ``/bin/sh`` and ``base64`` in the container
+            write the files to it when the container runs. This is for an engine on another host,
+            and for a Hub that has only the engine's socket.
 
         .. versionadded:: 0.1
         """,
@@ -63,23 +68,25 @@ class DockerTokenMixin(TokenSpawnerMixin):
     tokens_host_path = AbsolutePath(
         "",
         help="""
-        The directory of the mode ``bind`` as the engine sees it, if it has another path there.
+        The path on the engine's host of the directory for the mode ``bind``, if it is another one.
 
         Example::
 
             c.DockerTokenMixin.tokens_host_path = "/dev/shm/jupyterhub"
 
-        That is for a Hub in a container with ``/dev/shm/jupyterhub:/run/spawner-tokens`` among its volumes.
+        The example is for a Hub in a container with the volume
+        ``/dev/shm/jupyterhub:/run/spawner-tokens``.
 
         .. versionadded:: 0.1
-        """
+        """,
     ).tag(config=True)
 
-    # How files get into a container that is created; whether that is so in this start; and what there is now.
+    # For a container that is created: the mode. Whether this start has created one. What is mounted
+    # in the container now; the name of that volume, if it is known to be this Hub's.
     _tokens_mode: str | None = None
     _tokens_is_new: bool = False
     _tokens_place: Place | None = None
-    _tokens_volume: str | None = None  # its name, if it is ours
+    _tokens_volume: str | None = None
 
     @property
     def tokens_public_path(self) -> str:
@@ -89,26 +96,26 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def create_object(self) -> Any:
         self._tokens_is_new = True
-        self._tokens_mode = await self._choose_mode() if self._wants_files else None
+        self._tokens_mode = await self._choose_mode() if self._has_files else None
         return await super().create_object()
 
     def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         if method == "create_container" and self._tokens_mode is not None:
             return self._create_container(*args, **kwargs)
-        found: Awaitable[Any] = super().docker(method, *args, **kwargs)
-        return found
+        result: Awaitable[Any] = super().docker(method, *args, **kwargs)
+        return result
 
     async def _create_container(self, **settings: Any) -> Any:
-        """Create the container with a place for the files, beside all that it is to have."""
+        """Create the container with a mount for the files, after the mounts of its settings."""
         host = settings["host_config"]
         if self._tokens_mode == "bind":
-            bind = f"{self._host_directory}:{self.tokens_mount_path}:ro,z"
-            more = {"Binds": [*(host.get("Binds") or ()), bind]}
+            source = self._shared.get_host_path(self._directory)
+            bind = f"{source}:{self.tokens_mount_path}:ro,z"
+            mounts = {"Binds": [*(host.get("Binds") or ()), bind]}
         else:
-            more = {"Mounts": [*(host.get("Mounts") or ()), await self._make_volume(settings)]}
-        return await super().docker(
-            "create_container", **{**settings, "host_config": {**host, **more}}
-        )
+            mounts = {"Mounts": [*(host.get("Mounts") or ()), await self._make_volume(settings)]}
+        settings["host_config"] = {**host, **mounts}
+        return await super().docker("create_container", **settings)
 
     async def _make_volume(self, settings: Mapping[str, Any]) -> Mount:
         image = (await self.docker("inspect_image", settings["image"]))["Config"] or {}
@@ -118,62 +125,57 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def get_object(self) -> Any:
         container = await super().get_object()
-        before, now = self._tokens_place, Place.from_container(container, self.tokens_mount_path)
-        self._tokens_place = now
-        if (
-            before
-            and now
-            and before.is_running
-            and now.is_running
-            and before.started_at != now.started_at
-        ):
-            self.redeliver_tokens()  # the engine has started it again
+        places = self._tokens_place, Place.from_container(container, self.tokens_mount_path)
+        self._tokens_place = places[1]
+        if len({place.started_at for place in places if place and place.is_running}) == 2:
+            self.redeliver_tokens()  # the engine has restarted the container
         return container
 
     async def start_object(self) -> None:
-        # Here the container is known, be it new or an old one, and its name is final.
+        # Here there is a container, a new or an old one, and its name is final.
         container = await self.get_object()
         if not self._tokens_is_new:
-            self._say_what_is_frozen(container)
+            self._log_outdated_variables(container)
         is_volume = self._tokens_place is not None and self._tokens_place.is_volume
-        if self._wants_files and not is_volume:
+        if self._has_files and not is_volume:
             await self.deliver_tokens()
         await super().start_object()
-        if self._wants_files and is_volume:
+        if self._has_files and is_volume:
             await self.get_object()
             await self.deliver_tokens()
 
     @property
-    def _wants_files(self) -> bool:
+    def _has_files(self) -> bool:
         return any(spec.file or spec.git_identity for spec in self.tokens_specs)
 
-    def _say_what_is_frozen(self, container: Mapping[str, Any]) -> None:
+    def _log_outdated_variables(self, container: Mapping[str, Any]) -> None:
+        """Warn if a container of an earlier start has other values of variables than this start."""
         has = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
-        ours = {
-            name: text
-            for name, text in self.get_env().items()
-            if name in self.tokens_variables or name[:4] == "GIT_"
-        }
-        frozen = sorted(name for name, text in ours.items() if has.get(name) != str(text))
-        if frozen:
-            words = "%s runs in the container that it had, and with its environment: these variables are not as now: %s"
-            self.log.warning(words, self._log_name, ", ".join(frozen))
+        differ = {name for name, text in self.get_env().items() if has.get(name) != str(text)}
+        ours = {name for name in differ if name in self.tokens_variables or name[:4] == "GIT_"}
+        if ours:
+            words = "%s runs in its old container, where these variables have their old values: %s"
+            self.log.warning(words, self._log_name, ", ".join(sorted(ours)))
 
     async def _choose_mode(self) -> str | None:
+        """The mode for a new container; ``None`` if the one that is set is not possible."""
         mode: str = self.tokens_volume_mode
         if mode == "volume":
             return mode
         shares = (await self._find_engine()).shares_directory
+        in_memory = is_in_memory(self._shared.root)
         if mode == "auto":
-            return (
-                "bind" if shares and is_in_memory(_find_root()) and os.geteuid() == 0 else "volume"
-            )
+            return "bind" if shares and in_memory and os.geteuid() == 0 else "volume"
         if not shares:
-            words = "tokens_volume_mode is bind, but the Docker Engine does not see the Hub's %s at %s: set tokens_host_path"
-            self.log.error(words, _find_root(), self._host_path(""))
+            words = (
+                "tokens_volume_mode is bind, but the Docker Engine does not see the Hub's %s "
+                "at %s: set tokens_host_path"
+            )
+            self.log.error(words, self._shared.root, self._shared.get_host_path(""))
             return None
-        if not is_in_memory(_find_root()):
-            self.log.warning("%s is not in memory: token files are kept on disk", _find_root())
+        if not in_memory:
+            words = "%s is not in memory: token files are kept on disk"
+            self.log.warning(words, self._shared.root)
         return mode
 
     async def _find_engine(self) -> Engine:
@@ -181,8 +183,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         known, key = self.tokens_hub.known, (type(self), "engine")
         if key not in known:
             await self.wait_for_sweep()
-            call, root, hub = super().docker, _find_root(), self.tokens_hub_name
-            known[key] = await examine(call, root, hub, self._host_path, self.log)
+            known[key] = await examine_engine(super().docker, self._shared, self.log)
         engine: Engine = known[key]
         return engine
 
@@ -195,98 +196,62 @@ class DockerTokenMixin(TokenSpawnerMixin):
         if place is None:
             raise FileNotFoundError("its container is gone")
         if place.is_volume:
-            await self._write_inside(place, files)
-        elif place.source == self._host_directory:
-            self._write_outside((await self._find_engine()).first_uid, place, files)
+            await self._write_to_volume(place, files)
+        elif place.source == self._shared.get_host_path(self._directory):
+            owner = find_owner(place, (await self._find_engine()).first_uid)
+            self._shared.write(self._directory, files, owner, replace=not self.tokens_running)
         elif self._tokens_is_new:
-            raise FileNotFoundError("there is no way into its container")
+            raise FileNotFoundError("its container has no mount for them")
         else:
             raise FileNotFoundError(
-                "its container was created without a place for them, or with another; "
+                "its container was created without a mount for them, or with another one; "
                 f"remove the container {self.object_name}, and the next start has one"
             )
 
-    async def _write_inside(self, place: Place, files: Mapping[str, bytes | None]) -> None:
+    async def _write_to_volume(self, place: Place, files: Mapping[str, bytes | None]) -> None:
         if self._tokens_volume != place.name:
             labels = (await self.docker("inspect_volume", place.name))["Labels"] or {}
             if labels.get(f"{_LABEL}.hub") != self.tokens_hub_name:
                 raise FileExistsError(
-                    f"another volume is mounted at {self.tokens_mount_path}, by DockerSpawner's options or by the image; "
-                    "set tokens_mount_path, or remove that"
+                    f"another volume is mounted at {self.tokens_mount_path}, by DockerSpawner's "
+                    "options or by the image; set tokens_mount_path, or remove that volume"
                 )
             self._tokens_volume = place.name
         mode = 0o644 if place.uid is None and place.is_roots else 0o600
-        modes = {
+        entries = {
             name: (0o644 if name == PUBLIC_FILE else mode, contents)
             for name, contents in files.items()
         }
         user = "" if place.uid is None else str(place.uid)
-        await write_inside(self.client, place.container, user, self.tokens_mount_path, modes)
-
-    def _write_outside(
-        self, first_uid: int | None, place: Place, files: Mapping[str, bytes | None]
-    ) -> None:
-        owner, mode = (
-            (os.geteuid(), os.getegid()),
-            0o644,
-        )  # the directory above is closed to all others
-        if (
-            os.geteuid() == 0
-            and place.uid is not None
-            and (first_uid is not None or place.has_hosts_uids)
-        ):
-            base = 0 if place.has_hosts_uids else first_uid or 0
-            owner, mode = (base + place.uid, base), 0o600
-        public = {name: contents for name, contents in files.items() if name == PUBLIC_FILE}
-        own = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
-        with open_hub_directory(
-            _find_root(), self.tokens_hub_name, create=True, closed=True
-        ) as hub:
-            assert hub is not None
-            if not self.tokens_running:  # what a Hub that was killed has left
-                own = dict.fromkeys(list_files(hub, self._directory) - files.keys()) | own
-            for contents, each in ((own, mode), (public, 0o644)):
-                write_files(hub, self._directory, contents, owner, mode=each, directory_mode=0o755)
+        await write_inside(self.client, place.container, user, self.tokens_mount_path, entries)
 
     async def withdraw_files(self) -> None:
-        place, self._tokens_place, self._tokens_mode, self._tokens_is_new = (
-            self._tokens_place,
-            None,
-            None,
-            False,
-        )
+        place, self._tokens_place = self._tokens_place, None
+        self._tokens_mode, self._tokens_is_new = None, False
         if place is None or not place.is_volume:
-            self._remove_directories([self._directory])
+            self._shared.remove([self._directory])
         if place is None or place.is_volume:
             await self._remove_volumes(f"{_LABEL}.server={self.object_name}")
 
     async def sweep_files(self) -> None:
         try:
-            with open_hub_directory(_find_root(), self.tokens_hub_name, closed=True) as hub:
-                names = [] if hub is None else os.listdir(hub)
-            if (
-                names
-            ):  # not by the Hub's database: two Hubs in containers may have theirs at the same URL
+            if servers := self._shared.list_servers():
+                # The Hub's database is not asked: two Hubs in containers may have the same URL.
                 live = await self.docker("containers", all=True, filters={"status": _LIVE})
                 kept = {name.removeprefix("/") for container in live for name in container["Names"]}
-                self._remove_directories([name for name in names if name not in kept])
+                self._shared.remove([name for name in servers if name not in kept])
         finally:
             await self._remove_volumes()
 
-    def _remove_directories(self, names: Sequence[str]) -> None:
-        with open_hub_directory(_find_root(), self.tokens_hub_name, closed=True) as hub:
-            if hub is not None:
-                remove(hub, [aside for name in names if (aside := set_aside(hub, name))], _AT_MOST)
-
     async def _remove_volumes(self, *labels: str) -> None:
-        """Remove those of this Hub that no container has, with these labels."""
+        """Remove the volumes of this Hub with these labels that no container uses."""
         filters = {"label": [f"{_LABEL}.hub={self.tokens_hub_name}", *labels], "dangling": ["true"]}
         try:
             volumes = (await self.docker("volumes", filters=filters))["Volumes"] or ()
         except APIError as error:
-            if error.status_code != HTTPStatus.FORBIDDEN:  # by a proxy, so there are none
+            if error.status_code != HTTPStatus.FORBIDDEN:
                 raise
-            volumes = ()
+            volumes = ()  # a proxy before the engine forbids volumes, so there are none
         for volume in volumes:
             try:
                 await self.docker("remove_volume", volume["Name"])
@@ -296,26 +261,18 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     @property
     def _directory(self) -> str:
-        """The name of this server's directory among those of the Hub."""
+        """The name of the server's directory in the Hub's: its container's."""
         name: str = self.object_name
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
-            raise ValueError(
-                f"{name!r} is no name for a container: see DockerSpawner.name_template"
-            )
+            words = "is not a valid name of a container: see DockerSpawner.name_template"
+            raise ValueError(f"{name!r} {words}")
         return name
 
     @property
-    def _host_directory(self) -> str:
-        return self._host_path(self._directory)
-
-    def _host_path(self, name: str) -> str:
-        return os.path.join(self.tokens_host_path or _find_root(), self.tokens_hub_name, name)
-
-
-def _find_root() -> str:
-    """The Hub's directory for token files of the mode ``bind``."""
-    parent = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
-    return os.path.join(parent, "spawner-tokens")
+    def _shared(self) -> SharedDirectory:
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
+        root = os.path.join("/run" if os.geteuid() == 0 else runtime, "spawner-tokens")
+        return SharedDirectory(root, self.tokens_host_path or root, self.tokens_hub_name)
 
 
 class TokenDockerSpawner(DockerTokenMixin, DockerSpawner):

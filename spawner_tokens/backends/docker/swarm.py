@@ -18,13 +18,16 @@ from .container import find_uid
 
 
 class SwarmTokenMixin(TokenSpawnerMixin):
-    """Delivers each file as a Swarm secret, for SwarmSpawner and its like::
+    """Delivers each file as a Swarm secret.
+
+    Mix it into spawners of SwarmSpawner's family::
 
         class MySpawner(SwarmTokenMixin, SwarmSpawner):
             pass
 
-    A secret never changes, and a service that gets another one begins a new task. So a server keeps the tokens that it
-    was started with, and tasks are not started again without the Hub, which would give them old ones.
+    A secret cannot change, and a service with other secrets starts a new task. So a server keeps
+    the tokens that it was started with. Swarm does not restart its task, since the new one would
+    get the old tokens.
     """
 
     delivers_in_start = True
@@ -32,7 +35,7 @@ class SwarmTokenMixin(TokenSpawnerMixin):
 
     object_id: Any  # DockerSpawner's
 
-    # File → the name and the ID of its secret, for the service that is about to be created.
+    # For the service that is created next: file → name and ID of its secret.
     _tokens_secrets: Mapping[str, tuple[str, str]] = {}
 
     @property
@@ -42,7 +45,8 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     # -- the service -----------------------------------------------------------------------------
 
     async def create_object(self) -> Any:
-        # Here the image is final, and so is the name; a service that had it is gone; no variable has been rendered yet.
+        # Here image and name are final, an old service of that name is removed, and get_env() has
+        # not been called yet.
         await self.deliver_tokens()
         try:
             return await super().create_object()
@@ -52,8 +56,8 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         if method == "create_service" and self._tokens_secrets:
             return self._create_service(*args, **kwargs)
-        found: Awaitable[Any] = super().docker(method, *args, **kwargs)
-        return found
+        result: Awaitable[Any] = super().docker(method, *args, **kwargs)
+        return result
 
     async def _create_service(self, task_template: Mapping[str, Any], **kwargs: Any) -> Any:
         uid = await self._find_uid(task_template["ContainerSpec"])
@@ -64,7 +68,7 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     async def _find_uid(self, container: Mapping[str, Any]) -> int | None:
         try:
             image = (await self.docker("inspect_image", container["Image"]))["Config"] or {}
-        except APIError:  # it may be only on the nodes that run it
+        except APIError:  # the image may be on other nodes only
             image = {}
         env = [*(image.get("Env") or ()), *(container.get("Env") or ())]
         return find_uid(str(container.get("User") or image.get("User") or ""), env)
@@ -77,27 +81,21 @@ class SwarmTokenMixin(TokenSpawnerMixin):
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         await self._remove_secrets(self._server_label)
-        labels, made = (
-            dict(label.split("=", 1) for label in (self._hub_label, self._server_label)),
-            {},
-        )
+        labels = dict(label.split("=", 1) for label in (self._hub_label, self._server_label))
+        made = {}
         for file, contents in files.items():
             if contents is not None:
                 name = f"spawner-tokens-{secrets.token_hex(12)}"
-                made[file] = (
-                    name,
-                    (await self.docker("create_secret", name, contents, labels=labels))["ID"],
-                )
+                secret = await self.docker("create_secret", name, contents, labels=labels)
+                made[file] = name, secret["ID"]
         self._tokens_secrets = made
 
     async def withdraw_files(self) -> None:
-        # A service has its secrets as long as it exists. SwarmSpawner removes one that it stops, and then they can go
-        # while its task still ends; one whose task has ended by itself is there until the next start.
-        if (
-            not await self._remove_secrets(self._server_label)
-            and await self.poll() is not None
-            and self.object_id
-        ):
+        # Secrets cannot be removed as long as their service exists. SwarmSpawner removes a service
+        # that it stops, but leaves one whose task has ended by itself until the next start.
+        if await self._remove_secrets(self._server_label):
+            return
+        if await self.poll() is not None and self.object_id:
             await self.remove_object()
             self.object_id = ""  # as DockerSpawner.stop() does
             await self._remove_secrets(self._server_label)
@@ -106,7 +104,7 @@ class SwarmTokenMixin(TokenSpawnerMixin):
         await self._remove_secrets()
 
     async def _remove_secrets(self, *labels: str) -> bool:
-        """Remove those of this Hub with these labels that no service has. Returns whether that was all."""
+        """Remove the secrets of this Hub with these labels. Returns whether none is in use."""
         found = await self.docker("secrets", filters={"label": [self._hub_label, *labels]})
         return all([await self._remove_secret(secret["ID"]) for secret in found])
 
@@ -114,7 +112,7 @@ class SwarmTokenMixin(TokenSpawnerMixin):
         try:
             await self.docker("remove_secret", secret)
         except APIError as error:
-            if error.status_code == HTTPStatus.BAD_REQUEST:  # a service has it
+            if error.status_code == HTTPStatus.BAD_REQUEST:  # a service uses it
                 return False
             if error.status_code != HTTPStatus.NOT_FOUND:
                 raise
@@ -132,7 +130,11 @@ class SwarmTokenMixin(TokenSpawnerMixin):
 def make_references(
     made: Mapping[str, tuple[str, str]], directory: str, uid: int | None
 ) -> list[SecretReference]:
-    """``made`` is file → name and ID of its secret; ``uid`` is who reads them, ``None`` if that is not known."""
+    """A service's references to its secrets, each as a file in ``directory``.
+
+    ``made``: file → name and ID of its secret. ``uid``: of the user who reads them; ``None`` if it
+    is not known, and all users in the container have to read them.
+    """
     references = []
     for file, (name, secret) in made.items():
         mode = 0o444 if uid is None or file == PUBLIC_FILE else 0o400
@@ -145,7 +147,10 @@ def make_references(
 def make_task_template(
     template: Mapping[str, Any], references: Iterable[SecretReference]
 ) -> dict[str, Any]:
-    """A service's task with these secrets, beside its own, that is not started again unless it says so itself."""
+    """A service's task template with these secrets added to its own.
+
+    Its task is not restarted, unless the template has a policy for that.
+    """
     container = {**template["ContainerSpec"]}
     container["Secrets"] = [*(container.get("Secrets") or ()), *references]
     return {
@@ -156,7 +161,10 @@ def make_task_template(
 
 
 def is_given_up(task: Mapping[str, Any]) -> bool:
-    """Whether a task was lost with its node and none will follow it. Its state stays as it was last heard of."""
+    """Whether a task was lost with its node, and Swarm starts no other in its place.
+
+    ``task``: the engine's answer to ``GET /tasks/{id}``. Its state is the last known one.
+    """
     policy = task["Spec"].get("RestartPolicy") or {}
     state = task["Status"]["State"], task["DesiredState"]
     return policy.get("Condition") == "none" and state == ("running", "shutdown")
