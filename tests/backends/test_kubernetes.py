@@ -498,16 +498,16 @@ async def test_twenty_servers_at_once_have_each_its_own_secret(kube, start_hub):
 @pytest.mark.parametrize(
     "trait, value, words",
     [
-        param("tokens_secret_name_template", "tokens", "one for several servers", id="one-for-all"),
+        param("tokens_secret_name_template", "tokens", "for several servers", id="one-for-all"),
         param(
             "tokens_secret_name_template",
             "{username}",
-            "one for several servers",
+            "for several servers",
             id="one-for-a-user",
         ),
-        param("tokens_secret_name_template", "{pod_name", "no template", id="no-template"),
-        param("tokens_secret_name_template", "{pod_name}_T", "no name", id="no-name"),
-        param("tokens_secret_name_template", "{pod_name}-{nope}", "no name", id="unknown-field"),
+        param("tokens_secret_name_template", "{pod_name", "is not a template", id="no-template"),
+        param("tokens_secret_name_template", "{pod_name}_T", "valid name", id="no-name"),
+        param("tokens_secret_name_template", "{pod_name}-{nope}", "valid name", id="unknown-field"),
         param("tokens_containers", ["Side Car"], "Side Car", id="container"),
         param("tokens_mount_path", "run/secrets", "absolute", id="relative"),
         param("tokens_mount_path", "/run:secrets", "absolute", id="colon"),

@@ -65,7 +65,7 @@ ORDER = {
         *("renewal", "__init__"),
     ],
     "backends/docker": ["container", "shared", "engine", "spawner", "swarm"],
-    "backends/kubernetes": ["rbac", "manifest", "apiserver", "secrets", "spawner"],
+    "backends/kubernetes": ["rbac", "names", "manifest", "apiserver", "secrets", "spawner"],
     "testing": [
         "contents",
         "hub",

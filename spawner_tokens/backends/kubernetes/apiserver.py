@@ -1,4 +1,4 @@
-"""The Kubernetes API server: requests whose bodies are in no log and no error."""
+"""Requests to the Kubernetes API server. Their bodies are never logged, nor part of an error."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from typing import Any
 
 import aiohttp
 
-_NO_ANSWER = 0
-_LONGEST_WAIT = 2.0  # seconds
-# For a moment after its start, an API server knows no roles, or not all of them: it refuses what it will allow.
-_REFUSALS, _KNOWS_ROLES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN), 5.0  # seconds
+_NO_ANSWER = 0  # in place of a status
+_LONGEST_WAIT = 2.0  # seconds between two tries
+# An API server that has just started has not read all roles yet, so it refuses allowed requests.
+_REFUSALS, _ROLES_DELAY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN), 5.0  # seconds
 
-# Kinds to ask for: an object, or a list of them, without the data.
+# Kinds of an answer that has only the metadata, of an object or of a list of objects.
 METADATA = "PartialObjectMetadata"
 METADATA_LIST = "PartialObjectMetadataList"
 
 
 class ApiFailure(OSError):
-    """The API server did not do what it was asked. Tells the verb, the object and the status."""
+    """A request failed. The text has its verb, its path and the status."""
 
-    discreet = True  # see describe()
+    discreet = True  # see describe_error()
 
 
 @dataclass(frozen=True)
 class Answer:
+    """``status``: of HTTP. ``body``: the parsed JSON; empty if the request failed."""
+
     status: int
     body: Mapping[str, Any]
 
@@ -39,9 +41,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class ApiServer:
-    """``client`` is the :class:`kubernetes_asyncio.client.ApiClient` to ask with.
+    """The API server that ``client``, a :class:`kubernetes_asyncio.client.ApiClient`, connects to.
 
-    ``timeout``: seconds for one request; ``patience``: seconds for which one is repeated that may succeed later.
+    ``timeout``: seconds for one request. ``patience``: seconds during which a request is repeated
+    after a failure that may pass.
     """
 
     client: Any
@@ -58,24 +61,23 @@ class ApiServer:
         expected: tuple[int, ...] = (),
         kind: str | None = None,
     ) -> Answer:
-        """The answer, whose status is a success or among those ``expected``. Raises :exc:`ApiFailure`.
+        """Send a request. Returns an answer with a status of success, or one of those ``expected``.
 
-        ``verb`` is an HTTP method, ``path`` is below ``/api/v1``, and ``kind`` is :data:`METADATA`, for instance.
+        ``verb``: the HTTP method. ``path``: below ``/api/v1``. ``kind``: :data:`METADATA`,
+        :data:`METADATA_LIST` or ``None`` for a whole object. Raises :exc:`ApiFailure`.
         """
-        deadline, failures, knows_roles_at = time.monotonic() + self.patience, 0, 0.0
+        deadline, failures, has_roles_at = time.monotonic() + self.patience, 0, 0.0
         while True:
             answer = await self._ask_once(verb, path, body, query or {}, kind)
             if answer.status == _NO_ANSWER:
-                knows_roles_at = time.monotonic() + _KNOWS_ROLES
-            has_just_started = answer.status in _REFUSALS and time.monotonic() < knows_roles_at
-            if 200 <= answer.status < 300 or answer.status in expected and not has_just_started:
+                has_roles_at = time.monotonic() + _ROLES_DELAY
+            may_lack_roles = answer.status in _REFUSALS and time.monotonic() < has_roles_at
+            if 200 <= answer.status < 300 or answer.status in expected and not may_lack_roles:
                 return answer
             failures += 1
             wait = min(0.1 * 2**failures, _LONGEST_WAIT) * random.uniform(0.5, 1)
-            if (
-                not (has_just_started or _may_pass(answer.status))
-                or time.monotonic() + wait > deadline
-            ):
+            may_pass = may_lack_roles or _is_transient(answer.status)
+            if not may_pass or time.monotonic() + wait > deadline:
                 raise ApiFailure(f"{verb} {path}: {_describe(answer.status)}")
             await asyncio.sleep(wait)
 
@@ -93,7 +95,7 @@ class ApiServer:
         if verb == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         try:
-            # Not by the client's methods: those log what they get, Secrets too, and put it into their errors.
+            # The client's other methods log the bodies of answers, and put them into their errors.
             response = await self.client.call_api(
                 f"/api/v1{path}",
                 verb,
@@ -105,24 +107,18 @@ class ApiServer:
                 _request_timeout=self.timeout,
             )
             async with response:
-                succeeded = 200 <= response.status < 300
-                return Answer(
-                    response.status, await response.json(content_type=None) if succeeded else {}
-                )
+                if not 200 <= response.status < 300:
+                    return Answer(response.status, {})
+                return Answer(response.status, await response.json(content_type=None))
         except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, OSError):
             return Answer(_NO_ANSWER, {})
 
 
-def _may_pass(status: int) -> bool:
-    return (
-        status in (_NO_ANSWER, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-        or status >= 500
-    )
+def _is_transient(status: int) -> bool:
+    transient = (_NO_ANSWER, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+    return status in transient or status >= 500
 
 
 def _describe(status: int) -> str:
-    return (
-        "the API server gave no answer"
-        if status == _NO_ANSWER
-        else f"the API server answered {status}"
-    )
+    answer = "gave no answer" if status == _NO_ANSWER else f"answered {status}"
+    return f"the API server {answer}"

@@ -1,4 +1,4 @@
-"""Kubernetes' objects for tokens: the Secret, and what a pod has of it. Pure builders."""
+"""Kubernetes' objects for tokens: the Secret, and its volumes and mounts. Pure builders."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from kubespawner.utils import get_k8s_model
 
 from ...tokens.files import PUBLIC_FILE
 
-# On each of our Secrets: whose it is. Nothing without the label is ever changed or deleted.
+# On each of our Secrets: its Hub and its pod. A Secret without this Hub's label is never touched.
 HUB_LABEL = "spawner-tokens/hub"
 POD_ANNOTATION = "spawner-tokens/pod"
-# On a pod, whose change makes the kubelet look at once.
+# On a pod: its change makes the kubelet update the files at once.
 RENEWED_ANNOTATION = "spawner-tokens/renewed"
 
 VOLUME = "spawner-tokens"
 PUBLIC_VOLUME = f"{VOLUME}-public"
 
-# The group of the user in Jupyter's docker-stacks, whose images start as root and become that user.
+# The group of the user in Jupyter's docker-stacks, whose images start as root and switch to it.
 _NB_GID = "100"
 
 
 def make_data(files: Mapping[str, bytes | None]) -> dict[str, str]:
-    """A Secret's data: key → base64."""
+    """A Secret's data: key → base64. ``files``: name → contents, or ``None`` for no such file."""
     found = {name: contents for name, contents in files.items() if contents is not None}
-    if (
-        PUBLIC_FILE in files
-    ):  # a mounted key has to be there: git takes an empty file for no configuration
+    if PUBLIC_FILE in files:
+        # Its volume names its key, so the key has to exist. An empty file is valid for git.
         found.setdefault(PUBLIC_FILE, b"")
     return {name: base64.b64encode(contents).decode() for name, contents in found.items()}
 
@@ -42,7 +41,11 @@ def make_secret(
     labels: Mapping[str, str],
     annotations: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The Secret of one server. ``labels`` and ``annotations`` are those of all objects of its Spawner."""
+    """The Secret of one server.
+
+    ``hub`` and ``pod``: the names of its Hub and its pod. ``data``: see :func:`make_data`.
+    ``labels`` and ``annotations``: those of all objects of its Spawner.
+    """
     metadata = {
         "name": name,
         "labels": {**labels, HUB_LABEL: hub},
@@ -58,14 +61,18 @@ def make_secret(
 
 
 def make_owner(pod: str, uid: str) -> dict[str, Any]:
-    """With it, the garbage collector deletes the Secret when the pod is gone."""
-    # No blockOwnerDeletion: with OwnerReferencesPermissionEnforcement, that needs a right on the pod's finalizers.
+    """An owner reference: the garbage collector deletes the Secret when the pod is gone."""
+    # With OwnerReferencesPermissionEnforcement, blockOwnerDeletion needs a right on the pod's
+    # finalizers.
     return {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}
 
 
 def make_volumes(secret: str, mode: int, *, public: bool) -> list[dict[str, Any]]:
-    """The volumes of a pod; with ``public``, one for the file that all users of the pod can read."""
-    # A mode of one key would need a list of all of them, and a listed key that is not there stops the volume.
+    """The volumes of a pod, for files with this ``mode``.
+
+    ``public``: whether to add one for the file that all users of the pod can read.
+    """
+    # In one volume, another mode for one key needs a list of all keys, and each has to exist.
     volumes = [{"name": VOLUME, "secret": {"secretName": secret, "defaultMode": mode}}]
     if public:
         items = [{"key": PUBLIC_FILE, "path": PUBLIC_FILE}]
@@ -79,65 +86,66 @@ def make_mount(volume: str, path: str) -> dict[str, Any]:
 
 
 def make_reference(secret: str, key: str) -> dict[str, Any]:
-    """A variable's source, for the environment of KubeSpawner."""
+    """A variable whose value is a key of a Secret, as KubeSpawner's environment has it."""
     return {"valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
 def escape(text: str) -> str:
-    """A variable's text that the kubelet leaves as it is: it would expand ``$(NAME)``."""
+    """A variable's text for the kubelet, which expands ``$(NAME)`` and turns ``$$`` into ``$``."""
     return text.replace("$", "$$")
 
 
 def find_mode(pod: Mapping[str, Any], names: Iterable[str]) -> int:
-    """The files' mode: closed to others if a group of the files has the processes of all these containers in it.
+    """The files' mode: 0440 if all these containers can read them by their group, else 0444.
 
-    ``pod`` is a pod's ``spec`` as the API has it. The kubelet gives files to root and the pod's ``fsGroup``.
+    ``pod``: its ``spec``, as the API has it. ``names``: of containers. The kubelet gives the files
+    to root and the pod's ``fsGroup``.
     """
     wanted = set(names)
-    containers = [*pod.get("containers", ()), *(pod.get("initContainers") or ())]
-    in_group = [
-        _is_in_group(pod, container) for container in containers if container["name"] in wanted
-    ]
-    return 0o440 if all(in_group) else 0o444
+    every = [*pod.get("containers", ()), *(pod.get("initContainers") or ())]
+    readers = [container for container in every if container["name"] in wanted]
+    return 0o440 if all(_is_in_group(pod, container) for container in readers) else 0o444
 
 
 def _is_in_group(pod: Mapping[str, Any], container: Mapping[str, Any]) -> bool:
-    of_pod, of_container = pod.get("securityContext") or {}, container.get("securityContext") or {}
-    context = {
-        **of_pod,
-        **{name: value for name, value in of_container.items() if value is not None},
-    }
+    context = dict(pod.get("securityContext") or {})
+    own = container.get("securityContext") or {}
+    context.update({name: value for name, value in own.items() if value is not None})
     user, group = context.get("runAsUser"), context.get("fsGroup")
-    if user == 0:  # it may become the image's user, who has but the groups that the image knows
+    if user == 0:  # it may switch to the image's user, who has only the groups of the image
         env = {variable["name"]: variable.get("value") for variable in container.get("env") or ()}
         return str(group) == (env.get("NB_GID") or _NB_GID)
     if group:
         return True
-    roots = 0 in (group, context.get("runAsGroup"), *(context.get("supplementalGroups") or ()))
-    return user is not None and roots
+    is_root_group = 0 in (
+        group,
+        context.get("runAsGroup"),
+        *(context.get("supplementalGroups") or ()),
+    )
+    return user is not None and is_root_group
 
 
 def mount_secret(
     pod: Any, secret: str, mode: int, places: Mapping[str, Mapping[str, str]]
 ) -> set[str]:
-    """Mount the Secret in the pod's containers. ``places``: container → volume → path.
+    """Mount the Secret in the containers of a pod, which is a :class:`V1Pod`.
 
-    A mount of the admin's at the same path stays, and so does a volume of the same name. Returns the names of
-    containers that are not there.
+    ``mode``: of the files. ``places``: container → volume → path. A mount that the admin has set at
+    the same path stays, and so does a volume of the same name. Returns the names of containers that
+    the pod does not have.
     """
-    there = set()
+    found = set()
     for container in [*pod.spec.containers, *(pod.spec.init_containers or ())]:
         name = _get(container, "name", "name")
-        there.add(name)
+        found.add(name)
         for volume, path in places.get(name, {}).items():
             _add_mount(container, make_mount(volume, path))
     taken = {_get(volume, "name", "name") for volume in pod.spec.volumes or ()}
-    volumes = make_volumes(
-        secret, mode, public=any(PUBLIC_VOLUME in mounts for mounts in places.values())
-    )
+    public = any(PUBLIC_VOLUME in mounts for mounts in places.values())
+    volumes = make_volumes(secret, mode, public=public)
     ours = [get_k8s_model(V1Volume, volume) for volume in volumes if volume["name"] not in taken]
     pod.spec.volumes = [*(pod.spec.volumes or ()), *ours]
-    return set(places) - there
+    return set(places) - found
 
 
 def _add_mount(container: Any, mount: Mapping[str, Any]) -> None:
@@ -151,5 +159,5 @@ def _add_mount(container: Any, mount: Mapping[str, Any]) -> None:
 
 
 def _get(item: Any, attribute: str, key: str) -> Any:
-    """Of an object of Kubernetes' client, or of the dict that an admin gave in its place."""
+    """A field of one of the client's models, or of the dict that an admin gave in its place."""
     return item.get(key) if isinstance(item, Mapping) else getattr(item, attribute)

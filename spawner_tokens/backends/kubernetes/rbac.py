@@ -1,15 +1,20 @@
-"""Kubernetes: the rights that a Hub needs to hand over tokens, beside those of KubeSpawner. Pure."""
+"""The rights in Kubernetes that a Hub needs for tokens, besides those for KubeSpawner. Pure."""
 
 from __future__ import annotations
 
-# Resource → verbs. get: what is there, and a pod's uid; list: what was left behind. Nothing needs a watch.
+# Resource → verbs. `get` is for a Secret that exists, and for a pod's uid; `list` for the sweep.
 RIGHTS = {"secrets": ("get", "list", "create", "delete"), "pods": ("get", "list")}
-# Secrets are then renewed in place, and owned by their pods at once; and an annotation of the pod wakes the kubelet.
+# With these, a Secret is changed and not replaced, it gets its owner at the start, and the Hub
+# annotates the pod, which makes the kubelet update the files at once.
 MORE_RIGHTS = {"secrets": ("patch",), "pods": ("patch",)}
 
 
 def make_role(service_account: str, *, patch: bool, hub_namespace: str | None = None) -> str:
-    """YAML of a Role, and its binding; with ``hub_namespace``, of a ClusterRole, for a service account of there."""
+    """YAML of a Role and its binding to a service account.
+
+    ``patch``: whether to give :data:`MORE_RIGHTS`, too. ``hub_namespace``: of the service account,
+    for a ClusterRole.
+    """
     kind = "Role" if hub_namespace is None else "ClusterRole"
     role = [
         "apiVersion: rbac.authorization.k8s.io/v1",

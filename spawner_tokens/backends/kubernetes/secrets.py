@@ -1,4 +1,4 @@
-"""A Hub's Secrets: how each is made, renewed, owned and deleted, with the rights that there are."""
+"""A Hub's Secrets: how each is made, renewed and deleted, with the rights that the Hub has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .manifest import HUB_LABEL, POD_ANNOTATION, RENEWED_ANNOTATION, make_owner
 
 @dataclass(frozen=True)
 class Secret:
-    """One as it is. Nothing is changed or deleted but what has this uid."""
+    """A Secret that exists. It is changed or deleted only as long as it has this uid."""
 
     namespace: str
     name: str
@@ -29,16 +29,17 @@ class Secret:
 
 
 class NotOurs(FileExistsError):
-    """A Secret of that name is another Hub's, or a user's."""
+    """A Secret of that name exists, and it is not this Hub's."""
 
-    discreet = True  # see describe()
+    discreet = True  # see describe_error()
 
 
 class Secrets:
-    """Those with the label of the Hub of this name.
+    """The Secrets with the label of the Hub of this name.
 
-    Where Secrets may be patched, they are; where not, they are deleted and made again. Whether it is so is found out
-    once, and kept in ``refused``: resource and namespace, which is empty if rights are for the ``whole_cluster``.
+    They are patched if the Hub has that right, else deleted and made again. ``refused`` keeps which
+    resources the Hub may not patch: (resource, namespace). The namespace is empty if rights are
+    those for the ``whole_cluster``. All methods raise :exc:`OSError` if a request fails.
     """
 
     def __init__(
@@ -57,60 +58,52 @@ class Secrets:
         self._whole_cluster = whole_cluster
 
     async def put(self, namespace: str, content: Mapping[str, Any]) -> Secret:
-        """Make a Secret for a server that starts. If there is one of its name, it is deleted: no running server has it.
+        """Make a Secret for a server that starts.
 
-        Raises :exc:`OSError`, as all of these do.
+        ``content``: see :func:`~spawner_tokens.backends.kubernetes.manifest.make_secret`. An
+        existing Secret of its name is deleted: no running server uses it.
         """
-        made = await self._create(namespace, content)
-        if made is None:
-            await self.remove(namespace, content["metadata"]["name"], strictly=True)
-            made = await self._create(namespace, content)
-        if made is None:
-            raise ApiFailure(
-                f"the Secret {namespace}/{content['metadata']['name']} is there again when it is deleted"
-            )
-        return made
+        if made := await self._create(namespace, content):
+            return made
+        await self.remove(namespace, content["metadata"]["name"], strictly=True)
+        return await self._create_again(namespace, content)
 
     async def renew(self, namespace: str, content: Mapping[str, Any], pod: str) -> None:
-        """Bring the Secret of a running server up to date, and give it its owner, the ``pod``."""
+        """Bring the Secret of a running server up to date, and make its ``pod`` its owner."""
         found = await self._find(namespace, content["metadata"]["name"])
         owners = found["metadata"].get("ownerReferences", []) if found else []
-        if (
-            found
-            and found.get("data") == content["data"]
-            and (owners or not self._may_patch("secrets", namespace))
-        ):
-            return  # a Hub that has been started again does not know what there is
+        is_current = found is not None and found.get("data") == content["data"]
+        if is_current and (owners or not self._may_patch("secrets", namespace)):
+            return  # often so after a restart of the Hub, which delivers all files again
         owners = owners or [await self._make_owner(namespace, pod)]
-        if found and await self._change(
-            Secret.from_body(found), found.get("data", {}), content["data"], owners
-        ):
-            await self._wake_kubelet(namespace, pod)
-            return
         if found:
-            # The kubelet keeps the files that it has shown while the Secret is not there.
-            await self._delete(Secret.from_body(found))
+            secret, before = Secret.from_body(found), found.get("data", {})
+            if await self._change(secret, before, content["data"], owners):
+                await self._annotate_pod(namespace, pod)
+                return
+            # The kubelet keeps the mounted files while the Secret does not exist.
+            await self._delete(secret)
         owned = {**content, "metadata": {**content["metadata"], "ownerReferences": owners}}
-        if await self._create(namespace, owned) is None:
-            raise ApiFailure(
-                f"the Secret {namespace}/{content['metadata']['name']} is there again when it is deleted"
-            )
+        await self._create_again(namespace, owned)
 
     async def set_owner(self, secret: Secret, pod: str) -> None:
-        """Give it its owner, once there is one. Where it may not be patched, it stays without until it is renewed."""
+        """Make an existing pod the Secret's owner; without the right to patch, do nothing.
+
+        :meth:`renew` does it then.
+        """
         if not self._may_patch("secrets", secret.namespace):
             return
-        # Not by a watch's word: what names a pod that is gone is deleted at once.
+        # The API server is asked for the pod's uid: with the uid of a pod that is gone, the Secret
+        # would be deleted at once.
         owner = await self._make_owner(secret.namespace, pod)
-        await self._patch(
-            "secrets",
-            secret.namespace,
-            secret.name,
-            {"uid": secret.uid, "ownerReferences": [owner]},
-        )
+        metadata = {"uid": secret.uid, "ownerReferences": [owner]}
+        await self._patch("secrets", secret.namespace, secret.name, metadata)
 
     async def remove(self, namespace: str, name: str, *, strictly: bool = False) -> None:
-        """Delete the Secret if it is the Hub's; with ``strictly``, raise :exc:`NotOurs` if it is not."""
+        """Delete the Secret, if there is one.
+
+        One that is not this Hub's stays; with ``strictly``, :exc:`NotOurs` is raised then.
+        """
         try:
             found = await self._find(namespace, name, kind=METADATA)
         except NotOurs:
@@ -121,7 +114,10 @@ class Secrets:
             await self._delete(Secret.from_body(found))
 
     async def sweep(self, namespaces: Iterable[str] | None) -> None:
-        """Delete those whose pod is not there; ``None`` for all namespaces. No server starts meanwhile."""
+        """Delete the Secrets whose pod does not exist, in these namespaces; in all if ``None``.
+
+        No server may start meanwhile.
+        """
         failure = None
         for namespace in [None] if namespaces is None else namespaces:
             try:
@@ -136,16 +132,13 @@ class Secrets:
         if not secrets:
             return
         pods = await self._list("pods", namespace)
-        there = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods}
+        existing = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods}
         for body in secrets:
-            secret, pod = (
-                Secret.from_body(body),
-                body["metadata"].get("annotations", {}).get(POD_ANNOTATION),
-            )
-            if (secret.namespace, pod) not in there:
-                self._log.warning(
-                    "Deleting the Secret %s/%s, whose pod is gone", secret.namespace, secret.name
-                )
+            secret = Secret.from_body(body)
+            pod = body["metadata"].get("annotations", {}).get(POD_ANNOTATION)
+            if (secret.namespace, pod) not in existing:
+                words = "Deleting the Secret %s/%s, whose pod is gone"
+                self._log.warning(words, secret.namespace, secret.name)
                 await self._delete(secret)
 
     # -- requests --------------------------------------------------------------------------------
@@ -153,11 +146,10 @@ class Secrets:
     async def _list(
         self, resource: str, namespace: str | None, **query: str
     ) -> list[Mapping[str, Any]]:
-        answer = await self._api.ask(
-            "GET", _path(resource, namespace), query=query, kind=METADATA_LIST
-        )
+        path = _path(resource, namespace)
+        answer = await self._api.ask("GET", path, query=query, kind=METADATA_LIST)
         items: list[Mapping[str, Any]] | None = answer.body["items"]
-        return items or []  # null: an empty list, where only the metadata is asked for
+        return items or []  # an empty list of this kind is null
 
     async def _find(
         self, namespace: str, name: str, kind: str | None = None
@@ -174,11 +166,16 @@ class Secrets:
         return answer.body
 
     async def _create(self, namespace: str, content: Mapping[str, Any]) -> Secret | None:
-        """``None`` if there is one of its name."""
-        answer = await self._api.ask(
-            "POST", _path("secrets", namespace), content, expected=(HTTPStatus.CONFLICT,)
-        )
+        """Create a Secret; ``None`` if one of its name exists."""
+        path = _path("secrets", namespace)
+        answer = await self._api.ask("POST", path, content, expected=(HTTPStatus.CONFLICT,))
         return None if answer.status == HTTPStatus.CONFLICT else Secret.from_body(answer.body)
+
+    async def _create_again(self, namespace: str, content: Mapping[str, Any]) -> Secret:
+        if made := await self._create(namespace, content):
+            return made
+        name = content["metadata"]["name"]
+        raise ApiFailure(f"the Secret {namespace}/{name} exists again after it was deleted")
 
     async def _change(
         self,
@@ -188,34 +185,30 @@ class Secrets:
         owners: list[Mapping[str, Any]],
     ) -> bool:
         metadata = {"uid": secret.uid, "ownerReferences": owners}
-        changes = {**dict.fromkeys(before), **data}  # null: the key goes
+        changes = {**dict.fromkeys(before), **data}  # a key with null is removed
         return await self._patch("secrets", secret.namespace, secret.name, metadata, data=changes)
 
     async def _delete(self, secret: Secret) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": secret.uid}}
-        gone = (
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.CONFLICT,
-        )  # the latter: another one has its name now
-        await self._api.ask(
-            "DELETE", _path("secrets", secret.namespace, secret.name), body, expected=gone
-        )
+        path = _path("secrets", secret.namespace, secret.name)
+        gone = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)  # conflict: another one has its name
+        await self._api.ask("DELETE", path, body, expected=gone)
 
     async def _make_owner(self, namespace: str, pod: str) -> Mapping[str, Any]:
         answer = await self._api.ask("GET", _path("pods", namespace, pod), kind=METADATA)
         return make_owner(pod, answer.body["metadata"]["uid"])
 
-    async def _wake_kubelet(self, namespace: str, pod: str) -> None:
+    async def _annotate_pod(self, namespace: str, pod: str) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         try:
             await self._patch("pods", namespace, pod, {"annotations": {RENEWED_ANNOTATION: now}})
-        except ApiFailure as error:  # it looks by itself, later
+        except ApiFailure as error:  # the kubelet updates the files later
             self._log.debug("Could not annotate a pod: %s", error)
 
     async def _patch(
         self, resource: str, namespace: str, name: str, metadata: Mapping[str, Any], **changes: Any
     ) -> bool:
-        """Whether it is allowed."""
+        """Change an object; ``False`` if the Hub may not."""
         if not self._may_patch(resource, namespace):
             return False
         body = {"metadata": metadata, **changes}

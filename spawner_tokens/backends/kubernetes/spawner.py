@@ -1,14 +1,10 @@
-"""The Kubernetes backend: tokens in a Secret that the server's pod mounts and refers to."""
+"""The Kubernetes backend: tokens in a Secret, which the server's pod mounts and refers to."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from errno import EFBIG
-from string import Formatter
 from typing import Any
 
 from jupyterhub import orm
@@ -29,35 +25,23 @@ from .manifest import (
     make_secret,
     mount_secret,
 )
+from .names import find_template_error, is_container_name, make_hub_name
 from .secrets import Secret, Secrets
 
-_PATIENCE = (
-    10.0  # seconds at most, since a start may need several requests, and has to start a pod, too
-)
-_MOST = 2**20  # bytes of a Secret's data
+_PATIENCE = 10.0  # seconds at most for a request and its repetitions: a start needs several
+_LARGEST = 2**20  # bytes of a Secret's data
 _NOTEBOOK = "notebook"  # KubeSpawner's name for the user's own container
-# Of the labels that Helm charts give: the one that is the same for all of a release's versions.
-_RELEASE = ("app.kubernetes.io/instance", "release")
-_OF_SERVER = {"pod_name", "user_server", "safe_user_server", "escaped_user_server"}
-_OTHERS = {
-    *(
-        "userid",
-        "username",
-        "safe_username",
-        "escaped_username",
-    ),  # of one user and another's server, two may look alike
-    *("servername", "safe_servername", "escaped_servername"),
-    *("namespace", "hubnamespace", "pvc_name"),
-}
 
 
 class KubeTokenMixin(TokenSpawnerMixin):
-    """Delivers files and variables by a Secret of the server's own. Mix it into spawners of KubeSpawner's family::
+    """Delivers files and variables by a Secret for each server.
+
+    Mix it into spawners of KubeSpawner's family::
 
         class MySpawner(KubeTokenMixin, KubeSpawner):
             pass
 
-    The pod mounts the Secret, and refers to it for variables: no token is in the pod's manifest.
+    The pod mounts the Secret, and its variables refer to it: no token is in the pod's manifest.
     """
 
     delivers_in_start = True
@@ -67,15 +51,16 @@ class KubeTokenMixin(TokenSpawnerMixin):
     tokens_secret_name_template = Unicode(
         "{pod_name}-tokens",
         help="""
-        The name of the Secret with a server's tokens, which is in the namespace of its pod.
+        The name of the Secret with a server's tokens, in the namespace of its pod.
 
         Example::
 
             c.KubeTokenMixin.tokens_secret_name_template = "tokens-{user_server}"
 
-        It has to be another one for each server, so ``{pod_name}`` or ``{user_server}`` is in it.
-        The fields are those of ``KubeSpawner.pod_name_template``, and ``pod_name``. A Secret of that name that is not
-        this Hub's is not touched, and the server gets no tokens.
+        It has to be different for each server, so it needs the field ``{pod_name}`` or
+        ``{user_server}``. Other fields are those of ``KubeSpawner.pod_name_template``. If there is
+        a Secret of that name that is not this Hub's, it is not touched, and the server gets no
+        tokens.
 
         .. versionadded:: 0.1
         """,
@@ -91,8 +76,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
             c.KubeTokenMixin.tokens_sync_period = 30
 
-        Tokens are renewed earlier by as much. The default is what a kubelet takes with a ``syncFrequency`` of a minute,
-        which is its default.
+        Tokens are renewed earlier by this time. The default is enough for a kubelet with its
+        default ``syncFrequency`` of one minute.
 
         .. versionadded:: 0.1
         """,
@@ -101,13 +86,13 @@ class KubeTokenMixin(TokenSpawnerMixin):
     tokens_containers = List(
         Unicode(),
         help="""
-        The names of further containers of the pod, and of its init containers, that find the files, too.
+        The names of more containers and init containers of the pod that get the files.
 
         Example::
 
             c.KubeTokenMixin.tokens_containers = ["git-sync"]
 
-        They find them in ``tokens_mount_path``. They get no variables.
+        The files are in ``tokens_mount_path`` there, too. These containers get no variables.
 
         .. versionadded:: 0.1
         """,
@@ -116,52 +101,42 @@ class KubeTokenMixin(TokenSpawnerMixin):
     tokens_notebook_mount = Bool(
         True,
         help="""
-        Whether the user's own container finds the files.
+        Whether the user's own container gets the files.
 
         Example::
 
             c.KubeTokenMixin.tokens_notebook_mount = False
 
-        Without them it still gets the variables that hold a token: set the specs' ``env`` to ``None``, too, to keep
-        the tokens from it.
+        If false, it still gets the variables that hold a token. To keep tokens from it, also set
+        the specs' ``env`` to ``None``.
 
         .. versionadded:: 0.1
         """,
     ).tag(config=True)
 
-    # The Secret of the server that starts or runs; its name is kept, since the template may change under it.
+    # Of the server that starts or runs. The name is kept, since the template may change.
     _tokens_secret_name: str | None = None
     _tokens_secret: Secret | None = None
-    _tokens_making: asyncio.Task[Secret] | None = None
-    _tokens_owning: asyncio.Task[None] | None = None
+    _tokens_put_task: asyncio.Task[Secret] | None = None
+    _tokens_owner_task: asyncio.Task[None] | None = None
 
     @validate("tokens_secret_name_template")
     def _validate_tokens_secret_name_template(self, proposal: Any) -> str:
-        template, where = str(proposal.value), f"{type(self).__name__}.tokens_secret_name_template"
-        try:
-            parts = list(Formatter().parse(template))
-        except ValueError:
-            raise TraitError(
-                f"{where}: {template!r} is no template; write '{{pod_name}}-tokens'"
-            ) from None
-        fields = {field for _, field, *_ in parts if field is not None}
-        if not fields & _OF_SERVER:
-            raise TraitError(
-                f"{where}: {template!r} is one for several servers; write '{{pod_name}}-tokens'"
-            )
-        is_name = all(re.fullmatch("[-a-z0-9.]*", text) for text, *_ in parts)
-        if not is_name or template == self.secret_name_template or fields - _OF_SERVER - _OTHERS:
-            words = "makes no name for a Secret of its own; write '{pod_name}-tokens'"
-            raise TraitError(f"{where}: {template!r} {words}")
+        template: str = proposal.value
+        error = find_template_error(template)
+        if template == self.secret_name_template:
+            error = "is the name of KubeSpawner's own Secret"
+        if error is not None:
+            words = f"{template!r} {error}; write '{{pod_name}}-tokens'"
+            raise TraitError(f"{type(self).__name__}.{proposal.trait.name}: {words}")
         return template
 
     @validate("tokens_containers")
     def _validate_tokens_containers(self, proposal: Any) -> list[str]:
         for name in proposal.value:
-            if not re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
-                raise TraitError(
-                    f"{type(self).__name__}.tokens_containers: {name!r} is no name of a container"
-                )
+            if not is_container_name(name):
+                words = f"{name!r} is not a valid name of a container"
+                raise TraitError(f"{type(self).__name__}.{proposal.trait.name}: {words}")
         return list(proposal.value)
 
     @property
@@ -178,23 +153,16 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     @property
     def tokens_hub_name(self) -> str:
-        # Hubs of several releases have their databases at the same path, each in its own pod.
-        release = next(
-            (self.common_labels[label] for label in _RELEASE if label in self.common_labels), None
+        namespace = self._namespace_default()
+        return make_hub_name(
+            super().tokens_hub_name, namespace, self.component_label, self.common_labels
         )
-        identity = [
-            super().tokens_hub_name,
-            self._namespace_default(),
-            self.component_label,
-            release,
-        ]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
     # -- the start -------------------------------------------------------------------------------
 
     async def load_user_options(self) -> None:
         await super().load_user_options()
-        await self.prepare_tokens()  # the profile has had its say
+        await self.prepare_tokens()  # now the profile has changed what it changes
 
     async def get_pod_manifest(self) -> Any:
         # Here, and not before, the names of pod and namespace are final.
@@ -211,12 +179,11 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     def _mount(self, pod: Any) -> None:
         specs = self.tokens_specs
-        files = {VOLUME: self.tokens_mount_path} if any(spec.file for spec in specs) else {}
-        public = (
-            {PUBLIC_VOLUME: self._public_directory}
-            if any(spec.git_identity for spec in specs)
-            else {}
-        )
+        files, public = {}, {}
+        if any(spec.file for spec in specs):
+            files[VOLUME] = self.tokens_mount_path
+        if any(spec.git_identity for spec in specs):
+            public[PUBLIC_VOLUME] = self._public_directory
         places = dict.fromkeys(self.tokens_containers, files)
         if self.tokens_notebook_mount:
             places[_NOTEBOOK] = {**files, **public}
@@ -225,33 +192,32 @@ class KubeTokenMixin(TokenSpawnerMixin):
             return
         mode = find_mode(self.api.api_client.sanitize_for_serialization(pod.spec), places)
         if missing := mount_secret(pod, self._get_secret_name(), mode, places):
-            words = "%s: its pod has no containers of these names, for the tokens: %s"
+            words = "%s: the pod has no containers of these names in tokens_containers: %s"
             self.log.warning(words, self._log_name, ", ".join(sorted(missing)))
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
-        # KubeSpawner's own, and the one place where the pod is known to be there: of KubeSpawner 7.0 and 7.1.
+        # A private method of KubeSpawner 7.0 and 7.1: only after it does the pod surely exist.
         created: bool = await super()._make_create_pod_request(pod, request_timeout)
         if created and self._tokens_secret is not None:
-            self._tokens_owning = asyncio.ensure_future(self._set_owner(self._tokens_secret))
+            self._tokens_owner_task = asyncio.ensure_future(self._set_owner(self._tokens_secret))
         return created
 
     async def _set_owner(self, secret: Secret) -> None:
-        """Give the Secret its owner, which is not there when it is made. The start does not wait for it."""
+        """Make the pod the owner of the Secret. The start does not wait for this."""
         try:
             await self._secrets.set_owner(secret, self.pod_name)
-        except OSError as error:  # it gets its owner at the next renewal
+        except OSError as error:  # the next renewal sets the owner
             self.log.warning("The Secret of %s has no owner yet: %s", self._log_name, error)
 
     # -- the Secret ------------------------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        if sum(len(contents or b"") for contents in files.values()) > _MOST:
+        if sum(len(contents or b"") for contents in files.values()) > _LARGEST:
             raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
         if not self.tokens_running:
             left, self._tokens_secret_name = self._tokens_secret_name, None
-            if (
-                left and left != self._get_secret_name()
-            ):  # it could not be withdrawn, and the profile is another one now
+            if left and left != self._get_secret_name():
+                # It could not be withdrawn, and another profile makes another name.
                 await self._secrets.remove(self.namespace, left)
         name = self._tokens_secret_name = self._get_secret_name()
         content = make_secret(
@@ -265,17 +231,19 @@ class KubeTokenMixin(TokenSpawnerMixin):
         if self.tokens_running:
             await self._secrets.renew(self.namespace, content, self.pod_name)
         else:
-            # A start that is cancelled does not take back what the API server has been asked for.
-            self._tokens_making = asyncio.ensure_future(self._secrets.put(self.namespace, content))
-            self._tokens_secret = await asyncio.shield(self._tokens_making)
+            # A start that is cancelled does not cancel the request: the API server may have it.
+            self._tokens_put_task = asyncio.ensure_future(
+                self._secrets.put(self.namespace, content)
+            )
+            self._tokens_secret = await asyncio.shield(self._tokens_put_task)
 
     async def withdraw_files(self) -> None:
-        owning, self._tokens_owning, self._tokens_secret = self._tokens_owning, None, None
-        if owning is not None:
-            owning.cancel()
-        making, self._tokens_making = self._tokens_making, None
-        if making is not None:
-            await asyncio.gather(making, return_exceptions=True)
+        put, set_owner = self._tokens_put_task, self._tokens_owner_task
+        self._tokens_put_task = self._tokens_owner_task = self._tokens_secret = None
+        if set_owner is not None:
+            set_owner.cancel()
+        if put is not None:
+            await asyncio.gather(put, return_exceptions=True)
         await self._secrets.remove(self.namespace, self._get_secret_name())
         self._tokens_secret_name = None
 
@@ -286,12 +254,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
             await self.withdraw_tokens()
 
     async def sweep_files(self) -> None:
-        spawners = inspect(self.orm_spawner).session.query(orm.Spawner)
-        known = {
-            spawner.state["namespace"]
-            for spawner in spawners
-            if spawner.state and "namespace" in spawner.state
-        }
+        rows = inspect(self.orm_spawner).session.query(orm.Spawner)
+        states = [row.state for row in rows if row.state]
+        known = {state["namespace"] for state in states if "namespace" in state}
         namespaces = None if self.enable_user_namespaces else sorted({self.namespace, *known})
         await self._secrets.sweep(namespaces)
 
@@ -316,10 +281,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
         patience = min(self.k8s_api_request_retry_timeout, _PATIENCE)
         api = ApiServer(self.api.api_client, self.k8s_api_request_timeout, patience)
         assert self.tokens_hub is not None
-        refused = self.tokens_hub.known.setdefault("rights that Kubernetes refused", set())
-        return Secrets(
-            api, self.tokens_hub_name, refused, self.log, whole_cluster=self.enable_user_namespaces
-        )
+        refused = self.tokens_hub.known.setdefault((KubeTokenMixin, "refused"), set())
+        hub, whole_cluster = self.tokens_hub_name, self.enable_user_namespaces
+        return Secrets(api, hub, refused, self.log, whole_cluster=whole_cluster)
 
     @property
     def _public_directory(self) -> str:
