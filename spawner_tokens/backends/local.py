@@ -70,8 +70,8 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @property
     def tokens_public_path(self) -> str:
-        # Other users may read the file if they know its name: so it cannot be guessed. It is the
-        # same at each start.
+        # Other users can read the file if they know its name, so the name cannot be guessed. It is
+        # the same at each start.
         secret: bytes = self.user.settings["cookie_secret"]
         name = hmac.digest(secret, self._server_name.encode(), "sha256").hex()[:16]
         return os.path.join(self.tokens_directory + _PUBLIC, name)
@@ -106,13 +106,13 @@ class LocalTokenMixin(TokenSpawnerMixin):
                 self._remove(hub, left)
 
     def _remove(self, hub: int, names: Iterable[str]) -> None:
-        """Remove directories in the Hub's one: at once if they are small, else in a thread."""
+        """Remove directories of servers: at once if they are small, else in a thread."""
         if left := remove(hub, set_aside(hub, names), _AT_ONCE):
             assert self.tokens_hub is not None
             key = LocalTokenMixin, "removal"
             lock = self.tokens_hub.known.setdefault(key, threading.Lock())
             arguments = lock, os.dup(hub), left
-            # Not in the Hub's own pool, which large directories would occupy for long.
+            # Not in the Hub's own threads, which large directories would occupy for long.
             threading.Thread(
                 target=self._remove_slowly, args=arguments, name=_REMOVER, daemon=True
             ).start()
@@ -122,8 +122,8 @@ class LocalTokenMixin(TokenSpawnerMixin):
             with lock:
                 left = remove(hub, names, _AT_MOST)
             if left:
-                words = "More than %i files in token directories: the rest %s"
-                self.log.warning(words, _AT_MOST, "waits for the Hub's next start")
+                words = "More than %i files to remove: the rest waits for the Hub's next start"
+                self.log.warning(words, _AT_MOST)
         except Exception:
             self.log.exception("Could not remove all token files")
         finally:
@@ -131,7 +131,7 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @property
     def _server_name(self) -> str:
-        # The row's id: unlike names it stays when the user or the server is renamed.
+        # The row's id: unlike the names of user and server, it never changes.
         return str(self.orm_spawner.id)
 
 

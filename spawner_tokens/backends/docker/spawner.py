@@ -81,8 +81,8 @@ class DockerTokenMixin(TokenSpawnerMixin):
         """,
     ).tag(config=True)
 
-    # For a container that is created: the mode. Whether this start has created one. What is mounted
-    # in the container now; the name of that volume, if it is known to be this Hub's.
+    # The mode, if this start creates a container. Whether it has created one. What is mounted in the
+    # container now. The name of that volume, if it is known to be this Hub's.
     _tokens_mode: str | None = None
     _tokens_is_new: bool = False
     _tokens_place: Place | None = None
@@ -127,8 +127,9 @@ class DockerTokenMixin(TokenSpawnerMixin):
         container = await super().get_object()
         places = self._tokens_place, Place.from_container(container, self.tokens_mount_path)
         self._tokens_place = places[1]
-        if len({place.started_at for place in places if place and place.is_running}) == 2:
-            self.redeliver_tokens()  # the engine has restarted the container
+        starts = {place.started_at for place in places if place and place.is_running}
+        if len(starts) == 2:  # the engine has restarted the container
+            self.redeliver_tokens()
         return container
 
     async def start_object(self) -> None:
@@ -149,7 +150,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         return any(spec.file or spec.git_identity for spec in self.tokens_specs)
 
     def _log_outdated_variables(self, container: Mapping[str, Any]) -> None:
-        """Warn if a container of an earlier start has other values of variables than this start."""
+        """Warn about variables that have other values in a container of an earlier start."""
         has = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
         differ = {name for name, text in self.get_env().items() if has.get(name) != str(text)}
         ours = {name for name in differ if name in self.tokens_variables or name[:4] == "GIT_"}
@@ -158,7 +159,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
             self.log.warning(words, self._log_name, ", ".join(sorted(ours)))
 
     async def _choose_mode(self) -> str | None:
-        """The mode for a new container; ``None`` if the one that is set is not possible."""
+        """The mode for a new container; ``None`` if the configured one is not possible."""
         mode: str = self.tokens_volume_mode
         if mode == "volume":
             return mode
@@ -261,7 +262,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     @property
     def _directory(self) -> str:
-        """The name of the server's directory in the Hub's: its container's."""
+        """The name of the server's directory in the shared one: that of its container."""
         name: str = self.object_name
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
             words = "is not a valid name of a container: see DockerSpawner.name_template"

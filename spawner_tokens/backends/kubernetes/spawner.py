@@ -162,7 +162,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     async def load_user_options(self) -> None:
         await super().load_user_options()
-        await self.prepare_tokens()  # now the profile has changed what it changes
+        await self.prepare_tokens()  # after super(), which applies the profile
 
     async def get_pod_manifest(self) -> Any:
         # Here, and not before, the names of pod and namespace are final.
@@ -196,7 +196,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
             self.log.warning(words, self._log_name, ", ".join(sorted(missing)))
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
-        # A private method of KubeSpawner 7.0 and 7.1: only after it does the pod surely exist.
+        # Private to KubeSpawner (7.0 and 7.1), but only here it is known that the pod exists.
         created: bool = await super()._make_create_pod_request(pod, request_timeout)
         if created and self._tokens_secret is not None:
             self._tokens_owner_task = asyncio.ensure_future(self._set_owner(self._tokens_secret))
@@ -232,9 +232,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
             await self._secrets.renew(self.namespace, content, self.pod_name)
         else:
             # A start that is cancelled does not cancel the request: the API server may have it.
-            self._tokens_put_task = asyncio.ensure_future(
-                self._secrets.put(self.namespace, content)
-            )
+            put = self._secrets.put(self.namespace, content)
+            self._tokens_put_task = asyncio.ensure_future(put)
             self._tokens_secret = await asyncio.shield(self._tokens_put_task)
 
     async def withdraw_files(self) -> None:
