@@ -81,8 +81,8 @@ class DockerTokenMixin(TokenSpawnerMixin):
         """,
     ).tag(config=True)
 
-    # The mode, if this start creates a container. Whether it has created one. What is mounted in the
-    # container now. The name of that volume, if it is known to be this Hub's.
+    # The mode, if this start creates a container. Whether it has created one. What is mounted in
+    # the container now. The name of that volume, if it is known to be this Hub's.
     _tokens_mode: str | None = None
     _tokens_is_new: bool = False
     _tokens_place: Place | None = None
