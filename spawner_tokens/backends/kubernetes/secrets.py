@@ -34,6 +34,7 @@ class NotOurs(FileExistsError):
     discreet = True  # see describe_error()
 
 
+@dataclass(eq=False)
 class Secrets:
     """The Secrets with the label of the Hub of this name.
 
@@ -42,20 +43,11 @@ class Secrets:
     those for the ``whole_cluster``. All methods raise :exc:`OSError` if a request fails.
     """
 
-    def __init__(
-        self,
-        api: ApiServer,
-        hub: str,
-        refused: set[tuple[str, str]],
-        log: logging.Logger,
-        *,
-        whole_cluster: bool,
-    ) -> None:
-        self._api = api
-        self._hub = hub
-        self._refused = refused
-        self._log = log
-        self._whole_cluster = whole_cluster
+    api: ApiServer
+    hub: str
+    refused: set[tuple[str, str]]
+    log: logging.Logger
+    whole_cluster: bool
 
     async def put(self, namespace: str, content: Mapping[str, Any]) -> Secret:
         """Make a Secret for a server that starts.
@@ -77,8 +69,10 @@ class Secrets:
             return  # often so after a restart of the Hub, which delivers all files again
         owners = owners or [await self._make_owner(namespace, pod)]
         if found:
-            secret, before = Secret.from_body(found), found.get("data", {})
-            if await self._change(secret, before, content["data"], owners):
+            secret = Secret.from_body(found)
+            metadata = {"uid": secret.uid, "ownerReferences": owners}
+            data = {**dict.fromkeys(found.get("data", {})), **content["data"]}  # null: no such key
+            if await self._patch("secrets", namespace, secret.name, metadata, data=data):
                 await self._annotate_pod(namespace, pod)
                 return
             # The kubelet keeps the mounted files while the Secret does not exist.
@@ -128,7 +122,7 @@ class Secrets:
             raise failure
 
     async def _sweep_namespace(self, namespace: str | None) -> None:
-        secrets = await self._list("secrets", namespace, labelSelector=f"{HUB_LABEL}={self._hub}")
+        secrets = await self._list("secrets", namespace, labelSelector=f"{HUB_LABEL}={self.hub}")
         if not secrets:
             return
         pods = await self._list("pods", namespace)
@@ -138,7 +132,7 @@ class Secrets:
             pod = body["metadata"].get("annotations", {}).get(POD_ANNOTATION)
             if (secret.namespace, pod) not in existing:
                 words = "Deleting the Secret %s/%s, whose pod is gone"
-                self._log.warning(words, secret.namespace, secret.name)
+                self.log.warning(words, secret.namespace, secret.name)
                 await self._delete(secret)
 
     # -- requests --------------------------------------------------------------------------------
@@ -147,7 +141,7 @@ class Secrets:
         self, resource: str, namespace: str | None, **query: str
     ) -> list[Mapping[str, Any]]:
         path = _path(resource, namespace)
-        answer = await self._api.ask("GET", path, query=query, kind=METADATA_LIST)
+        answer = await self.api.ask("GET", path, query=query, kind=METADATA_LIST)
         items: list[Mapping[str, Any]] | None = answer.body["items"]
         return items or []  # an empty list of this kind is null
 
@@ -155,10 +149,10 @@ class Secrets:
         self, namespace: str, name: str, kind: str | None = None
     ) -> Mapping[str, Any] | None:
         path = _path("secrets", namespace, name)
-        answer = await self._api.ask("GET", path, expected=(HTTPStatus.NOT_FOUND,), kind=kind)
+        answer = await self.api.ask("GET", path, expected=(HTTPStatus.NOT_FOUND,), kind=kind)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
-        if answer.body["metadata"].get("labels", {}).get(HUB_LABEL) != self._hub:
+        if answer.body["metadata"].get("labels", {}).get(HUB_LABEL) != self.hub:
             raise NotOurs(
                 f"there is a Secret {namespace}/{name} that is not this Hub's; delete it, "
                 "or set another tokens_secret_name_template"
@@ -168,7 +162,7 @@ class Secrets:
     async def _create(self, namespace: str, content: Mapping[str, Any]) -> Secret | None:
         """Create a Secret; ``None`` if one of its name exists."""
         path = _path("secrets", namespace)
-        answer = await self._api.ask("POST", path, content, expected=(HTTPStatus.CONFLICT,))
+        answer = await self.api.ask("POST", path, content, expected=(HTTPStatus.CONFLICT,))
         return None if answer.status == HTTPStatus.CONFLICT else Secret.from_body(answer.body)
 
     async def _create_again(self, namespace: str, content: Mapping[str, Any]) -> Secret:
@@ -177,25 +171,14 @@ class Secrets:
         name = content["metadata"]["name"]
         raise ApiFailure(f"the Secret {namespace}/{name} exists again after it was deleted")
 
-    async def _change(
-        self,
-        secret: Secret,
-        before: Mapping[str, str],
-        data: Mapping[str, str],
-        owners: list[Mapping[str, Any]],
-    ) -> bool:
-        metadata = {"uid": secret.uid, "ownerReferences": owners}
-        changes = {**dict.fromkeys(before), **data}  # a key with null is removed
-        return await self._patch("secrets", secret.namespace, secret.name, metadata, data=changes)
-
     async def _delete(self, secret: Secret) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": secret.uid}}
         path = _path("secrets", secret.namespace, secret.name)
         gone = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)  # conflict: another one has its name
-        await self._api.ask("DELETE", path, body, expected=gone)
+        await self.api.ask("DELETE", path, body, expected=gone)
 
     async def _make_owner(self, namespace: str, pod: str) -> Mapping[str, Any]:
-        answer = await self._api.ask("GET", _path("pods", namespace, pod), kind=METADATA)
+        answer = await self.api.ask("GET", _path("pods", namespace, pod), kind=METADATA)
         return make_owner(pod, answer.body["metadata"]["uid"])
 
     async def _annotate_pod(self, namespace: str, pod: str) -> None:
@@ -203,7 +186,7 @@ class Secrets:
         try:
             await self._patch("pods", namespace, pod, {"annotations": {RENEWED_ANNOTATION: now}})
         except ApiFailure as error:  # the kubelet updates the files later
-            self._log.debug("Could not annotate a pod: %s", error)
+            self.log.debug("Could not annotate a pod: %s", error)
 
     async def _patch(
         self, resource: str, namespace: str, name: str, metadata: Mapping[str, Any], **changes: Any
@@ -213,18 +196,18 @@ class Secrets:
             return False
         body = {"metadata": metadata, **changes}
         path = _path(resource, namespace, name)
-        answer = await self._api.ask("PATCH", path, body, expected=(HTTPStatus.FORBIDDEN,))
+        answer = await self.api.ask("PATCH", path, body, expected=(HTTPStatus.FORBIDDEN,))
         if answer.status == HTTPStatus.FORBIDDEN:
-            self._refused.add((resource, self._scope(namespace)))
-            self._log.info("The Hub may not patch %s in %s", resource, namespace)
+            self.refused.add((resource, self._scope(namespace)))
+            self.log.info("The Hub may not patch %s in %s", resource, namespace)
             return False
         return True
 
     def _may_patch(self, resource: str, namespace: str) -> bool:
-        return (resource, self._scope(namespace)) not in self._refused
+        return (resource, self._scope(namespace)) not in self.refused
 
     def _scope(self, namespace: str) -> str:
-        return "" if self._whole_cluster else namespace
+        return "" if self.whole_cluster else namespace
 
 
 def _path(resource: str, namespace: str | None, name: str | None = None) -> str:
