@@ -1,12 +1,7 @@
 """Token files in containers of a real Docker Engine."""
 
-import asyncio
-import json
 import os
 import pwd
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +14,14 @@ from spawner_tokens.backend import find_hub_name
 from spawner_tokens.backends.docker.engine import shares_directory
 
 from ..support.engine import MOUNTS
+from ..support.killed import run_killed
 from ..support.waiting import until
 
 DOCKER = "spawner_tokens.TokenDockerSpawner"
 SYSTEM_USER = "spawner_tokens.TokenSystemUserSpawner"
 AUTH_STATE = {"access_token": "the-token"}
-TOKENS = {"TokenSpawnerMixin.tokens": {"t": {}}}
+SPECS = {"t": {}}
+TOKENS = {"TokenSpawnerMixin.tokens": SPECS}
 DIRECTORY = "/var/run/secrets/spawner-tokens"
 ROOT = Path("/run/spawner-tokens")
 
@@ -33,9 +30,9 @@ ROOT = Path("/run/spawner-tokens")
 def start(engine, start_hub):
     """Start a Hub and alice's server: ``hub, user, server = await start("bind", remove=True)``."""
 
-    async def start(mode, auth_state=AUTH_STATE, **traits):
-        settings = engine.settings(tokens_volume_mode=mode, **traits)
-        hub = await start_hub(DOCKER, {**TOKENS, **settings})
+    async def start(mode="auto", image=None, auth_state=AUTH_STATE, specs=SPECS, **traits):
+        settings = engine.settings(image, tokens_volume_mode=mode, **traits)
+        hub = await start_hub(DOCKER, {"TokenSpawnerMixin.tokens": specs, **settings})
         user = await hub.user("alice", auth_state)
         return hub, user, await hub.spawn(user)
 
@@ -62,16 +59,12 @@ async def test_a_container_holds_its_users_token_in_memory_and_nothing_stays(
     start, engine, mode, remove
 ):
     hub, user, server = await start(mode, remove=remove)
-    env = await server.env()
-    assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
-        DIRECTORY.encode(),
-        f"{DIRECTORY}/t".encode(),
-    )
+    env = await server.texts()
+    assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (DIRECTORY, f"{DIRECTORY}/t")
     assert await server.token() == b"the-token"
     assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
-    assert len(left_on_host(hub)) == (mode == "bind") and len(engine.volumes()) == (
-        mode == "volume"
-    )
+    assert len(left_on_host(hub)) == (mode == "bind")
+    assert len(engine.volumes()) == (mode == "volume")
     await user.stop("")
     assert left_on_host(hub) == []
     if remove:
@@ -113,11 +106,9 @@ async def test_the_files_are_the_servers_users_alone(
 
 @pytest.mark.parametrize("mode, owner, mask", [("bind", 0, "0o644"), ("volume", 1000, "0o600")])
 async def test_a_user_whom_only_the_image_knows_can_read_the_files(
-    engine, start_hub, mode, owner, mask
+    start, engine, mode, owner, mask
 ):
-    settings = engine.settings(engine.image(user="jovyan"), tokens_volume_mode=mode)
-    hub = await start_hub(DOCKER, {**TOKENS, **settings})
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    hub, _, server = await start(mode, engine.image(user="jovyan"))
     assert (await server.ask(""))["uid"] == 1000
     assert await server.token() == b"the-token"
     stat = await server.stat()
@@ -144,13 +135,11 @@ async def test_the_files_are_the_servers_users_under_userns_remap(start_engine, 
 
 @both_modes
 async def test_an_old_container_gets_the_new_tokens_and_the_log_says_what_is_frozen(
-    engine, start_hub, mode, caplog
+    start, engine, mode, caplog
 ):
-    settings = engine.settings(tokens_volume_mode=mode, environment={"OWN": "x"})
-    tokens = {"t": {"env": ["T", "OWN"], "variables": {"NAME": "name"}}}
-    hub = await start_hub(DOCKER, {"TokenSpawnerMixin.tokens": tokens, **settings})
-    user = await hub.user("alice", {"access_token": "old", "name": "alice"})
-    await hub.spawn(user)
+    specs = {"t": {"env": ["T", "OWN"], "variables": {"NAME": "name"}}}
+    old = {"access_token": "old", "name": "alice"}
+    hub, user, _ = await start(mode, auth_state=old, specs=specs, environment={"OWN": "x"})
     [first] = engine.containers().values()
     await user.stop("")
     assert "runs in its old container" not in caplog.text
@@ -165,26 +154,17 @@ async def test_an_old_container_gets_the_new_tokens_and_the_log_says_what_is_fro
 
 @both_modes
 async def test_a_container_that_the_engine_starts_again_has_its_files_after_the_next_look(
-    engine, start_hub, mode
+    start, engine, mode
 ):
-    identity = {"name": "user.name", "email": "user.email"}
-    tokens = {"t": {"git": "https://git.example.org", "git_identity": identity}}
-    hub = await start_hub(
-        DOCKER, {"TokenSpawnerMixin.tokens": tokens, **engine.settings(tokens_volume_mode=mode)}
-    )
-    user = await hub.user(
-        "alice", {**AUTH_STATE, "user": {"name": "Alice", "email": "a@example.org"}}
-    )
-    server = await hub.spawn(user)
+    specs = {"t": {"git": "https://git.example.org", "git_identity": {"name": "n", "email": "e"}}}
+    auth_state = {**AUTH_STATE, "n": "Alice", "e": "a@example.org"}
+    _, user, server = await start(mode, auth_state=auth_state, specs=specs)
     [container] = engine.containers()
-    spawner = user.spawners[""]
+    show = ["sh", "-c", f"cat {DIRECTORY}/t; git config user.name"]
 
     async def is_whole():
-        await spawner.poll()
-        return (
-            engine.run(container, "sh", "-c", f"cat {DIRECTORY}/t; git config user.name").out
-            == "the-tokenAlice\n"
-        )
+        await user.spawners[""].poll()
+        return engine.run(container, *show).out == "the-tokenAlice\n"
 
     assert (await server.run("git", "config", "user.email")).out == "a@example.org\n"
     assert await is_whole()
@@ -294,17 +274,7 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     engine, start_hub, tmp_path, memory, mode, killed
 ):
     settings = engine.settings(tokens_volume_mode=mode)
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.killed",
-        tmp_path,
-        memory,
-        f"tests.support.spawners.{killed}",
-        json.dumps(settings),
-    ]
-    died = await asyncio.to_thread(subprocess.run, command, cwd=Path(__file__).parents[2])
-    assert died.returncode == -signal.SIGKILL
+    await run_killed(tmp_path, memory, f"tests.support.spawners.{killed}", settings)
     [container] = engine.containers()
     [token] = ROOT.glob(f"*/{container}/t") if mode == "bind" else [Path("/nonexistent")]
     hub = await start_hub(DOCKER, {**TOKENS, **settings})
@@ -324,20 +294,17 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
 @pytest.mark.parametrize(
     "mode, path", [("bind", "//run/x/../tokens/"), ("volume", "/home/jovyan/my tokens")]
 )
-async def test_a_mount_path_may_be_written_in_any_way(engine, start_hub, mode, path):
-    settings = engine.settings(tokens_volume_mode=mode, tokens_mount_path=path)
-    hub = await start_hub(DOCKER, {**TOKENS, **settings})
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+async def test_a_mount_path_may_be_written_in_any_way(start, mode, path):
+    *_, server = await start(mode, tokens_mount_path=path)
     assert await server.token() == b"the-token"
 
 
 @both_modes
-async def test_a_hub_that_starts_again_goes_on_with_a_running_container(engine, start_hub, mode):
-    settings = engine.settings(tokens_volume_mode=mode)
-    hub = await start_hub(DOCKER, {**TOKENS, **settings})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
-    again = await start_hub(DOCKER, {**TOKENS, **settings})
+async def test_a_hub_that_starts_again_goes_on_with_a_running_container(
+    start, engine, start_hub, mode
+):
+    *_, server = await start(mode)
+    again = await start_hub(DOCKER, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
     user = await again.user("alice")
     assert user.spawners[""].ready
     await user.save_auth_state({"access_token": "new"})
@@ -365,10 +332,8 @@ async def test_a_sweep_that_failed_is_done_at_the_next_spawn(start_engine, start
     engine.kill()
     user = await hub.user("alice", AUTH_STATE)
     await hub.spawner(user).wait_for_sweep()
-    assert (
-        folder.exists()
-        and "Could not remove the token files that servers left behind" in caplog.text
-    )
+    assert folder.exists()
+    assert "Could not remove the token files that servers left behind" in caplog.text
     engine.start()
     await hub.spawn(user)
     assert not folder.exists()
@@ -382,15 +347,11 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("command", list(HOSTILE.values()), ids=list(HOSTILE))
-async def test_what_a_user_does_in_the_volume_is_felt_there_alone(engine, start_hub, command):
-    image = engine.image("ENV PATH=/tmp:/usr/bin:/bin")
-    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, tokens_volume_mode="volume")})
-    user = await hub.user("alice", AUTH_STATE)
-    server = await hub.spawn(user)
+async def test_what_a_user_does_in_the_volume_is_felt_there_alone(start, engine, command):
+    _, user, server = await start("volume", engine.image("ENV PATH=/tmp:/usr/bin:/bin"))
     spawner = user.spawners[""]
-    assert (
-        await server.run("sh", "-c", f"echo untouched >/tmp/victim; cd {DIRECTORY} && {command}")
-    ).code == 0
+    attack = f"echo untouched >/tmp/victim; cd {DIRECTORY} && {command}"
+    assert (await server.run("sh", "-c", attack)).code == 0
     if "mkdir" in command:
         with pytest.raises(OSError, match="exit code 1"):
             await spawner.deliver_files({"t": b"new"})
@@ -399,15 +360,10 @@ async def test_what_a_user_does_in_the_volume_is_felt_there_alone(engine, start_
     assert (await server.run("cat", f"{DIRECTORY}/t", "/tmp/victim")).out == "newuntouched\n"
 
 
-async def test_where_root_writes_nobody_else_can(engine, start_hub):
-    become = ENTRYPOINT % 1000
-    image = engine.image(become, user="root")
-    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(image, tokens_volume_mode="volume")})
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+async def test_where_root_writes_the_servers_user_cannot(start, engine):
+    *_, server = await start("volume", engine.image(ENTRYPOINT % 1000, user="root"))
     assert (await server.ask(""))["uid"] == 1000 and await server.token() == b"the-token"
     assert (await server.run("ln", "-s", "/etc/passwd", f"{DIRECTORY}/x")).code != 0
-    options = engine.volumes()[0]["Options"]["o"].split(",")
-    assert {"mode=755", "uid=0", "noexec", "nosuid", "nodev", "size=8m"} == set(options)
 
 
 async def test_a_container_that_does_not_read_holds_nobody_up(engine, start_hub):
@@ -455,11 +411,10 @@ async def test_a_host_path_that_the_engine_does_not_see_is_named(engine, start_h
     assert not Path("/nonexistent").exists()
 
 
-async def test_a_hub_that_is_not_root_prefers_a_volume(engine, start_hub, monkeypatch, tmp_path):
+async def test_a_hub_that_is_not_root_prefers_a_volume(start, engine, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1500)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/dev/shm")
-    hub = await start_hub(DOCKER, {**TOKENS, **engine.settings(remove=True)})
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    *_, server = await start(remove=True)
     stat = await server.stat()
     assert (stat["t"]["uid"], stat["t"]["mode"]) == (1000, "0o600") and len(engine.volumes()) == 1
 
@@ -475,7 +430,7 @@ async def test_servers_never_get_each_others_tokens(engine, start_hub):
     await users["a"].stop("x-y")
     running = [each for each, names in zip(running, wanted, strict=True) if names != ("a", "x-y")]
     for name, server in running:
-        assert await server.token().decode() == f"token of {name!r}"
+        assert (await server.token()).decode() == f"token of {name!r}"
 
 
 @both_modes
@@ -492,11 +447,7 @@ async def test_dockerspawners_own_options_work_side_by_side(engine, start_hub, t
         environment={"OWN": "own"},
         read_only_volumes={str(tmp_path / "data"): "/data-{username}"},
         mounts=[{"type": "bind", "source": str(tmp_path / "data"), "target": "/mounted"}],
-        extra_host_config={
-            "tmpfs": {"/scratch": "mode=1777"},
-            "read_only": True,
-            "cap_drop": ["ALL"],
-        },
+        extra_host_config={"tmpfs": {"/scratch": "mode=1777"}, "read_only": True},
         extra_create_kwargs={"hostname": "own"},
         post_start_cmd=f"cp {DIRECTORY}/t /scratch/seen",
         mem_limit="500M",
@@ -508,10 +459,8 @@ async def test_dockerspawners_own_options_work_side_by_side(engine, start_hub, t
         spawner = user.spawners[""]
         inspected = engine.client.inspect_container(spawner.container_id)
         assert spawner.server.ip == inspected["NetworkSettings"]["Networks"][network]["IPAddress"]
-        assert (
-            inspected["HostConfig"]["Memory"] == 500 << 20
-            and inspected["Config"]["Hostname"] == "own"
-        )
+        assert inspected["HostConfig"]["Memory"] == 500 << 20
+        assert inspected["Config"]["Hostname"] == "own"
         assert "OWN=own" in inspected["Config"]["Env"]
         for path in ("/data-alice/file", "/mounted/file"):
             assert engine.run(spawner.container_id, "cat", path).out == "data"
@@ -524,11 +473,9 @@ async def test_dockerspawners_own_options_work_side_by_side(engine, start_hub, t
 
 
 async def test_without_files_dockerspawner_is_as_it_was_and_who_may_inspect_sees_variables(
-    engine, start_hub
+    start, engine
 ):
-    tokens = {"t": {"env": "T", "file": False}}
-    hub = await start_hub(DOCKER, {"TokenSpawnerMixin.tokens": tokens, **engine.settings()})
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    *_, server = await start(specs={"t": {"env": "T", "file": False}})
     [container] = engine.containers()
     inspected = engine.client.inspect_container(container)
     assert {mount["Destination"] for mount in inspected["Mounts"]} == set(MOUNTS)

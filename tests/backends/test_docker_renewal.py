@@ -27,12 +27,12 @@ class BothModes(TokenDockerSpawner):
 
 async def look(provider, server):
     """Whether the token in the server's file is live, or at least on its way out."""
-    token = await server.token().decode()
+    token = (await server.token()).decode()
     if await provider.is_live(token):
         return True
     asked = time.monotonic()
     while time.monotonic() < asked + DELIVERY:
-        if await server.token().decode() != token:
+        if (await server.token()).decode() != token:
             return True
     return False
 

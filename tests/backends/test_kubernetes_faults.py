@@ -4,9 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +14,7 @@ from pytest import param
 from ..support import faults
 from ..support.cluster import PATCH_RULES, Z2JH_RULES
 from ..support.hub import Server, launch
+from ..support.killed import run_killed
 from ..support.leaks import ACCESS, REFRESH, places, search
 from ..support.leaks import AUTH_STATE as LEAKING
 from ..support.oauth import hub_settings, make_auth_state
@@ -144,31 +142,11 @@ async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing
 ):
     namespace = kube(rules)
     settings = {**TOKENS, **namespace.settings()}
-    name = f"tests.support.kubespawners.{step}"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.killed",
-        str(tmp_path),
-        str(memory),
-        name,
-        json.dumps(settings),
-    ]
-    env = {**os.environ, "KUBECONFIG": str(namespace.kubeconfig)}
-    with (tmp_path / "killed.log").open("w") as log:
-        killed = await asyncio.to_thread(
-            subprocess.run,
-            command,
-            cwd=Path(__file__).parents[2],
-            env=env,
-            stderr=log,
-            stdout=log,
-            timeout=60,
-        )
-    assert killed.returncode == -signal.SIGKILL, (tmp_path / "killed.log").read_text()
-    assert {
-        name: decoded(secret)["t"] for name, secret in namespace.secrets().items()
-    } == left  # the crash was real
+    killed = f"tests.support.kubespawners.{step}"
+    kubeconfig = str(namespace.kubeconfig)
+    await run_killed(tmp_path, memory, killed, settings, KUBECONFIG=kubeconfig)
+    found = {name: decoded(secret)["t"] for name, secret in namespace.secrets().items()}
+    assert found == left  # the crash was real
     hub = await launch(tmp_path, memory, b"k" * 32, KUBE, settings)
     try:
         user = await hub.user("alice")

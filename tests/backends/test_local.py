@@ -18,6 +18,7 @@ from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.backends.hostfiles import make_private_directory, open_private
 from spawner_tokens.backends.local import _REMOVER
 
+from ..support.killed import run_killed
 from ..support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("system users")
@@ -184,25 +185,13 @@ async def test_a_hub_that_starts_again_keeps_the_files_of_running_servers_and_sw
 async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_next_start(
     start_hub, tmp_path, memory, spawner_class
 ):
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.killed",
-        str(tmp_path),
-        str(memory),
-        f"tests.support.spawners.{spawner_class}",
-    ]
-    root = Path(__file__).parents[2]
-    with (tmp_path / "pids").open("w") as pids:
-        killed = await asyncio.to_thread(subprocess.run, command, cwd=root, stdout=pids)
-    assert killed.returncode == -signal.SIGKILL
-    assert [path.read_text() for path in memory.glob("*/*/t")] == [
-        "the-token"
-    ]  # the crash was real
+    pids = await run_killed(tmp_path, memory, f"tests.support.spawners.{spawner_class}")
+    # The crash was real.
+    assert [path.read_text() for path in memory.glob("*/*/t")] == ["the-token"]
     hub = await start_hub(SIMPLE, TOKENS)
     hub.spawner(await hub.user("bob"))
     await until(lambda: hub.token_directories == [])
-    for orphan in (tmp_path / "pids").read_text().split():
+    for orphan in pids.split():
         os.kill(int(orphan), signal.SIGKILL)
 
 

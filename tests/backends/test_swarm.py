@@ -49,10 +49,8 @@ def start(swarm, swarm_spawner_class, start_hub):
 async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(start, swarm):
     _, user, server = await start()
     env = await server.env()
-    assert (env["SPAWNER_TOKENS_DIR"], env["T_TOKEN_FILE"]) == (
-        DIRECTORY.encode(),
-        f"{DIRECTORY}/t".encode(),
-    )
+    assert env["SPAWNER_TOKENS_DIR"] == DIRECTORY.encode()
+    assert env["T_TOKEN_FILE"] == f"{DIRECTORY}/t".encode()
     assert await server.token() == b"the-token"
     assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
     assert len(swarm.secrets()) == 2  # with t.json

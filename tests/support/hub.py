@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import secrets
 import sys
 import urllib.request
@@ -81,6 +82,10 @@ class Server:
     async def env(self):
         """Variable → bytes."""
         return {name: bytes.fromhex(value) for name, value in (await self.ask("env")).items()}
+
+    async def texts(self):
+        """Variable → text."""
+        return {name: os.fsdecode(value) for name, value in (await self.env()).items()}
 
     async def files(self):
         """Name → contents; of a server without files: empty."""
