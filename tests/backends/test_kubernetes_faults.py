@@ -144,7 +144,7 @@ async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing
     settings = {**TOKENS, **namespace.settings()}
     killed = f"tests.support.kubespawners.{step}"
     kubeconfig = str(namespace.kubeconfig)
-    await run_killed(tmp_path, memory, killed, settings, KUBECONFIG=kubeconfig)
+    await run_killed(tmp_path, memory, killed, settings, kubeconfig)
     found = {name: decoded(secret)["t"] for name, secret in namespace.secrets().items()}
     assert found == left  # the crash was real
     hub = await launch(tmp_path, memory, b"k" * 32, KUBE, settings)

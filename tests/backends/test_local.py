@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -191,7 +192,7 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     hub = await start_hub(SIMPLE, TOKENS)
     hub.spawner(await hub.user("bob"))
     await until(lambda: hub.token_directories == [])
-    for orphan in pids.split():
+    for orphan in re.findall(r"^\d+$", pids, re.MULTILINE):
         os.kill(int(orphan), signal.SIGKILL)
 
 

@@ -238,7 +238,7 @@ async def test_secrets_that_cannot_be_made_do_not_stop_a_spawn_unless_asked_to(
 
 async def test_an_engine_that_manages_no_swarm_is_an_os_error(start_engine, start_hub):
     engine = start_engine()
-    hub = await start_hub(engine.swarm_spawner_class(TokenSwarmSpawner), settings(engine))
+    hub = await start_hub(engine.spawner_class(TokenSwarmSpawner), settings(engine))
     with pytest.raises(OSError, match="not a swarm manager"):
         await hub.spawner(await hub.user("alice", LOGIN)).deliver_files({"t": b"x"})
 

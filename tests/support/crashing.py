@@ -1,14 +1,12 @@
 """A Hub in a process of its own that is killed (-9), at a step of a renewal or at any time."""
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from pathlib import Path
 
 from jupyterhub.crypto import CryptKeeper
@@ -17,16 +15,11 @@ from sqlalchemy import event
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 
+from .forking import log_to, processes, start_forkserver
 from .hub import launch
 from .oauth import make_auth_state
 
 KEY = b"k" * 32
-
-# Forked from a process that has imported all of this: imports take seconds.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["pytest", __name__, "tests.support.reaping"])
-# Called in the repository, where it can import them: before Python 3.13 it knows no other path.
-start_forkserver = forkserver.ensure_running
 
 
 class HubProcess:
@@ -37,8 +30,9 @@ class HubProcess:
     """
 
     def __init__(self, folder, memory, settings, logins=(), step=None):
-        self._reader, writer = _processes.Pipe(duplex=False)
-        self._process = _processes.Process(
+        start_forkserver()
+        self._reader, writer = processes.Pipe(duplex=False)
+        self._process = processes.Process(
             target=_run, args=(folder, memory, settings, dict(logins), step, writer)
         )
         self._process.start()
@@ -63,9 +57,7 @@ def _run(*arguments):
 
 async def _live(folder, memory, settings, logins, step, writer):
     os.chdir(folder)
-    with open("hub.log", "a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    log_to("hub.log")
     hub = await launch(
         folder, memory, KEY, Spawner, settings | {"JupyterHub.authenticator_class": Authenticator}
     )

@@ -1,44 +1,41 @@
-"""A Hub that is killed (-9) in the middle of a spawn, or of a renewal.
-
-``python -m tests.support.killed FOLDER MEMORY SPAWNER_CLASS [SETTINGS]``, the settings as JSON.
-"""
+"""A Hub that is killed (-9) in the middle of a spawn, or of a renewal, by its Spawner's class."""
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+from .cluster import use
+from .forking import log_to, processes, start_forkserver
 from .hub import launch
 
-
-async def run_killed(folder, memory, spawner_class, settings=None, **env):
-    """Run it until it is killed: a Hub with its database in ``folder``. Returns what it printed."""
-    command = [sys.executable, "-m", __name__, str(folder), str(memory), spawner_class]
-    log = Path(folder, "killed.log")
-    with log.open("w") as output:  # not a pipe: the servers run on, and hold it open
-        killed = await asyncio.to_thread(
-            subprocess.run,
-            [*command, json.dumps(settings or {})],
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, **env},
-            stdout=output,
-        )
-    assert killed.returncode == -signal.SIGKILL, log.read_text()
-    return log.read_text()
+KEY = b"k" * 32
 
 
-async def main(folder, memory, spawner_class, settings="{}"):
+async def run_killed(folder, memory, spawner_class, settings=(), kubeconfig=None):
+    """Run it until it is killed, with its database in ``folder``. Returns what it printed."""
+    start_forkserver()
+    arguments = (folder, memory, spawner_class, dict(settings), kubeconfig)
+    process = processes.Process(target=_run, args=arguments)
+    process.start()
+    await asyncio.to_thread(process.join, 60)
+    log = Path(folder, "killed.log").read_text()
+    assert process.exitcode == -signal.SIGKILL, log
+    return log
+
+
+def _run(*arguments):
+    asyncio.run(_live(*arguments))
+
+
+async def _live(folder, memory, spawner_class, settings, kubeconfig):
     os.chdir(folder)
-    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, **json.loads(settings)}
-    hub = await launch(folder, memory, b"k" * 32, spawner_class, settings)
+    log_to("killed.log")
+    if kubeconfig:
+        use(kubeconfig)
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, **settings}
+    hub = await launch(folder, memory, KEY, spawner_class, settings)
     user = await hub.user("alice", {"access_token": "the-token"})
     await hub.spawn(user)
     await user.save_auth_state({"access_token": "new-token"})
     await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
