@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .support.cluster import ApiProxy, Cluster, Namespace, clean, stop_clients
+from .support.apiproxy import ApiProxy
+from .support.cluster import Cluster, Namespace, clean, stop_clients
 from .support.engine import Engine, OwnEngine
 from .support.hub import launch
 

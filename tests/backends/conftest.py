@@ -1,4 +1,4 @@
-"""A Docker Swarm, which one process of the tests has for all of them."""
+"""Servers in containers, and a Docker Swarm that one process of the tests has for all of them."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ from spawner_tokens import TokenSwarmSpawner
 
 from ..support.engine import Swarm
 from ..support.ports import random_port
+
+LOGIN = {"access_token": "the-token"}
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,19 @@ def swarm_spawner_class(swarm):
             return random_port()
 
     return OwnPort
+
+
+@pytest.fixture
+def start_container(engine, start_hub):
+    """Start alice's server: ``hub, user, server = await start_container("bind", remove=True)``."""
+
+    async def start(mode="auto", image=None, auth_state=LOGIN, specs=None, **traits):
+        settings = engine.settings(image, tokens_volume_mode=mode, **traits)
+        hub = await start_hub(
+            "spawner_tokens.TokenDockerSpawner",
+            {"TokenSpawnerMixin.tokens": specs or {"t": {}}, **settings},
+        )
+        user = await hub.user("alice", auth_state)
+        return hub, user, await hub.spawn(user)
+
+    return start

@@ -28,7 +28,7 @@ CAUGHT_BY = {
     "HasOneNewFileForAToken": "deliveries_to_servers_at_once_do_not_mix",
     "SaysNothing": "what_cannot_be_delivered_is_an_oserror_and_later_it_can",
     "SaysNothingBeforeTheStart": "what_cannot_be_delivered_before_the_start_is_an_oserror_too",
-    "WithdrawsFromMemory": "what_was_withdrawn_is_not_there_when_the_server_starts_again",
+    "WithdrawsWhatItDelivered": "what_was_withdrawn_is_not_there_when_the_server_starts_again",
     "WithdrawsOnce": "withdrawing_twice_or_nothing_is_no_error",
     "WithdrawsByPrefix": "servers_have_nothing_of_each_other",
     "MixesUsers": "servers_have_nothing_of_each_other",
@@ -39,7 +39,6 @@ CAUGHT_BY = {
     "IsOpenToItsGroup": "nobody_but_the_servers_user_can_read_a_token",
     "ClosesWhatItHasShown": "nobody_else_can_read_a_token_while_it_is_written_anew",
     "LogsLinesOfBase64": "a_token_is_in_no_log_output_state_or_error",
-    "PrintsContents": "a_token_is_in_no_log_output_state_or_error",
     "KeepsContentsInState": "a_token_is_in_no_log_output_state_or_error",
     "RaisesBecauseOfContents": "a_token_is_in_no_log_output_state_or_error",
 }

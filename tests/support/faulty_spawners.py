@@ -8,7 +8,6 @@ import base64
 import os
 import pathlib
 import shutil
-import tempfile
 import time
 
 from jupyterhub import orm
@@ -152,16 +151,13 @@ class CutsNames(Right):
         super().write(path.with_suffix(""), contents)
 
 
-class WithdrawsFromMemory(Right):
-    delivered = False
-
+class WithdrawsWhatItDelivered(Right):
     async def deliver_files(self, files):
         await super().deliver_files(files)
-        self.delivered = True
+        self.delivered = self.place
 
     async def withdraw_files(self):
-        if self.delivered:
-            await super().withdraw_files()
+        shutil.rmtree(getattr(self, "delivered", ""), ignore_errors=True)
 
 
 class WithdrawsOnce(Right):
@@ -246,12 +242,6 @@ class LogsLinesOfBase64(Right):
         super().write(path, contents)
 
 
-class PrintsContents(Right):
-    def write(self, path, contents):
-        os.write(2, contents)
-        super().write(path, contents)
-
-
 class KeepsContentsInState(Right):
     async def deliver_files(self, files):
         await super().deliver_files(files)
@@ -266,20 +256,14 @@ class RaisesBecauseOfContents(Right):
         try:
             await super().deliver_files(files)
         except OSError as error:
-            try:
-                raise ValueError(files) from error
-            except ValueError as cause:
-                raise OSError("could not write") from cause
+            error.__context__ = ValueError(files)
+            raise
 
 
 class LeavesFilesBeside(Right):
     def write(self, path, contents):
-        descriptor, new = tempfile.mkstemp(dir=self.root)
-        os.write(descriptor, contents)
-        os.close(descriptor)
-        shutil.copy(new, path.with_name(".new"))
-        path.with_name(".new").chmod(self.find_mode(path))
-        path.with_name(".new").replace(path)
+        super().write(path, contents)
+        (self.root / f".{path.name}.{time.monotonic_ns()}").write_bytes(contents)
 
 
 class HasOneNewFileForAToken(WritesAtOnce):
