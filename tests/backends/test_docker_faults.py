@@ -246,7 +246,9 @@ async def test_a_host_path_that_the_engine_does_not_see_is_named(engine, start_h
     else:
         assert await (await hub.spawn(user)).files() == {}
     assert "does not see the Hub's /run/spawner-tokens at /nonexistent/tokens" in caplog.text
-    assert "its container has no mount for them" in caplog.text and not Path("/nonexistent").exists()
+    assert (
+        "its container has no mount for them" in caplog.text and not Path("/nonexistent").exists()
+    )
 
 
 async def test_a_container_without_a_place_for_tokens_is_named_with_the_fix(
