@@ -1,12 +1,14 @@
-"""``spawner-tokens doctor`` and ``explain``: what is wrong with a configuration, and what one user would get by it.
+"""``spawner-tokens doctor`` and ``explain``: what is wrong with a configuration, what a user gets.
 
-- ``command.py``: the two subcommands
-- ``loading.py``: a configuration, loaded as JupyterHub does it; ``values.py``: as the chart does it; ``setup.py``: the authenticator and Spawner made of it
-- ``finding.py``: a finding as data; ``examination.py``: all checks; ``report.py``: for people and machines
-- checks: ``versions.py``, ``classes.py``, ``login.py`` and ``scopes.py`` with ``provider.py``, ``refreshing.py``,
-  ``spawning.py``, ``overrides.py``, ``hooks.py`` with ``source.py`` and ``taint.py``, ``engines.py``
-- ``database.py``: the Hub's database, read and never written; ``explanation.py``: one user's tokens, without a value
+- ``command.py``: the two subcommands; ``report.py``: their output, for people and as JSON
+- ``loading.py``: a configuration, loaded as JupyterHub does it; ``values.py``: as the chart does it
+- ``setup.py``: the authenticator and Spawner made of a configuration
+- ``finding.py``: a finding as data, and the table of all findings
+- ``examination.py``: the checklist. The checks are in ``login.py`` (with ``provider.py``),
+  ``scopes.py``, ``refreshing.py``, ``spawning.py``, ``hooks.py`` and ``kubernetes.py``
+- ``explanation.py``: one user's tokens; ``database.py``: the Hub's database, only read
 
-A check is a generator of findings that takes a :class:`~.setup.Setup`, with a sentence for its docstring that is true
-where it finds nothing. To add one, add it to ``CHECKS`` in ``examination.py`` and a row to a table of ``tests/test_doctor*.py``.
+A check is a generator of findings that takes a :class:`~.setup.Setup`. Its docstring is a sentence
+that is true when it yields nothing. To add one, add it to ``CHECKS`` in ``examination.py``, its
+finding to ``WHY`` in ``finding.py``, and a row to ``tests/doctor/test_findings.py``.
 """

@@ -1,8 +1,7 @@
-"""The subcommands ``doctor`` and ``explain``: what a person starts."""
+"""The subcommands ``doctor`` and ``explain``."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,29 +12,22 @@ from .database import DatabaseError
 from .examination import examine_file, examine_values
 from .explanation import ExplanationError, explain_user
 from .loading import LoadError, load_file
-from .report import (
-    allow_any_text,
-    has_errors,
-    write_explanation,
-    write_explanation_as_json,
-    write_findings,
-    write_findings_as_json,
-)
+from .report import has_errors, write_as_json, write_explanation, write_findings
 
 
 @contextmanager
 def own_output() -> Iterator[TextIO]:
-    """Standard output for the report alone: what a configuration prints, by its children too, goes to standard error."""
+    """Standard output for the report alone. What a configuration prints goes to standard error."""
     try:
         descriptor = sys.stdout.fileno()
-    except (AttributeError, OSError):  # closed, or no file
+    except (AttributeError, OSError):  # closed, or not a file
         yield sys.stdout
         return
     sys.stdout.flush()
-    out = os.fdopen(os.dup(descriptor), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    # A sign that the locale's encoding lacks is written as a question mark.
+    out = os.fdopen(os.dup(descriptor), "w", encoding=sys.stdout.encoding, errors="replace")
     os.dup2(sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY), descriptor)
     try:
-        allow_any_text(out)
         yield out
     finally:
         sys.stdout.flush()
@@ -46,22 +38,22 @@ def own_output() -> Iterator[TextIO]:
 def doctor(*, config: str, options: Sequence[str], values: str | None, as_json: bool) -> int:
     """Examine a configuration. Returns the exit status: 1 if there are errors."""
     with own_output() as out:
-        findings, at = (
-            examine_values(values) if values is not None else (examine_file(config, options), None)
-        )
-        write = write_findings_as_json if as_json else write_findings
-        write(findings, out, at)
-    return 1 if has_errors(findings) else 0
+        findings = examine_file(config, options) if values is None else examine_values(values)
+        is_ok = not has_errors(findings)
+        if as_json:
+            write_as_json({"ok": is_ok, "findings": findings}, out)
+        else:
+            write_findings(findings, out)
+    return 0 if is_ok else 1
 
 
 def explain(*, config: str, options: Sequence[str], user: str, server: str, as_json: bool) -> int:
-    """Tell what a server of one user would get now. Returns the exit status: 1 if that cannot be told."""
+    """Explain what a server of a user would get now. Returns the exit status: 1 if it cannot."""
     with own_output() as out:
         try:
-            explanation = asyncio.run(explain_user(load_file(config, options), user, server))
+            explanation = explain_user(load_file(config, options), user, server)
         except (LoadError, DatabaseError, ExplanationError) as error:
             print(f"spawner-tokens explain: {error}", file=sys.stderr)
             return 1
-        write = write_explanation_as_json if as_json else write_explanation
-        write(explanation, out)
+        (write_as_json if as_json else write_explanation)(explanation, out)
     return 0

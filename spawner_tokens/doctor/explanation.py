@@ -1,12 +1,13 @@
-"""One user's tokens as a server of theirs would get them now, or why not: told without a value."""
+"""One user's tokens as a server of theirs would get them now, or why not, without a value."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography.fernet import InvalidToken
@@ -18,8 +19,9 @@ from traitlets.config import Config
 from ..refusal import explain
 from ..tokens.files import make_env
 from ..tokens.selection import Reason, Token, check, select
+from ..tokens.spec import TokenSpec
 from .database import read_database
-from .loading import describe, unheard
+from .loading import describe, silenced
 from .setup import Setup, set_up, stand_in
 
 
@@ -29,7 +31,7 @@ class ExplanationError(Exception):
 
 @dataclass(frozen=True)
 class Explained:
-    """A token without its value. Times are seconds since the epoch; what is not known is ``None``."""
+    """A token without its value. Times are seconds since the epoch; ``None`` is not known."""
 
     name: str
     status: str
@@ -46,45 +48,44 @@ class Explained:
 
 @dataclass(frozen=True)
 class Explanation:
-    """``now`` in seconds since the epoch. ``notes`` are what else there is to know of this server."""
+    """``now`` in seconds since the epoch. ``notes`` are what else is known of this server."""
 
     user: str
     server: str
     now: float
     tokens: Sequence[Explained]
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
 
 
-@dataclass(frozen=True)
-class _State:
-    """A user's auth_state, or why there is none."""
-
-    auth_state: Mapping[str, Any] | None = field(default=None, repr=False)
-    reason: Reason | None = None
-
-
-async def explain_user(
+def explain_user(
     config: Config, username: str, server: str = "", now: float | None = None
 ) -> Explanation:
     """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
-    with unheard():  # a logger of the config's may show rows
+    now = time.time() if now is None else now
+    with silenced():  # a logger of the config's may show rows
         with stand_in() as nobody:
-            setup = set_up(config, nobody)
-            _expect_sound(setup)
+            setup = _set_up(config, nobody)
         with read_database(setup.app.db_url, setup.app.db_kwargs) as session:
             user = _find_user(setup, session, username)
             row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
-            setup = set_up(config, user, server)
-            _expect_sound(setup)
-            state = _read_auth_state(setup, user.encrypted_auth_state)
-            moment = time.time() if now is None else now
-            directory, no_directory = _find_directory(setup, row)
-            tokens = tuple(
-                _tell(setup, _select(setup, state, spec, moment), directory) for spec in setup.specs
-            )
-            return Explanation(
-                user.name, server, moment, tokens, tuple(_note(setup, row, no_directory))
-            )
+            setup = _set_up(config, user, server)
+            auth_state = _read_auth_state(setup, user.encrypted_auth_state)
+            directory, notes = _find_directory(setup, row)
+            tokens = [_explain(setup, spec, auth_state, directory, now) for spec in setup.specs]
+            notes = [*_list_notes(setup, row), *notes]
+            return Explanation(user.name, server, now, tokens, notes)
+
+
+def _set_up(config: Config, user: orm.User, server: str = "") -> Setup:
+    setup = asyncio.run(set_up(config, user, server))
+    for part, why in setup.failures.items():
+        raise ExplanationError(f"the {part} of this config cannot be made: {why}")
+    if not setup.has_mixin:
+        name = setup.spawner_class.__name__
+        raise ExplanationError(f"{name} hands over no tokens: run spawner-tokens doctor")
+    for problem in setup.spec_errors:
+        raise ExplanationError(str(problem))
+    return setup
 
 
 def _find_user(setup: Setup, session: Session, name: str) -> orm.User:
@@ -96,74 +97,53 @@ def _find_user(setup: Setup, session: Session, name: str) -> orm.User:
     raise ExplanationError(f"the Hub's database has no user {name!r}")
 
 
-def _expect_sound(setup: Setup) -> None:
-    for part, why in setup.failures.items():
-        raise ExplanationError(f"the {part} of this config cannot be made: {why}")
-    if setup.spawner_class is not None and not setup.has_mixin:
-        raise ExplanationError(
-            f"{setup.spawner_class.__name__} hands over no tokens: run spawner-tokens doctor"
-        )
-    for problem in setup.spec_errors:
-        raise ExplanationError(str(problem))
-
-
-def _read_auth_state(setup: Setup, encrypted: bytes | None) -> _State:
-    """As the Hub reads it, but nothing is encrypted anew when there are several keys."""
+def _read_auth_state(setup: Setup, encrypted: bytes | None) -> Mapping[str, Any] | Reason:
+    """The auth_state, or the reason why there is none. Nothing is encrypted anew."""
     if not setup.authenticator.enable_auth_state:
-        return _State(reason=Reason.AUTH_STATE_OFF)
+        return Reason.AUTH_STATE_OFF
     try:
         keeper = CryptKeeper(config=setup.config)
-        fernet = keeper.fernet
+        has_key = keeper.fernet is not None
     except Exception:  # its text has the key
-        raise ExplanationError("a crypt key is none: run spawner-tokens doctor") from None
-    if fernet is None:
-        return _State(reason=Reason.NO_CRYPT_KEY)
+        raise ExplanationError("a crypt key is not valid: run spawner-tokens doctor") from None
+    if not has_key:
+        return Reason.NO_CRYPT_KEY
     if encrypted is None:
-        return _State(reason=Reason.NEVER_STORED)
+        return Reason.NEVER_STORED
     try:
         auth_state = keeper._decrypt(encrypted)
     except (InvalidToken, ValueError):
-        return _State(reason=Reason.UNDECRYPTABLE)
-    return _State(auth_state if isinstance(auth_state, dict) else {})
+        return Reason.UNDECRYPTABLE
+    return auth_state if isinstance(auth_state, dict) else {}
 
 
-def _select(setup: Setup, state: _State, spec: Any, now: float) -> Token:
-    if state.auth_state is None:
-        return Token(spec, reason=state.reason)
-    scope = getattr(setup.authenticator, "scope", None)
-    requested = scope if isinstance(scope, (list, tuple, set)) else None
+def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, list[str]]:
+    """Where the server finds its files; ``None`` and a note where that is not known."""
     try:
-        picked = select(spec, state.auth_state, requested)
-    except SystemExit:
-        return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
-    return check(picked, now, setup.spawner.tokens_min_lifetime)
-
-
-def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, str]:
-    """Where the server sees its files, or ``None`` and why: it gets its place with its first start."""
-    try:
-        return setup.spawner.tokens_directory, ""
+        return setup.spawner.tokens_directory, []
     except (Exception, SystemExit) as error:
-        if row is None:
-            return (
-                None,
-                "This server was never started: the directory of its files (…) is made with its first start.",
-            )
-        return (
-            None,
-            f"The directory of its files (…) cannot be told: {describe(error, setup.config)}.",
-        )
+        why = f"is not known: {describe(error, setup.config)}"
+        if row is None:  # it gets its place with its first start
+            why = "is made at the first start: this server was never started"
+        return None, [f"The directory of its files (…) {why}."]
 
 
-def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
-    spec, text, where = token.spec, token.text, directory or "…"
+def _explain(
+    setup: Setup,
+    spec: TokenSpec,
+    auth_state: Mapping[str, Any] | Reason,
+    directory: str | None,
+    now: float,
+) -> Explained:
+    token = _select(setup, spec, auth_state, now)
+    text, where = token.text, directory or "…"
     owned = {"SPAWNER_TOKENS_DIR", *setup.spawner.environment}  # the admin's own variables win
     return Explained(
         name=spec.name,
         status=token.reason.value if token.reason else "ok",
         why=explain(token.reason, token.detail) if token.reason else "",
         policy=spec.missing or setup.spawner.tokens_missing,
-        variables=tuple(name for name in make_env([token], where) if name not in owned),
+        variables=[name for name in make_env([token], where) if name not in owned],
         path=f"{where}/{spec.name}" if spec.file and text is not None else None,
         length=None if text is None else len(text),
         fingerprint=None if text is None else hashlib.sha256(text.encode()).hexdigest()[:12],
@@ -173,35 +153,37 @@ def _tell(setup: Setup, token: Token, directory: str | None) -> Explained:
     )
 
 
-def _note(setup: Setup, row: orm.Spawner | None, no_directory: str) -> list[str]:
-    notes = [] if setup.specs else ["This config declares no tokens."]
-    won = {
-        variable
-        for spec in setup.specs
-        for variable in spec.claims
-        if variable in setup.spawner.environment
-    }
-    if won:
-        notes.append(f"Spawner.environment wins over the tokens with: {', '.join(sorted(won))}.")
-    if setup.spawner.tokens_hook is not None:
-        notes.append("tokens_hook is not run here: it may change, add or withhold values.")
-    if setup.spawner.tokens_renew:
-        notes.append("At a spawn, a token that is short-lived is renewed first; here nothing is.")
+def _select(
+    setup: Setup, spec: TokenSpec, auth_state: Mapping[str, Any] | Reason, now: float
+) -> Token:
+    if isinstance(auth_state, Reason):
+        return Token(spec, reason=auth_state)
+    scope = getattr(setup.authenticator, "scope", None)
+    requested = scope if isinstance(scope, (list, tuple, set)) else None
+    try:
+        selected = select(spec, auth_state, requested)
+    except SystemExit:
+        return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
+    return check(selected, now, setup.spawner.tokens_min_lifetime)
+
+
+def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
+    spawner = setup.spawner
+    if not setup.specs:
+        yield "This config declares no tokens."
+    claims = {variable for spec in setup.specs for variable in spec.claims}
+    if won := claims & {*spawner.environment}:
+        yield f"Spawner.environment wins over the tokens with: {', '.join(sorted(won))}."
+    if spawner.tokens_hook is not None:
+        yield "tokens_hook is not run here: it may change, add or withhold values."
+    if spawner.tokens_renew:
+        yield "At a spawn, a token that is short-lived is renewed first; here nothing is."
     for trait in ("group_overrides", "profile_list"):
-        if getattr(setup.spawner, trait, None):
-            notes.append(f"{trait} is not looked at: it may change the specs.")
-    if no_directory:
-        notes.append(no_directory)
+        if getattr(spawner, trait, None):
+            yield f"{trait} is not looked at: it may change the specs."
     if row is not None and row.server_id is not None:
-        notes.append("The server runs: its variables are as they were when it started.")
-        plain = {
-            name: spec
-            for name, spec in ((row.state or {}).get("tokens_specs") or {}).items()
-            if spec is not None
-        }
-        if any(
-            json.loads(json.dumps(setup.tokens.get(name), default=str)) != spec
-            for name, spec in plain.items()
-        ):
-            notes.append("It was started with other specs than this config has, and keeps those.")
-    return notes
+        yield "The server runs: its variables are as they were when it started."
+        started = (row.state or {}).get("tokens_specs") or {}
+        now = json.loads(json.dumps({**setup.tokens}, default=str))
+        if any(spec is not None and now.get(name) != spec for name, spec in started.items()):
+            yield "It was started with other specs than this config has, and keeps those."

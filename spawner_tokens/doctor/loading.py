@@ -1,4 +1,4 @@
-"""A configuration, loaded as JupyterHub does it from its Python or JSON file, and what is told of one that fails."""
+"""A configuration, loaded as JupyterHub loads it, and the description of one that does not load."""
 
 from __future__ import annotations
 
@@ -20,24 +20,14 @@ from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound
 
-# Errors whose texts are made of names, and so can be shown.
-_NAMES_ONLY = (ImportError, TraitError)
-
-# What is a variable's name and no value: GITHUB_CLIENT_ID.
-_VARIABLE = re.compile(r"[A-Z]+|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
-
 
 class LoadError(Exception):
     """A configuration could not be loaded. The text says where, and shows no values."""
 
-    def __init__(self, words: str, error: BaseException | None = None) -> None:
-        super().__init__(words)
-        self.error = error
-
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """What runs inside neither prints, warns nor logs: of what is told there, nobody knows what it shows."""
+def silenced() -> Iterator[None]:
+    """The code inside prints, warns and logs nothing: its texts may hold secrets."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -71,46 +61,42 @@ def load_file(path: str, options: Sequence[str] = ()) -> Config:
         except ConfigFileNotFound:
             continue
         except (Exception, SystemExit) as error:
-            raise LoadError(describe(error), error) from None
+            raise LoadError(describe(error)) from None
     config.merge(_load_options(options))
     return config
 
 
 def _load_options(options: Sequence[str]) -> Config:
     try:
-        with unheard():  # traitlets shows the values that it does not take
+        with silenced():  # traitlets shows the values that it refuses
             app = JupyterHub()
             app._configure_logging = lambda: None  # an option may name a log file
             app.parse_command_line(list(options))
     except (Exception, SystemExit):
-        raise LoadError("the options after -- are not as JupyterHub takes them") from None
-    if app.extra_args:
-        raise LoadError("the options after -- are not as JupyterHub takes them")
+        app = None
+    if app is None or app.extra_args:
+        raise LoadError("JupyterHub does not accept the options after --")
     found: Config = app.cli_config
     return found
 
 
 def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> str:
-    """What went wrong and where, with no value in it: ``KeyError: 'GITHUB_CLIENT_ID', line 12 of jupyterhub_config.py``.
+    """What went wrong and where, with no value in it: ``KeyError: 'CLIENT_ID', line 12 of x.py``.
 
-    A text is shown where it is made of names, by what kind of error it is or who raised it, and without the secrets
-    in ``config`` and the environment.
+    A text is shown where it is made of names, by the kind of error or by who raised it, and
+    without the secrets in ``config`` and the values of the environment.
     """
     words = type(error).__name__
     calls = traceback.extract_tb(error.__traceback__)
-    frames = [at for at in calls if not is_library(at.filename)]
-    is_compilers = isinstance(error, SyntaxError) and not frames  # it has the place in it
-    is_of_hub = (
-        not isinstance(error, KeyError) and bool(calls) and calls[-1].filename.startswith(_TALKERS)
-    )
-    variable = absent_variable(error)
-    if variable and len(variable) <= 40 and _mask(variable, config) == variable:
-        words += f": {variable!r}"
-    elif isinstance(error, _NAMES_ONLY) or is_compilers or is_of_hub:
+    frames = [call for call in calls if not is_library(call.filename)]
+    is_compilers = isinstance(error, SyntaxError) and not frames  # its text has the place
+    is_known = bool(calls) and calls[-1].filename.startswith(_NAMES_ONLY)
+    if isinstance(error, KeyError):
+        name = _find_absent_variable(error)
+        words += f": {name!r}" if name and _mask(name, config) == name else ""
+    elif isinstance(error, (ImportError, TraitError)) or is_compilers or is_known:
         # traitlets ends with the value: "expected a list, not the str 'value'"
-        text = re.sub(
-            r", not the (\w+) .*|, but a value of .*", r", not a \1", str(error), flags=re.DOTALL
-        )
+        text = re.sub(r"(?s), not the (\w+) .*|, but a value of .*", r", not a \1", str(error))
         text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
         words += f": {_mask(text, config)}"
     if frames:
@@ -118,22 +104,23 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     return words
 
 
-def absent_variable(error: BaseException | None) -> str | None:
-    """The ``NAME`` of ``os.environ["NAME"]``, unless it looks like a value."""
-    if not isinstance(error, KeyError):
-        return None
+def _find_absent_variable(error: KeyError) -> str | None:
+    """The ``NAME`` of ``os.environ["NAME"]``, unless it may be a value."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     name = str(error.args[0]) if frame.f_globals is vars(os) else ""
-    return name if _VARIABLE.fullmatch(name) else None
+    is_name = len(name) <= 40 and re.fullmatch(r"[A-Z]+|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", name)
+    return name if is_name else None
 
 
 def _mask(text: str, config: Mapping[str, Any] | None) -> str:
     """The text without the secrets in a config, and without all values of the environment."""
-    values = [value for value in os.environ.values() if len(value) >= _SHORTEST]
-    secrets = {*_find_secrets(config or {}), *values}
-    for secret in sorted(
-        {*secrets, *(repr(secret)[1:-1] for secret in secrets)}, key=len, reverse=True
-    ):
+    secrets = [
+        each
+        for secret in (*_find_secrets(config or {}), *os.environ.values())
+        if len(secret) >= 6  # a shorter one is a part of other words
+        for each in (secret, repr(secret)[1:-1])
+    ]
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
     return text
 
@@ -142,39 +129,26 @@ def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
     """The texts under names such as ``client_secret``, ``keys`` and ``api_token``."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _find_secrets(
-                value, is_secret or bool(re.search("secret|token|key|password", str(name)))
-            )
+            is_named = re.search("secret|token|key|password", str(name))
+            yield from _find_secrets(value, is_secret or bool(is_named))
     elif isinstance(node, (list, tuple, set)):
         for value in node:
             yield from _find_secrets(value, is_secret)
-    elif is_secret and isinstance(node, (str, bytes)) and len(node) >= _SHORTEST:
-        if isinstance(node, bytes):
-            yield repr(node)[2:-1]
-            yield node.hex()
-            node = node.decode(errors="replace")
+    elif is_secret and isinstance(node, bytes):
+        yield from (repr(node)[2:-1], node.hex(), node.decode(errors="replace"))
+    elif is_secret and isinstance(node, str):
         yield node
 
 
-_SHORTEST = 6  # characters of a secret: less is a part of other words
-
-_PACKAGES = tuple(
-    os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep
-    for module in (os, traitlets, jupyterhub)
+_OWN, _STDLIB, _TRAITLETS, _JUPYTERHUB = (
+    os.path.join(os.path.dirname(os.path.abspath(str(path))), "")
+    for path in (os.path.dirname(__file__), os.__file__, traitlets.__file__, jupyterhub.__file__)
 )
-_TALKERS = (
-    *_PACKAGES[1:],
-    os.path.join(os.path.dirname(os.path.dirname(_PACKAGES[2])), "oauthenticator", ""),
-)
-_LIBRARIES = (*_PACKAGES, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
-
-
-def is_block(filename: str) -> bool:
-    """Whether it is what values.py calls a block of ``hub.extraConfig``."""
-    return filename.startswith("<") and "hub.extraConfig" in filename
+_OAUTHENTICATOR = os.path.join(os.path.dirname(_JUPYTERHUB[:-1]), "oauthenticator", "")
+# Packages whose errors are made of names.
+_NAMES_ONLY = (_OWN, _TRAITLETS, _JUPYTERHUB, _OAUTHENTICATOR)
 
 
 def is_library(filename: str) -> bool:
-    return not is_block(filename) and (
-        filename.startswith((*_LIBRARIES, "<")) or "-packages/" in filename
-    )
+    """Whether a source file is not the admin's own."""
+    return filename.startswith((*_NAMES_ONLY, _STDLIB, "<")) or "-packages/" in filename

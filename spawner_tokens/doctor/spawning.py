@@ -1,270 +1,151 @@
-"""Checks of the spawner's class, of the specs, and of what their variables meet in a server's environment."""
+"""Checks of the spawner's class, of the specs, and of their variables in a server's environment."""
 
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Iterator
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from traitlets import Type
 
 from ..tokens.fields import SpecError
-from ..tokens.spec import parse_tokens
 from ..traits import TokenTraits
-from .finding import Code, Finding, Setting, Words, error, literal, warning
-from .provider import name_of_class
-from .setup import Setup
+from .finding import Finding, Level, error, warning
+from .setup import Setup, find_sections
 
-# A class of which a spawner may be → the entry point and the mixin for it, the most special one first.
-_READY = (
-    ("kubespawner", "KubeSpawner", "tokens-kubespawner", "KubeTokenMixin"),
-    ("dockerspawner", "SwarmSpawner", "tokens-docker-swarm", "SwarmTokenMixin"),
-    ("dockerspawner", "SystemUserSpawner", "tokens-docker-system-user", "DockerTokenMixin"),
-    ("dockerspawner", "DockerSpawner", "tokens-docker", "DockerTokenMixin"),
-    ("jupyterhub", "SimpleLocalProcessSpawner", "tokens-simple", "LocalTokenMixin"),
-    ("jupyterhub", "LocalProcessSpawner", "tokens-localprocess", "LocalTokenMixin"),
-)
+# A class of which a spawner may be → the mixin and the entry point for it. Special ones are first.
+_READY = {
+    "KubeSpawner": ("KubeTokenMixin", "tokens-kubespawner"),
+    "SwarmSpawner": ("SwarmTokenMixin", "tokens-docker-swarm"),
+    "SystemUserSpawner": ("DockerTokenMixin", "tokens-docker-system-user"),
+    "DockerSpawner": ("DockerTokenMixin", "tokens-docker"),
+    "SimpleLocalProcessSpawner": ("LocalTokenMixin", "tokens-simple"),
+    "LocalProcessSpawner": ("LocalTokenMixin", "tokens-localprocess"),
+}
 
 
 def check_mixin(setup: Setup) -> Iterator[Finding]:
     """The spawner's class hands over tokens."""
-    cls = setup.spawner_class
-    if cls is None:
+    name, bases = setup.spawner_class.__name__, find_sections(setup.spawner_class)
+    base = next((each for each in _READY if each in bases), "")
+    mixin, entry_point = _READY.get(base, ("TokenSpawnerMixin", ""))
+    if not setup.has_mixin:
+        fix = f"derive from {mixin} first: class Token{name}({mixin}, {name})"
+        if name == base:
+            fix = setup.setting(setup.app, "spawner_class", entry_point, "JupyterHub")
+        # What a WrapSpawner wraps may have the mixin.
+        find = warning if setup.spawns_by("WrapSpawner") else error
+        yield find("mixin-missing", f"{name} hands over no tokens.", fix)
         return
-    if setup.has_mixin:
-        yield from _check_kind(cls)
-    elif setup.spawns_by("WrapSpawner"):
-        yield warning(
-            "mixin-not-seen",
-            f"{cls.__name__} hands over no tokens itself, and which class it wraps is not looked at.",
-            "Only a wrapped class with the mixin delivers tokens, and at a spawn alone.",
-            Words(
-                "mix into the class that is wrapped, and examine a config with that one as c.JupyterHub.spawner_class"
-            ),
-        )
-    else:
-        yield error(
-            "mixin-missing",
-            f"{cls.__name__} hands over no tokens.",
-            "Nothing reads c.TokenSpawnerMixin then.",
-            _mend_class(cls),
-        )
-
-
-def _check_kind(cls: type) -> Iterator[Finding]:
-    names = {base.__name__ for base in cls.__mro__}
-    _, spawner, _, right = _find_ready(cls)
-    wrong = sorted(names & {mixin for *_, mixin in _READY})
-    if spawner and wrong and right not in wrong:
-        yield error(
-            "mixin-wrong",
-            f"{cls.__name__} is a {spawner}, and {wrong[0]} is not for it.",
-            "Servers do not get the files, or do not start.",
-            Words(f"let it have {right} in place of {wrong[0]}"),
-        )
-
-
-def _find_ready(cls: type) -> tuple[str, str, str, str]:
-    bases = {(base.__module__.partition(".")[0], base.__name__) for base in cls.__mro__}
-    return next((row for row in _READY if row[:2] in bases), ("", "", "", "TokenSpawnerMixin"))
-
-
-def _mend_class(cls: type) -> Setting | Code | Words:
-    package, name, entry_point, mixin = _find_ready(cls)
-    if entry_point not in {each.name for each in entry_points(group="jupyterhub.spawners")}:
-        mixin = "TokenSpawnerMixin"
-    elif (cls.__module__.partition(".")[0], cls.__name__) == (package, name):
-        return Setting(("JupyterHub", "spawner_class"), entry_point)
-    if (
-        getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls
-    ):  # of the config itself, of a function
-        return Words(
-            f"write class {cls.__name__}({mixin}, …), after from spawner_tokens import {mixin}"
-        )
-    own = f"Token{cls.__name__}"
-    lines = [f"from spawner_tokens import {mixin}", f"from {cls.__module__} import {cls.__name__}"]
-    return Code(
-        "\n".join(
-            [
-                *lines,
-                f"class {own}({mixin}, {cls.__name__}): pass",
-                f"c.JupyterHub.spawner_class = {own}",
-            ]
-        )
-    )
+    wrong = sorted({mixin for mixin, _ in _READY.values()} & {*bases})
+    if base and wrong and mixin not in wrong:
+        what = f"{name} is a {base}, and {wrong[0]} is not for it."
+        yield error("mixin-wrong", what, f"derive from {mixin} in place of {wrong[0]}")
 
 
 def check_specs(setup: Setup) -> Iterator[Finding]:
-    """The specs can be read."""
+    """The specs are valid."""
     for spec_error in setup.spec_errors:
-        yield _of_spec(spec_error)
-    if not setup.spec_errors:
-        try:
-            parse_tokens(setup.tokens, files=setup.spawner._delivers_files())
-        except SpecError as clash:
-            yield _of_spec(clash)
-    if not setup.tokens and not setup.spec_errors and not _misplaced(setup):
-        preset = _likely_preset(setup)
-        yield warning(
-            "tokens-none",
-            "c.TokenSpawnerMixin.tokens is empty.",
-            "Nothing is delivered.",
-            Setting(("TokenSpawnerMixin", "tokens"), {preset: {"preset": preset}}),
-        )
+        yield _describe(spec_error, "")
+    if not setup.tokens and not setup.spec_errors:
+        what = "No token is declared: c.TokenSpawnerMixin.tokens is empty."
+        tokens = {"oidc": {"preset": "oidc"}}
+        fix = setup.setting(setup.spawner, "tokens", tokens, "TokenSpawnerMixin")
+        yield warning("tokens-none", what, f"{fix}  # or another preset")
 
 
-def _misplaced(setup: Setup) -> bool:
-    """Whether a line of another finding moves some specs to where they are read."""
-    return bool(_find_sections(setup)) or any(
-        "tokens" in names for _, _, names in _find_traits(setup)
-    )
-
-
-def _of_spec(spec_error: SpecError) -> Finding:
+def _describe(spec_error: SpecError, place: str) -> Finding:
     what, _, how = str(spec_error).partition("; ")
-    return error(
-        "spec-wrong",
-        f"{what}.",
-        "JupyterHub refuses it when it makes its first Spawner: nobody can start a server.",
-        Words(how or f"mend what c.TokenSpawnerMixin.tokens[{spec_error.name!r}] says there"),
-    )
-
-
-def _likely_preset(setup: Setup) -> str:
-    provider = name_of_class(
-        setup.authenticator
-    )  # of another class, the preset would miss the user info
-    return (
-        provider
-        if provider in ("github", "gitlab", "bitbucket", "google", "azuread", "globus", "mediawiki")
-        else "oidc"
-    )
+    return error("spec-wrong", f"{place}{what}.", how or "correct what it names")
 
 
 def check_names(setup: Setup) -> Iterator[Finding]:
     """All settings of the tokens are where they are read."""
-    assert setup.spawner_class is not None
-    config, sections = setup.config, _find_sections(setup)
-    for section, near in sections.items():
-        others = {trait for name in sections if name != section for trait in config[name]}
-        is_sure = set(config[section]) <= set(_traits(setup)) - others and not any(
-            setup.is_set(setup.spawner, trait) for trait in config[section]
-        )
-        fix: Code | Words = Code(f"c.{near}.update(c.pop({literal(section)}))")
-        if setup.is_chart:
-            fix = Words("call it", ("hub", "config", near))
-        elif not is_sure:
-            fix = Words(f"move what servers need of it to c.{near}, and remove the rest")
-        yield warning(
-            "section-unknown",
-            f"Nobody reads c.{section}: it is no class of {setup.spawner_class.__name__}.",
-            "What is set there has no effect, and JupyterHub does not say so.",
-            fix,
-        )
-    for section, trait, names in _find_traits(setup):
-        fix = Words("remove it: nothing that can be set has a name like that")
-        if names and setup.is_chart:
-            fix = Words("call it", ("hub", "config", section, *names))
-        elif names and names[0] in config[section]:
-            fix = Words(f"remove it, or what sets c.{section}.{names[0]}")
-        elif names:
-            fix = Code(f"c.{section}.{names[0]} = c.{section}.pop({literal(trait)})")
-        yield warning(
-            "trait-unknown",
-            f"There is no c.{section}.{trait}.",
-            "It has no effect: JupyterHub says so in its log, at the first spawn.",
-            fix,
-        )
-    *losers, winner = setup.sections(setup.spawner, "tokens") or [""]
-    if losers:
-        listed = " and ".join(f"c.{name}.tokens" for name in losers)
-        merged = ", ".join(f"**c.{name}.tokens" for name in (*losers, winner))
-        yield warning(
-            "tokens-twice",
-            f"c.{winner}.tokens replaces {listed}: what is only there has no effect.",
-            "traitlets takes the value of the most special class, and does not merge.",
-            Code(
-                "\n".join(
-                    [
-                        f"c.{winner}.tokens = {{{merged}}}",
-                        *(f"del c.{name}.tokens" for name in losers),
-                    ]
-                )
-            )
-            if not setup.is_chart
-            else Words("move them all to", ("hub", "config", winner, "tokens")),
-        )
-
-
-def _find_sections(setup: Setup) -> dict[str, str]:
-    """Sections that nobody reads → the name of ours that each may be meant for."""
-    app, ours = setup.app, _list_ours(setup)
+    app, config = setup.app, setup.config
+    ours = [each.__name__ for each in setup.spawner_class.__mro__ if issubclass(each, TokenTraits)]
+    traits = list(setup.spawner_class.class_traits(config=True))
     chosen = [getattr(app, name) for name, trait in app.traits().items() if isinstance(trait, Type)]
     known = {base.__name__ for cls in (type(app), *app.classes, *chosen) for base in cls.__mro__}
-    strays = [name for name in setup.config if name not in known and "Token" in name]
-    near = {name: difflib.get_close_matches(name, ours, n=1, cutoff=0.7) for name in strays}
-    return {name: found[0] for name, found in near.items() if found}
-
-
-def _find_traits(setup: Setup) -> list[tuple[str, str, list[str]]]:
-    """Settings in sections of ours that do not exist, with what each may be meant for."""
-    known = _traits(setup)
-    return [
-        (section, trait, difflib.get_close_matches(trait, known, n=1))
-        for section in _list_ours(setup)
-        if section in setup.config
-        for trait in setup.config[section]
-        if trait not in known
-    ]
-
-
-def _list_ours(setup: Setup) -> list[str]:
-    assert setup.spawner_class is not None
-    return [base.__name__ for base in setup.spawner_class.__mro__ if issubclass(base, TokenTraits)]
-
-
-def _traits(setup: Setup) -> list[str]:
-    """What can be set in each section of the spawner: traitlets reads them all for all of its traits."""
-    cls: Any = setup.spawner_class
-    return list(cls.class_traits(config=True))
+    for section in config:
+        near = difflib.get_close_matches(section, ours, n=1, cutoff=0.7)
+        if section not in known and "Token" in section and near:
+            what = f"{setup.spawner_class.__name__} does not read c.{section}."
+            yield warning("section-unknown", what, f"rename c.{section} to c.{near[0]}")
+    for section in ours:
+        for trait in config.get(section, {}):
+            if trait not in traits:
+                near = difflib.get_close_matches(trait, traits, n=1)
+                fix = f"rename it to c.{section}.{near[0]}" if near else "remove it"
+                yield warning("trait-unknown", f"There is no c.{section}.{trait}.", fix)
 
 
 def check_environment(setup: Setup) -> Iterator[Finding]:
     """No variable of a token is set by Spawner.environment, which would win."""
-    spawner = setup.spawner
-    section = setup.section(spawner, "environment", "Spawner")
-    is_plain = isinstance(
-        setup.config[section].get("environment"), dict
-    )  # not that of environment.update(…)
-    or_values, path = (", or from", ("singleuser", "extraEnv")) if setup.is_chart else ("", ())
-    told: set[str] = set()  # two specs may want the same one
-    for spec in setup.specs:
-        for variable in (
-            claim for claim in spec.claims if claim in spawner.environment and claim not in told
-        ):
-            told.add(variable)
-            yield warning(
-                "environment-wins",
-                f"c.{section}.environment sets {variable}, which tokens[{spec.name!r}] wants to set, too.",
-                "What the admin sets wins: servers find that in the variable, and not what the token sets.",
-                Code(f"del c.{section}.environment[{literal(variable)}]")
-                if is_plain and not setup.is_chart
-                else Words(f"remove {variable} from {section}.environment{or_values}", path),
-            )
+    place = setup.place(setup.spawner, "environment", "Spawner")
+    if setup.is_chart:
+        place += " or singleuser.extraEnv"
+    yield from _compare(setup.specs, setup.spawner.environment, place)
+
+
+def _compare(specs: Any, environment: Any, place: str) -> Iterator[Finding]:
+    for spec in specs:
+        for variable in spec.claims:
+            if isinstance(environment, Mapping) and environment.get(variable) is not None:
+                yield warning(
+                    "environment-wins",
+                    f"{place} sets {variable}, which tokens[{spec.name!r}] sets too.",
+                    f"remove {variable} from {place}",
+                )
+
+
+def check_overrides(setup: Setup) -> Iterator[Finding]:
+    """No profile and no group breaks a spec or sets a variable of a token."""
+    for place, override in _list_overrides(setup.spawner):
+        if not isinstance(override, Mapping):
+            yield Finding("overrides", Level.NOTE, f"{place} is a function, which is not run.")
+            continue
+        specs, tokens = setup.specs, override.get("tokens")
+        if tokens is not None and not callable(tokens) and not setup.spec_errors:
+            merged, errors = setup.read_specs(_merge(setup.tokens, tokens))
+            yield from (_describe(each, f"In {place}: ") for each in errors)
+            specs = tuple(merged)
+        yield from _compare(specs, override.get("environment"), f"The environment of {place}")
+
+
+def _list_overrides(spawner: Any) -> Iterator[tuple[str, Any]]:
+    profiles = getattr(spawner, "profile_list", None) or ()
+    groups = getattr(spawner, "group_overrides", None) or {}
+    for name, trait in (("profile_list", profiles), ("group_overrides", groups)):
+        if callable(trait):
+            yield name, trait
+    for profile in () if callable(profiles) else profiles:
+        place = f"the profile {profile.get('display_name')!r}"
+        yield place, profile.get("kubespawner_override") or {}
+        for option, node in (profile.get("profile_options") or {}).items():
+            choices = {**(node.get("choices") or {}), "…": node.get("unlisted_choice") or {}}
+            for choice, chosen in choices.items():
+                override = chosen.get("kubespawner_override") or {}
+                yield f"the choice {option}: {choice} of {place}", override
+    for group, node in {} if callable(groups) else groups.items():
+        yield f"group_overrides[{group!r}]", node.get("spawner_override") or {}
+
+
+def _merge(node: Any, override: Any) -> Any:
+    """As JupyterHub merges it: ``None`` deletes."""
+    if not isinstance(node, Mapping) or not isinstance(override, Mapping):
+        return override
+    kept = {key: value for key, value in node.items() if key not in override}
+    new = {key: value for key, value in override.items() if value is not None}
+    return kept | {key: _merge(node.get(key, {}), value) for key, value in new.items()}
 
 
 def check_frozen(setup: Setup) -> Iterator[Finding]:
     """No container is started again with the variables of its first start."""
-    spawner = setup.spawner
-    if spawner.remove or setup.spawns_by("SwarmSpawner"):
-        return
-    frozen = [f"{variable} ({spec.name})" for spec in setup.specs for variable in spec.env]
-    if frozen:
+    variables = [each for spec in setup.specs for each in spec.env]
+    if variables and not setup.spawner.remove and not setup.spawns_by("SwarmSpawner"):
         yield warning(
             "docker-variables-frozen",
-            f"DockerSpawner keeps a container (remove = False), and with it these variables: {', '.join(frozen)}.",
-            "The next start has the token of the first one, long dead. The files are not concerned.",
-            setup.setting(spawner, "remove", True, "DockerSpawner", 'or "env": None in the spec'),
+            f"DockerSpawner keeps containers, with these variables: {', '.join(variables)}.",
+            setup.setting(setup.spawner, "remove", True, "DockerSpawner")
+            + '  # or "env": None in the spec',
         )

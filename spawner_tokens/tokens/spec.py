@@ -171,6 +171,9 @@ def _check_fields(spec: TokenSpec, read: FieldReader, files: bool) -> None:
     read.expect(files or not spec.file, "file", problem)
     problem = "it is about the token's file, and there is none; deliver one, or remove it"
     read.expect(spec.file or spec.config is None, "config", problem)
+    both = ", ".join(scope for scope in spec.required_scopes if scope in spec.forbidden_scopes)
+    problem = f"forbidden_scopes has {both} too; remove it from one of them"
+    read.expect(not both, "required_scopes", problem)
     problem = "nothing would be delivered; name a variable for the token"
     read.expect(spec.env or spec.file, "env", problem)
     for variable in spec.claims:

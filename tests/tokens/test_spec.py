@@ -181,6 +181,12 @@ def parse(fields, name="gitlab", files=True):
         param({"key": ".".join("a" * 5000)}, ".key", "100 parts", id="endless-key"),
         param({"min_lifetime": True}, ".min_lifetime", "0 or more", id="boolean-seconds"),
         param(
+            {"required_scopes": ["read", "api"], "forbidden_scopes": "api"},
+            ".required_scopes",
+            "forbidden_scopes has api too",
+            id="scope-both-required-and-forbidden",
+        ),
+        param(
             {"required_scopes": 5},
             ".required_scopes",
             "list of texts",
