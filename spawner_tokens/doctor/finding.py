@@ -51,10 +51,10 @@ WHY = {
     "refresh-fails": "Spawns and pages fail with it.",
     "lifetime-too-short": "Files hold an expired token for a part of the time.",
     "environment-wins": "What the admin sets wins.",
-    "docker-variables-frozen": "The next start has the token of the first one. Files are not concerned.",
+    "docker-variables-frozen": "The next start has the token of the first one. Files are renewed.",
     "hook-writes-tokens": "What a hook writes into the environment wins, and is never renewed.",
-    "servers-read-auth-state": "All code of the user gets the refresh token, and with it the login.",
-    "kubernetes-rights": "A server's tokens are a Secret that the Hub creates, replaces and deletes.",
+    "servers-read-auth-state": "All code of the user gets the refresh token.",
+    "kubernetes-rights": "The Hub creates, replaces and deletes Secrets with tokens.",
     "config-fails": "The Hub does not start.",
 }
 

@@ -98,6 +98,8 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r"(?s), not the (\w+) .*|, but a value of .*", r", not a \1", str(error))
         text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
+        if isinstance(error.__cause__, ImportError):  # of a class that could not be imported
+            text += f" {error.__cause__}"
         words += f": {_mask(text, config)}"
     if frames:
         words += f", line {frames[-1].lineno} of {frames[-1].filename}"

@@ -1,26 +1,33 @@
-"""What the tests of the doctor share: configurations, the command, and its fixes applied."""
+"""What the tests of the doctor share: configurations, the command, a Kubernetes API."""
 
 import json
+import os
 import secrets
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from textwrap import dedent
+from pathlib import Path
 from threading import Thread
 
 import pytest
 import yaml
+from pytest import param
 
 from spawner_tokens.__main__ import main
+from spawner_tokens.doctor.finding import WHY
 
 KEY = "JUPYTERHUB_CRYPT_KEY"
 
-SOUND = """
+TOKENS = '{"gitlab": {"preset": "gitlab"}}'
+SCOPES = '["read_user", "read_repository"]'
+SOUND = f"""
 c.JupyterHub.authenticator_class = "gitlab"
 c.GitLabOAuthenticator.client_id = "id"
 c.GitLabOAuthenticator.client_secret = "the-client-secret"
-c.GitLabOAuthenticator.scope = ["read_user", "read_repository"]
+c.GitLabOAuthenticator.scope = {SCOPES}
 c.Authenticator.enable_auth_state = True
 c.JupyterHub.spawner_class = "tokens-simple"
-c.TokenSpawnerMixin.tokens = {"gitlab": {"preset": "gitlab"}}
+c.TokenSpawnerMixin.tokens = {TOKENS}
 """
 
 GENERIC = """
@@ -34,96 +41,74 @@ c.JupyterHub.spawner_class = "tokens-simple"
 c.TokenSpawnerMixin.tokens = {"oidc": {"preset": "oidc"}}
 """
 
+KUBERNETES = f"""{SOUND}
+c.JupyterHub.spawner_class = "tokens-kubespawner"
+c.KubeSpawner.namespace = "hubs"
+c.KubeTokenMixin.tokens_sync_period = 90
+"""
 
-def login(entry_point, preset, scope=None, more=""):
-    cls = {
-        "github": "GitHubOAuthenticator",
-        "google": "GoogleOAuthenticator",
-        "azuread": "AzureAdOAuthenticator",
-        "bitbucket": "BitbucketOAuthenticator",
-        "globus": "GlobusOAuthenticator",
-        "mediawiki": "MWOAuthenticator",
-        "cilogon": "CILogonOAuthenticator",
-    }[entry_point]
-    asked = f"c.{cls}.scope = {scope!r}" if scope is not None else ""
+VERBS = ["get", "list", "create", "delete"]
+
+CLASSES = {
+    "github": "GitHubOAuthenticator",
+    "google": "GoogleOAuthenticator",
+    "azuread": "AzureAdOAuthenticator",
+    "bitbucket": "BitbucketOAuthenticator",
+    "globus": "GlobusOAuthenticator",
+    "mediawiki": "MWOAuthenticator",
+}
+
+
+def login(provider, spec=None, more=""):
+    """A sound config for this provider, unless ``spec`` or ``more`` break it."""
+    cls = CLASSES[provider]
     return f"""
-c.JupyterHub.authenticator_class = "{entry_point}"
+c.JupyterHub.authenticator_class = "{provider}"
 c.{cls}.client_id = "Iv1.0123456789abcdef"
 c.{cls}.client_secret = "the-client-secret"
-{asked}
 c.Authenticator.enable_auth_state = True
 c.JupyterHub.spawner_class = "tokens-simple"
-c.TokenSpawnerMixin.tokens = {{"t": {{"preset": "{preset}"}}}}
+c.TokenSpawnerMixin.tokens = {{"t": {spec or {"preset": provider}!r}}}
 {more}
 """
 
 
+def spec(fields):
+    """A sound config for GitLab, with more fields of its spec."""
+    return SOUND.replace(TOKENS, f'{{"gitlab": {{"preset": "gitlab", {fields}}}}}')
+
+
 @pytest.fixture(autouse=True)
 def hubs_environment(monkeypatch, tmp_path):
-    """As the Hub's: with a crypt key, without an engine, in a folder of its own."""
-    for name in (
-        *(
-            "DOCKER_HOST",
-            "KUBECONFIG",
-            "OAUTH_CLIENT_ID",
-            "OAUTH2_TOKEN_URL",
-            "OAUTH2_USERDATA_URL",
-        ),
-        *("COLUMNS", "NO_COLOR"),
-    ):
+    """As the Hub's: with a crypt key, without a cluster, in a folder of its own."""
+    own = ("KUBECONFIG", "OAUTH_CLIENT_ID", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL")
+    for name in (*own, "COLUMNS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(KEY, secrets.token_hex(32))
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def examine(tmp_path, capsys):
-    """Exit status and findings of ``spawner-tokens doctor`` for a config's text."""
+    """Exit status and findings of ``spawner-tokens doctor`` for a config's text, or for values."""
 
-    def examine(text, name="hub_config.py", option="-f"):
-        path = tmp_path / name
-        path.write_text(text)
+    def examine(text, option="-f"):
+        path = tmp_path / ("hub_config.py" if option == "-f" else "values.yaml")
+        path.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
         status = main(["doctor", option, str(path), "--json"])
         out = capsys.readouterr().out
         assert "the-client-secret" not in out
-        return status, json.loads(out)["findings"]
+        found = json.loads(out)
+        assert status == (0 if found["ok"] else 1)
+        assert found["ok"] == (of(found["findings"], "error") == [])
+        return status, found["findings"]
 
     return examine
 
 
-def of(findings, level):
-    return [finding["id"] for finding in findings if finding["level"] == level]
-
-
-def append(config, fix):
-    """The config with the printed lines at its end."""
-    assert [part["kind"] for part in fix if part["kind"] == "config"], fix
-    return config + "\n".join(part["text"] for part in fix if part["kind"] == "config") + "\n"
-
-
-def apply_all(config, findings):
-    """The config with all lines at its end that are printed, the errors' first, as for people."""
-    worst_first = sorted(
-        findings, key=lambda finding: ["error", "warning", "ok"].index(finding["level"])
-    )
-    lines = [
-        part["text"]
-        for finding in worst_first
-        for part in finding["fix"]
-        if part["kind"] == "config"
-    ]
-    return "\n".join([config, *lines, ""])
-
-
-def by_hand(old, new):
-    """What the printed words say, done."""
-
-    def mend(config, fix):
-        assert old in config and [part["kind"] for part in fix] == ["words"], fix
-        return config.replace(old, new)
-
-    return mend
+def of(findings, *levels):
+    """The ids of these levels."""
+    return [finding["id"] for finding in findings if finding["level"] in levels]
 
 
 def find_one(findings, id):
@@ -132,100 +117,88 @@ def find_one(findings, id):
     return found
 
 
-def find_and_mend(examine, config, id, mend):
-    """A finding of this id is made of the config, and what is printed for it makes it go away."""
-    status, findings = examine(config)
-    found = [finding for finding in findings if finding["id"] == id]
-    assert found, findings
-    assert status == (1 if "error" in [finding["level"] for finding in findings] else 0)
-    for finding in found:
-        assert finding["what"] and finding["why"] and finding["fix"], finding
-        config = mend(config, finding["fix"])
-    _, findings = examine(config)
-    assert id not in [finding["id"] for finding in findings], findings
-    assert not {"config-fails", "hub-fails", "spawner-fails"} & set(of(findings, "error")), findings
+_WARNINGS = {
+    *("tokens-none", "section-unknown", "trait-unknown", "scopes-too-powerful"),
+    *("refresh-token-not-asked", "refresh-token-never", "lifetime-too-short", "environment-wins"),
+    *("docker-variables-frozen", "hook-writes-tokens"),
+}
+
+
+def list_cases(table):
+    """The parameters for a table: id of a finding → cases."""
+    return [
+        param(id, case, id=f"{id}-{number}")
+        for id, cases in table.items()
+        for number, case in enumerate(cases)
+    ]
+
+
+def check_case(examine, id, broken, mended, level=None):
+    """The broken config has the finding, and neither the mended one nor one with the lines has."""
+    level = level or ("warning" if id in _WARNINGS else "error")
+    found = [each for each in examine(broken)[1] if each["id"] == id]
+    assert found and {each["level"] for each in found} == {level}
+    for each in found:
+        assert each["what"] and each["why"] == WHY[id] and each["fix"]
+    lines = [line for line in found[0]["fix"].splitlines() if line.startswith("c.")]
+    for config in [mended, *(["\n".join([broken, *lines, ""])] if lines else [])]:
+        left = of(examine(config)[1], "error", "warning")
+        assert id not in left and "config-fails" not in left
+
+
+def run_command(*arguments, **more):
+    """The command in a process of its own. ``env`` adds to the environment."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **more.pop("env", {})}
+    command = [sys.executable, "-m", "spawner_tokens", *map(str, arguments)]
+    given = {"capture_output": True, "text": True, "timeout": 60, **more}
+    return subprocess.run(command, env=env, **given)
+
+
+class Reviewer(BaseHTTPRequestHandler):
+    """Answers the access reviews of a Hub."""
+
+    def do_POST(self):
+        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        attributes = review["spec"]["resourceAttributes"]
+        asked = (self.path, *(attributes[name] for name in ("namespace", "resource", "verb")))
+        self.server.asked.append(asked)
+        allowed = attributes["verb"] in self.server.verbs
+        text = json.dumps({**review, "status": {"allowed": allowed}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *arguments):
+        pass
 
 
 @pytest.fixture
-def serve():
-    """A server on loopback: ``serve(answer)``, with ``answer(path, body)`` → JSON. Returns its URL."""
-    servers = []
-
-    def serve(answer):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                text = json.dumps(answer(self.path, json.loads(body or "null"))).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            do_POST = do_GET
-
-            def log_message(self, *arguments):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-DOCKER = SOUND.replace("tokens-simple", "tokens-docker") + "c.DockerSpawner.remove = True\n"
-
-KUBERNETES = SOUND + dedent(
-    """
-    c.JupyterHub.spawner_class = "tokens-kubespawner"
-    c.KubeSpawner.namespace = "hubs"
-    c.KubeTokenMixin.tokens_sync_period = 90
-    """
-)
-
-
-VERBS = ["get", "list", "create", "delete"]
-
-
-@pytest.fixture
-def cluster(monkeypatch, tmp_path, serve):
-    """A Kubernetes API that allows what ``cluster(verbs)`` names. Returns what it was asked."""
+def cluster(monkeypatch, tmp_path):
+    """A Kubernetes API that allows ``cluster.verbs``: all that it has to. ``cluster.asked`` is what
+    it was asked, and ``cluster.kubeconfig`` the file that leads to it."""
     from kubernetes_asyncio.client import Configuration
     from kubespawner.clients import load_config
 
-    kubeconfig = tmp_path / "kubeconfig"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Reviewer)
+    server.verbs, server.asked, server.kubeconfig = VERBS, [], tmp_path / "kubeconfig"
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = {"server": f"http://127.0.0.1:{server.server_port}"}
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": address}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    server.kubeconfig.write_text(yaml.safe_dump(config))
     place = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
-    monkeypatch.setattr(place, str(kubeconfig))
+    monkeypatch.setattr(place, str(server.kubeconfig))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     before = Configuration.get_default_copy()
-    asked = []
-
-    def cluster(verbs):
-        def answer(path, review):
-            attributes = review["spec"]["resourceAttributes"]
-            asked.append(
-                (path, attributes["namespace"], attributes["resource"], attributes["verb"])
-            )
-            return {**review, "status": {"allowed": attributes["verb"] in verbs}}
-
-        config = {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        }
-        config |= {
-            "clusters": [{"name": "c", "cluster": {"server": serve(answer)}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        kubeconfig.write_text(yaml.safe_dump(config))
-        load_config.cache_clear()
-        return asked
-
     load_config.cache_clear()
-    yield cluster
+    yield server
     load_config.cache_clear()
     Configuration.set_default(before)
+    server.shutdown()
+    server.server_close()

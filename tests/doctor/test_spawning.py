@@ -1,0 +1,256 @@
+"""Findings of the spawner: its class, the specs, their variables, hooks, servers' scopes."""
+
+import pytest
+from jupyterhub.spawner import Spawner
+from pytest import param
+
+from spawner_tokens.doctor.finding import WHY
+
+from ..support.examining import (
+    GENERIC,
+    KUBERNETES,
+    SOUND,
+    TOKENS,
+    check_case,
+    find_one,
+    list_cases,
+    of,
+    spec,
+)
+from . import test_login
+
+DOCKER = SOUND.replace("tokens-simple", "tokens-docker") + "c.DockerSpawner.remove = True\n"
+CLASS = """
+from spawner_tokens import LocalTokenMixin
+from {module} import {base} as Base
+class {name}({bases}): pass
+c.JupyterHub.spawner_class = {name}
+"""
+READING = '"scopes": ["self", "admin:auth_state!user"]'
+INHERIT = '{"name": "server", "scopes": ["inherit"]}'
+HOOK = """
+async def hook(spawner):
+    auth_state = await spawner.user.get_auth_state()
+    spawner.environment["GITLAB_ACCESS_TOKEN"] = auth_state["access_token"]
+"""
+OF_STATE = """
+def hook(s, told):
+    s.environment.update(TOKEN=told["access"])
+"""
+METHOD = """
+from {module} import {base} as Base
+class Mine(Base):
+    async def {name}(self, *arguments):
+        env = (await self.user.get_auth_state())["access_token"]
+c.JupyterHub.{kind}_class = Mine
+"""
+OF_AUTHENTICATOR = {
+    "module": "oauthenticator.gitlab",
+    "base": "GitLabOAuthenticator",
+    "name": "pre_spawn_start",
+    "kind": "authenticator",
+}
+OF_SPAWNER = {
+    "module": "spawner_tokens",
+    "base": "TokenSimpleLocalProcessSpawner",
+    "name": "start",
+    "kind": "spawner",
+}
+
+
+def spawner_class(base, bases, name="Mine", module="jupyterhub.spawner"):
+    return SOUND + CLASS.format(base=base, bases=bases, name=name, module=module)
+
+
+def roles(*roles):
+    return f"{SOUND}c.JupyterHub.load_roles = [{', '.join(roles)}]\n"
+
+
+def profile(override):
+    override = f'"kubespawner_override": {override}'
+    return KUBERNETES + f'c.KubeSpawner.profile_list = [{{"display_name": "GPU", {override}}}]\n'
+
+
+def choice(override):
+    override = f'{{"kubespawner_override": {override}}}'
+    options = f'{{"size": {{"choices": {{"big": {override}}}, "unlisted_choice": {override}}}}}'
+    options = f'"display_name": "GPU", "profile_options": {options}'
+    return KUBERNETES + f"c.KubeSpawner.profile_list = [{{{options}}}]\n"
+
+
+def group(override):
+    override = f'{{"groups": [], "spawner_override": {override}}}'
+    return f'{SOUND}c.Spawner.group_overrides = {{"g": {override}}}\n'
+
+
+def hook(code, trait="pre_spawn_hook"):
+    return f"{SOUND}{code}\nc.Spawner.{trait} = hook\n"
+
+
+CASES = {
+    "mixin-missing": [
+        (SOUND.replace("tokens-simple", "simple"), SOUND),
+        (SOUND.replace("tokens-simple", "docker"), SOUND),
+        (SOUND.replace("tokens-simple", "systemd"), SOUND),
+        (spawner_class("SimpleLocalProcessSpawner", "Base", "WrapSpawner"), SOUND, "warning"),
+    ],
+    "mixin-wrong": [
+        (spawner_class("KubeSpawner", "LocalTokenMixin, Base", module="kubespawner"), SOUND),
+        (spawner_class("DockerSpawner", "LocalTokenMixin, Base", module="dockerspawner"), SOUND),
+    ],
+    "tokens-none": [(SOUND.replace(TOKENS, "{}"), SOUND)],
+    "section-unknown": [
+        (SOUND.replace("c.TokenSpawnerMixin", "c.TokensSpawner"), SOUND),
+    ],
+    "trait-unknown": [(SOUND.replace("tokens =", "tokns ="), SOUND)],
+    "spec-wrong": [
+        (SOUND.replace('"preset":', '"prest":'), SOUND),
+        (SOUND.replace(TOKENS, '["gitlab"]'), SOUND),
+        (spec('"url": "gitlab.example.org"'), spec('"url": "https://gitlab.example.org"')),
+        (
+            SOUND.replace(TOKENS, '{"a": {"env": "X"}, "b": {"env": "X"}}'),
+            SOUND.replace(TOKENS, '{"a": {"env": "X"}, "b": {"env": "Y"}}'),
+        ),
+        (
+            spec('"required_scopes": ["api"], "forbidden_scopes": ["api"]'),
+            spec('"required_scopes": ["api"]'),
+        ),
+        (spec('"required_scopes": lambda auth_state: ["api"]'), SOUND),
+        (SOUND + 'c.TokenSpawnerMixin.tokens.update({"b": {"key": "refresh_token"}})\n', SOUND),
+        (profile('{"tokens": {"gitlab": {"prest": "x"}}}'), KUBERNETES),
+        (choice('{"tokens": {"b": {"env": "GITLAB_TOKEN"}}}'), choice('{"cpu_limit": 1}')),
+        (group('{"tokens": ["gitlab"]}'), group('{"tokens": {"gitlab": {"missing": "skip"}}}')),
+    ],
+    "environment-wins": [
+        (
+            SOUND + 'c.Spawner.environment = {"GITLAB_TOKEN": "x", "A": "b"}\n',
+            SOUND + 'c.Spawner.environment = {"A": "b"}\n',
+        ),
+        (
+            profile('{"environment": {"GITLAB_TOKEN": "x"}}'),
+            profile('{"tokens": {"gitlab": None}, "environment": {"GITLAB_TOKEN": "x"}}'),
+        ),
+        (
+            choice('{"tokens": {"b": {"env": "MINE"}}, "environment": {"MINE": "x"}}'),
+            choice('{"tokens": {"b": {"env": "MINE"}}, "environment": {"MINE": None}}'),
+        ),
+        (
+            group('{"environment": {"GITLAB_TOKEN": "x"}}'),
+            group('{"environment": {"GITLAB_TOKEN": None}, "mem_limit": "1G"}'),
+        ),
+    ],
+    "docker-variables-frozen": [
+        (DOCKER + "c.DockerSpawner.remove = False\n", DOCKER),
+        (
+            DOCKER + "c.DockerSpawner.remove = False\n",
+            DOCKER.replace(TOKENS, '{"gitlab": {"preset": "gitlab", "env": None}}')
+            + "c.DockerSpawner.remove = False\n",
+        ),
+    ],
+    "hook-writes-tokens": [
+        (hook(HOOK), hook("def hook(spawner): spawner.environment['A'] = 'b'")),
+        (hook(OF_STATE, "auth_state_hook"), hook(OF_STATE)),
+        (SOUND + METHOD.format(**OF_AUTHENTICATOR), SOUND),
+        (SOUND + METHOD.format(**OF_SPAWNER), SOUND),
+        (
+            hook(f"from functools import partial\n{HOOK}\nhook = partial(hook)"),
+            hook("def hook(spawner): auth_state = {}"),
+        ),
+    ],
+    "servers-read-auth-state": [
+        (
+            SOUND + 'c.Spawner.server_token_scopes = ["self", "admin:auth_state!user"]\n',
+            SOUND + 'c.Spawner.server_token_scopes = ["self", "inherit"]\n',
+        ),
+        (SOUND + 'c.Spawner.oauth_client_allowed_scopes = ["admin:users!user"]\n', SOUND),
+        (roles(f'{{"name": "server", {READING}}}', '{"name": "x"}'), roles(INHERIT)),
+        (roles(f'{{"name": "user", {READING}}}'), SOUND, "warning"),
+        (
+            roles(INHERIT, f'{{"name": "team", {READING}, "groups": ["team"]}}'),
+            roles(f'{{"name": "team", {READING}, "groups": ["team"]}}'),
+        ),
+        (
+            roles(f'{{"name": "team", {READING}, "users": ["alice"]}}')
+            + 'c.Spawner.server_token_scopes = ["inherit"]\n',
+            roles(INHERIT, f'{{"name": "culler", {READING}, "services": ["culler"]}}'),
+        ),
+    ],
+    "config-fails": [
+        (SOUND.replace("c.Authenticator.", "c.Authenticatr("), SOUND),
+        (SOUND + "import sys\nsys.exit(3)\n", SOUND),
+        (spawner_class("SimpleLocalProcessSpawner", "Base, LocalTokenMixin"), SOUND),
+        (SOUND.replace('"gitlab"\n', '"gitlub"\n'), SOUND),
+        (SOUND.replace("tokens-simple", "nowhere.Spawner"), SOUND),
+        (SOUND + "c.JupyterHub.hub_port = 'x'\n", SOUND),
+        (SOUND + 'c.JupyterHub.hub_bind_url = "http://[::1:x/"\n', SOUND),
+        (SOUND + "c.GitLabOAuthenticator.allow_all = 'the-client-secret'\n", SOUND),
+        (SOUND + "c.GitLabOAuthenticator.client_secret = ['the-client-secret']\n", SOUND),
+        (
+            SOUND + "c.GitLabOAuthenticator.admin_groups = {'a'}\n",
+            SOUND + "c.GitLabOAuthenticator.admin_groups = set()\n",
+        ),
+        (SOUND + "c.Spawner.start_timeout = 'long'\n", SOUND),
+    ],
+}
+
+
+@pytest.mark.parametrize("id, case", list_cases(CASES))
+def test_a_broken_config_has_the_finding_and_the_mended_one_has_not(examine, cluster, id, case):
+    if "group_overrides" in case[0] and not hasattr(Spawner, "group_overrides"):
+        pytest.skip("a JupyterHub without group_overrides")
+    check_case(examine, id, *case)
+
+
+def test_every_finding_has_a_case():
+    others = {"crypt-key-missing", "kubernetes-rights"}  # which have tests of their own
+    assert CASES.keys() | test_login.CASES.keys() | others == WHY.keys()
+
+
+@pytest.mark.parametrize("config", [SOUND, GENERIC, DOCKER], ids=["gitlab", "generic", "docker"])
+def test_a_sound_config_has_no_finding(examine, config):
+    status, findings = examine(config)
+    assert status == 0 and {finding["level"] for finding in findings} == {"ok"}, findings
+
+
+@pytest.mark.parametrize(
+    "more, id, words",
+    [
+        param(
+            "exec('def hidden(spawner): pass')\nc.Spawner.pre_spawn_hook = hidden",
+            "hooks",
+            "Spawner.pre_spawn_hook was not looked at",
+            id="hook",
+        ),
+        param("c.Spawner.auth_state_hook = print", "hooks", "was not looked at", id="compiled"),
+        param(
+            "c.Spawner.server_token_scopes = lambda spawner: 1 / 0",
+            "servers-scopes",
+            "server_token_scopes is a function",
+            id="scopes",
+        ),
+        param(
+            "c.JupyterHub.spawner_class = 'tokens-kubespawner'\n"
+            "c.KubeSpawner.profile_list = lambda spawner: 1 / 0",
+            "overrides",
+            "profile_list is a function",
+            id="profiles",
+        ),
+    ],
+)
+def test_what_is_not_looked_at_is_a_note(examine, cluster, more, id, words):
+    status, findings = examine(f"{SOUND}{more}\n")
+    assert of(findings, "error", "warning") == []
+    assert find_one(findings, id)["level"] == "note" and words in find_one(findings, id)["what"]
+
+
+def test_a_check_that_raises_is_reported(examine):
+    broken = """
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+class Mine(TokenSimpleLocalProcessSpawner):
+    delivery_delay = property(lambda self: print("hello") or 1 / 0)
+c.JupyterHub.spawner_class = Mine
+"""
+    status, findings = examine(SOUND + broken)
+    assert status == 0 and of(findings, "warning") == ["lifetime"]
+    assert "ZeroDivisionError, line" in find_one(findings, "lifetime")["what"]
+    assert "servers-scopes" in of(findings, "ok")
