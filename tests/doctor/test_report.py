@@ -1,15 +1,22 @@
 """The report on terminals, in pipes, and as JSON."""
 
+import io
 import json
 import os
 import pty
 import re
 import subprocess
 import sys
+from datetime import datetime, timezone
 from textwrap import dedent
 
 import pytest
 from pytest import param
+
+from spawner_tokens.doctor.explanation import Explained, Explanation
+from spawner_tokens.doctor.report import write_explanation
+from spawner_tokens.refusal import explain
+from spawner_tokens.tokens.selection import Reason
 
 from ..project.test_readme import blocks
 from ..support.examining import SOUND, run_command
@@ -123,3 +130,29 @@ def test_the_readmes_sample_is_what_is_printed(config):
     printed = section.split("$ spawner-tokens doctor -f jupyterhub_config.py\n")[1]
     config.write_text(block)
     assert run_command(*DOCTOR).stdout == dedent(printed.split("\n\n")[0]) + "\n"
+
+
+NOW = datetime(2030, 1, 1, 10, 10, tzinfo=timezone.utc).timestamp()
+GITLAB = Explained(
+    name="gitlab",
+    status="ok",
+    why="",
+    policy="warn",
+    variables=["GITLAB_USER", "GITLAB_EMAIL", "GITLAB_TOKEN", "GITLAB_TOKEN_FILE"],
+    path="/run/spawner-tokens-0/6b1e…/17/gitlab",
+    length=64,
+    fingerprint="60e05bd1b195",
+    issued_at=NOW - 600,
+    expires_at=NOW + 6600,
+    scopes=["read_user", "read_repository"],
+)
+KEYS = "looked up 'id_token'; auth_state has 'access_token', 'gitlab_user', 'scope'"
+AWS = Explained("aws", "absent", explain(Reason.ABSENT, KEYS), "warn", [], *[None] * 6)
+NOTE = "At a spawn, a token that is short-lived is renewed first; here nothing is."
+
+
+def test_the_readmes_sample_of_an_explanation_is_what_is_printed():
+    out = io.StringIO()
+    write_explanation(Explanation("alice", "", NOW, [GITLAB, AWS], [NOTE]), out)
+    sample = README.read_text().split("$ spawner-tokens explain -f jupyterhub_config.py alice\n")[1]
+    assert out.getvalue() == dedent(sample.split("\nA name is found")[0]).strip() + "\n"
