@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
@@ -172,31 +174,27 @@ def _make_spawner(setup: Setup, user: orm.User, server: str) -> None:
 
 def _initialize_in_time(spawner: Any, given: Mapping[str, Any]) -> str:
     """Make a KubeSpawner, which runs the kubeconfig's command. Returns why it has no cluster."""
-    raised: list[BaseException | None] = []
+    made: Future[None] = Future()
 
     async def initialize() -> None:
         spawner.__init__(**given)
 
     def run() -> None:
         try:
-            asyncio.run(initialize())
-            raised.append(None)
+            made.set_result(asyncio.run(initialize()))
         except BaseException as error:
-            raised.append(error)
+            made.set_exception(error)
 
-    thread = Thread(target=run)  # for which the console script does not wait
-    thread.start()
-    thread.join(_PATIENCE)
-    if not raised:
-        return (
-            f"KubeSpawner waits for a command of the kubeconfig for more than {_PATIENCE} seconds"
-        )
-    [error] = raised
-    if error is None:
-        return ""
-    if type(error).__module__.startswith("kubernetes_asyncio.config"):
+    Thread(target=run).start()  # for which the console script does not wait
+    try:
+        made.result(_PATIENCE)
+    except FutureTimeoutError:
+        return f"KubeSpawner runs a command of the kubeconfig for more than {_PATIENCE} seconds"
+    except Exception as error:
+        if not type(error).__module__.startswith("kubernetes_asyncio.config"):
+            raise
         return "there is neither a service account nor a kubeconfig"
-    raise error
+    return ""
 
 
 class _Arguments(dict[str, Any]):

@@ -54,14 +54,10 @@ def load_values(path: str) -> Values:
 def _read(path: str) -> Any:
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise LoadError(f"{path} is not in UTF-8") from None
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise LoadError(f"{path} is not YAML{line}") from None
+        raise LoadError(f"{path} cannot be read: {type(error).__name__}{line}") from None
 
 
 def _find(node: Any, name: str) -> Mapping[str, Any]:

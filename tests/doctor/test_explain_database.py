@@ -1,18 +1,16 @@
-"""``spawner-tokens explain`` reads the Hub's database, whatever the Hub does with it, and changes nothing."""
+"""``spawner-tokens explain`` reads the Hub's database beside the Hub, and changes nothing."""
 
-import os
-import secrets
 import shutil
 import sqlite3
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from jupyterhub import orm
 from sqlalchemy import create_engine, insert
 
 from spawner_tokens.doctor.database import DatabaseError, read_database
+
+from ..support.examining import run_command
 
 CONFIG = """
 c.JupyterHub.db_url = "{url}"
@@ -36,17 +34,11 @@ def connection(tmp_path):
 
 
 def explain(folder, user, more=""):
-    """Status and output of the command, in a process of its own: SQLite's locks are between processes."""
-    config = folder / "jupyterhub_config.py"
+    """Status and output of the command. SQLite's locks are between processes: it has its own."""
+    config = folder / "hub_config.py"
     config.write_text(CONFIG.format(url=f"sqlite:///{folder}/hub.sqlite") + more)
-    command = [sys.executable, "-m", "spawner_tokens", "explain", "-f", str(config), user]
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32),
-    }
     before = read_files(folder)
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = run_command("explain", "-f", config, user)
     assert read_files(folder) == before
     return done.returncode, done.stdout + done.stderr
 
@@ -121,7 +113,7 @@ def test_what_a_killed_hub_left_is_for_the_hub_to_mend(connection, tmp_path, mod
         if not path.name.endswith("-shm"):  # as in a backup
             shutil.copy(path, left)
     status, text = explain(left, "user0")
-    assert status == 1 and "start it, and it is mended" in text
+    assert status == 1 and "start the Hub, which completes it" in " ".join(text.split())
     sqlite3.connect(left / "hub.sqlite").execute(
         "SELECT * FROM users"
     ).connection.close()  # as the Hub's start

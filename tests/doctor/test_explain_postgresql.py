@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 from glob import glob
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from spawner_tokens.doctor.database import read_database
 
+from ..support.examining import run_command
 from .test_explain_database import CONFIG
 
 
@@ -80,13 +80,7 @@ def test_a_database_is_read_beside_a_hub_that_writes_and_nothing_waits(url, tmp_
 
 
 def explain(url, tmp_path, user):
-    config = tmp_path / "jupyterhub_config.py"
+    config = tmp_path / "hub_config.py"
     config.write_text(CONFIG.format(url=url))
-    command = [sys.executable, "-m", "spawner_tokens", "explain", "-f", str(config), user]
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32),
-    }
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = run_command("explain", "-f", config, user)
     return done.stdout + done.stderr

@@ -155,4 +155,4 @@ def test_the_readmes_sample_of_an_explanation_is_what_is_printed():
     out = io.StringIO()
     write_explanation(Explanation("alice", "", NOW, [GITLAB, AWS], [NOTE]), out)
     sample = README.read_text().split("$ spawner-tokens explain -f jupyterhub_config.py alice\n")[1]
-    assert out.getvalue() == dedent(sample.split("\nA name is found")[0]).strip() + "\n"
+    assert out.getvalue() == dedent(sample.split("\nA name is also found")[0]).strip() + "\n"

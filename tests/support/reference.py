@@ -8,6 +8,7 @@ from traitlets import Dict, List
 
 from spawner_tokens.backends.docker.spawner import DockerTokenMixin
 from spawner_tokens.backends.kubernetes.spawner import KubeTokenMixin
+from spawner_tokens.doctor.finding import WHY
 from spawner_tokens.tokens.lifetime import Lifetime
 from spawner_tokens.tokens.presets import CONSUMERS, PROVIDERS
 from spawner_tokens.tokens.spec import parse_tokens
@@ -85,6 +86,13 @@ def make_freshness_table():
     return make_table([("a token that lives", "is renewed after minutes"), *rows])
 
 
+def make_findings_table():
+    """The doctor's findings, and why each one matters."""
+    return make_table(
+        [("finding", "why it matters"), *((f"``{id}``", why) for id, why in WHY.items())]
+    )
+
+
 def make_table(rows):
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rule = "  ".join("=" * width for width in widths)
@@ -102,6 +110,7 @@ def generated(text):
         "presets": make_preset_table(),
         "consumers": make_consumer_table(),
         "freshness": make_freshness_table(),
+        "findings": make_findings_table(),
     }
     for mark, part in parts.items():
         before, rest = text.split(f".. {mark}-begin\n")
