@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_rbac(commands.add_parser("rbac", help="print the rights that a Hub needs in Kubernetes"))
     add_doctor(
         commands.add_parser(
-            "doctor", help="say what is wrong with a Hub's configuration, and how to mend it"
+            "doctor", help="print what is wrong with a Hub's configuration, and how to correct it"
         )
     )
     add_explain(
         commands.add_parser(
-            "explain", help="say what a user's server would get now, and why not, without a value"
+            "explain", help="print what a user's server would get now, and why not, without a value"
         )
     )
     own, hubs = split_arguments(sys.argv[1:] if argv is None else argv)
@@ -152,13 +152,14 @@ def run_rbac(options: argparse.Namespace) -> int:
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Load a configuration as JupyterHub does, without starting a Hub, and say what is wrong, why it matters, and the "
-        "line that mends it. Run it with the environment of the Hub. The exit status is 1 if there are errors."
+        "Load a configuration as JupyterHub does, without starting a Hub, and print what is wrong, why it "
+        "matters, and how to correct it. Run it with the environment of the Hub. The exit status is 1 if there "
+        "are errors."
     )
     source = parser.add_mutually_exclusive_group()
     add_config(source)
     source.add_argument(
-        "--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its hub.config"
+        "--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its plain settings"
     )
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG

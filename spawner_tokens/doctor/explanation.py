@@ -63,8 +63,8 @@ def explain_user(
     """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
     now = time.time() if now is None else now
     with silenced():  # a logger of the config's may show rows
-        with stand_in() as nobody:
-            setup = _set_up(config, nobody)
+        with stand_in() as other:
+            setup = _set_up(config, other)
         with read_database(setup.app.db_url, setup.app.db_kwargs) as session:
             user = _find_user(setup, session, username)
             row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()

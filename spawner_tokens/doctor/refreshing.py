@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ..tokens.lifetime import Lifetime
 from .finding import Finding, error, warning
@@ -22,16 +23,22 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
         return
     cls, scopes = own_class(authenticator).__name__, authenticator.scope
     # Without openid, a provider of plain OAuth 2 gives a refresh token unasked, or not at all.
-    is_openid = provider in ("azuread", "auth0", "cilogon") or "openid" in scopes
-    if provider == "google":
-        yield from _check_google(setup, cls)
-    elif provider in ("azuread", "auth0", "cilogon", "oidc") and is_openid:
-        if "offline_access" not in scopes:
-            yield warning(
-                "refresh-token-not-asked",
-                "The login does not ask for the scope offline_access.",
-                f'add "offline_access" to {setup.place(authenticator, "scope", cls)}',
-            )
+    is_openid = provider in ("azuread", "auth0", "cilogon") or (
+        provider == "oidc" and "openid" in scopes
+    )
+    if provider == "google" and not _asks_offline(authenticator):
+        yield warning(
+            "refresh-token-not-asked",
+            "The login does not ask Google for offline access.",
+            'add {"access_type": "offline", "prompt": "consent"} to '
+            + setup.place(authenticator, "extra_authorize_params", cls),
+        )
+    elif is_openid and "offline_access" not in scopes:
+        yield warning(
+            "refresh-token-not-asked",
+            "The login does not ask for the scope offline_access.",
+            f'add "offline_access" to {setup.place(authenticator, "scope", cls)}',
+        )
     elif provider == "github" and re.match(r"Ov|[0-9a-f]{20}$|$", authenticator.client_id):
         yield warning(
             "refresh-token-never",
@@ -49,17 +56,10 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
             )
 
 
-def _check_google(setup: Setup, cls: str) -> Iterator[Finding]:
-    authenticator, trait = setup.authenticator, "extra_authorize_params"
-    params = dict(authenticator.extra_authorize_params)
-    is_in_url = "access_type=offline" in authenticator.authorize_url
-    if params.get("access_type") != "offline" and not is_in_url:
-        params |= {"access_type": "offline", "prompt": "consent"}
-        yield warning(
-            "refresh-token-not-asked",
-            "The login does not ask Google for offline access.",
-            setup.setting(authenticator, trait, params, cls),
-        )
+def _asks_offline(authenticator: Any) -> bool:
+    params = {**authenticator.extra_authorize_params}
+    in_url = "access_type=offline" in authenticator.authorize_url
+    return in_url or params.get("access_type") == "offline"
 
 
 def check_refresh_user(setup: Setup) -> Iterator[Finding]:

@@ -101,23 +101,27 @@ def _compare(specs: Any, environment: Any, place: str) -> Iterator[Finding]:
 def check_overrides(setup: Setup) -> Iterator[Finding]:
     """No profile and no group breaks a spec or sets a variable of a token."""
     for place, override in _list_overrides(setup.spawner):
-        if not isinstance(override, Mapping):
-            yield Finding("overrides", Level.NOTE, f"{place} is a function, which is not run.")
+        tokens, environment = override.get("tokens"), override.get("environment")
+        if callable(tokens) or callable(environment):
+            yield _note_function(place)
             continue
-        specs, tokens = setup.specs, override.get("tokens")
-        if tokens is not None and not callable(tokens) and not setup.spec_errors:
-            merged, errors = setup.read_specs(_merge(setup.tokens, tokens))
+        specs = list(setup.specs)
+        if tokens is not None and not setup.spec_errors:
+            specs, errors = setup.read_specs(_merge(setup.tokens, tokens))
             yield from (_describe(each, f"In {place}: ") for each in errors)
-            specs = tuple(merged)
-        yield from _compare(specs, override.get("environment"), f"The environment of {place}")
+        yield from _compare(specs, environment, f"The environment of {place}")
+    for trait in ("profile_list", "group_overrides"):
+        if callable(getattr(setup.spawner, trait, None)):
+            yield _note_function(trait)
+
+
+def _note_function(place: str) -> Finding:
+    return Finding("overrides", Level.NOTE, f"{place}: a function, which is not run.")
 
 
 def _list_overrides(spawner: Any) -> Iterator[tuple[str, Any]]:
     profiles = getattr(spawner, "profile_list", None) or ()
     groups = getattr(spawner, "group_overrides", None) or {}
-    for name, trait in (("profile_list", profiles), ("group_overrides", groups)):
-        if callable(trait):
-            yield name, trait
     for profile in () if callable(profiles) else profiles:
         place = f"the profile {profile.get('display_name')!r}"
         yield place, profile.get("kubespawner_override") or {}

@@ -232,8 +232,16 @@ def test_a_sound_config_has_no_finding(examine, config):
             "c.JupyterHub.spawner_class = 'tokens-kubespawner'\n"
             "c.KubeSpawner.profile_list = lambda spawner: 1 / 0",
             "overrides",
-            "profile_list is a function",
+            "profile_list: a function",
             id="profiles",
+        ),
+        param(
+            "c.JupyterHub.spawner_class = 'tokens-kubespawner'\n"
+            "override = {'environment': lambda spawner: 1 / 0}\n"
+            "c.KubeSpawner.profile_list = [{'display_name': 'a', 'kubespawner_override': override}]",
+            "overrides",
+            "the profile 'a': a function",
+            id="environment-of-a-profile",
         ),
     ],
 )
