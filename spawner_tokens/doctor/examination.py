@@ -46,17 +46,17 @@ def examine_file(path: str, options: Sequence[str] = ()) -> list[Finding]:
 def examine_values(path: str) -> list[Finding]:
     """Examine zero-to-jupyterhub's values: of these, what is plain configuration."""
     try:
-        values = load_values(path)
+        config, unread = load_values(path)
     except LoadError as failure:
         return [_describe_failure("config", str(failure))]
-    findings = examine(values.config, is_chart=True)
-    if values.has_code:
+    findings = examine(config, is_chart=True)
+    if {"hub.extraConfig", "hub.extraFiles"} & {*unread}:
         findings = [
             replace(each, level=Level.WARNING) if each.id in _NOT_SET else each for each in findings
         ]
-    if values.unread:
+    if unread:
         what = (
-            f"Not read: {', '.join(values.unread)}. To examine all, run in the Hub's pod: "
+            f"Not read: {', '.join(unread)}. To examine all, run in the Hub's pod: "
             "spawner-tokens doctor -f /usr/local/etc/jupyterhub/jupyterhub_config.py"
         )
         findings.append(Finding("values", Level.NOTE, what))

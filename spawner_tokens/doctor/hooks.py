@@ -12,7 +12,10 @@ from .finding import Finding, Level, warning
 from .loading import is_library
 from .setup import Setup
 
-_OF_SPAWNER = ("pre_spawn_hook", "auth_state_hook", "get_env", "start")
+_OF_SPAWNER = (
+    *("pre_spawn_hook", "auth_state_hook", "run_pre_spawn_hook", "run_auth_state_hook"),
+    *("get_env", "start"),
+)
 
 
 def check_hooks(setup: Setup) -> Iterator[Finding]:

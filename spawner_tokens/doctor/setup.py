@@ -144,14 +144,12 @@ async def set_up(
 
 
 def _without_logging(config: Config) -> Config:
-    """A copy with which traitlets opens no log file, and does not log all of it, as at DEBUG."""
-    config, levels = Config(config), JupyterHub.class_traits()["log_level"].values
+    """A copy with which traitlets opens no log file."""
+    config = Config(config)
     for name in find_sections(JupyterHub):
         if name in config:
             config[name] = Config(config[name])
             config[name].pop("logging_config", None)
-            if config[name].get("log_level") in levels:  # another value is an error to be found
-                del config[name]["log_level"]
     return config
 
 

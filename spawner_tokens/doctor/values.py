@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,15 @@ from .loading import LoadError
 _CHART = {
     "JupyterHub": {"authenticator_class": "dummy", "spawner_class": "kubespawner.KubeSpawner"}
 }
-_CODE = ("extraConfig", "extraFiles")
-_UNREAD = (*_CODE, "extraEnv", "loadRoles", "services")
+# Parts of ``hub`` that set more.
+_UNREAD = ("extraConfig", "extraFiles", "extraEnv", "loadRoles", "services")
 
 
-@dataclass(frozen=True)
-class Values:
-    """``unread``: parts of ``hub`` that set more. ``has_code``: one of them may set anything."""
-
-    config: Config
-    unread: tuple[str, ...]
-    has_code: bool
-
-
-def load_values(path: str) -> Values:
+def load_values(path: str) -> tuple[Config, list[str]]:
     """Read ``hub.config``, ``singleuser.extraEnv`` and ``singleuser.profileList``.
 
-    The values may stand under ``jupyterhub``, as in a chart that includes the Hub's.
-    Raises :exc:`.loading.LoadError`.
+    The values may stand under ``jupyterhub``, as in a chart that includes the Hub's. Returns the
+    config, and which parts of the values set more. Raises :exc:`.loading.LoadError`.
     """
     values = _read(path)
     if isinstance(values, Mapping) and "hub" not in values and "jupyterhub" in values:
@@ -47,8 +37,7 @@ def load_values(path: str) -> Values:
     for sections in (_CHART, _find(hub, "config")):
         for section in sections:
             config[str(section)].update(deepcopy(_find(sections, section)))
-    unread = tuple(f"hub.{name}" for name in _UNREAD if hub.get(name))
-    return Values(config, unread, any(hub.get(name) for name in _CODE))
+    return config, [f"hub.{name}" for name in _UNREAD if hub.get(name)]
 
 
 def _read(path: str) -> Any:

@@ -237,8 +237,8 @@ def test_a_sound_config_has_no_finding(examine, config):
         ),
         param(
             "c.JupyterHub.spawner_class = 'tokens-kubespawner'\n"
-            "override = {'environment': lambda spawner: 1 / 0}\n"
-            "c.KubeSpawner.profile_list = [{'display_name': 'a', 'kubespawner_override': override}]",
+            "made = {'kubespawner_override': {'environment': lambda spawner: 1 / 0}}\n"
+            "c.KubeSpawner.profile_list = [{'display_name': 'a', **made}]",
             "overrides",
             "the profile 'a': a function",
             id="environment-of-a-profile",
