@@ -80,8 +80,8 @@ def spec(fields):
 
 @pytest.fixture(autouse=True)
 def hubs_environment(monkeypatch, tmp_path):
-    """As the Hub's: with a crypt key, without a cluster, in a folder of its own."""
-    own = ("KUBECONFIG", "OAUTH_CLIENT_ID", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL")
+    """As the Hub's: with a crypt key, in a folder of its own."""
+    own = ("OAUTH_CLIENT_ID", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL")
     for name in (*own, "COLUMNS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(KEY, secrets.token_hex(32))
