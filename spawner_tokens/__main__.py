@@ -159,7 +159,9 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     add_config(source)
     source.add_argument(
-        "--values", metavar="FILE", help="zero-to-jupyterhub's values.yaml instead: its plain settings"
+        "--values",
+        metavar="FILE",
+        help="zero-to-jupyterhub's values.yaml instead: its plain settings",
     )
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG

@@ -30,6 +30,12 @@ from .tokens.selection import (
 from .tokens.spec import TokenSpec
 
 
+def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
+    """The scopes that the authenticator asks the provider for; ``None`` if that is not known."""
+    scope = getattr(authenticator, "scope", None)
+    return scope if isinstance(scope, (list, tuple, set)) else None
+
+
 class ServerDelivery:
     """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
@@ -84,8 +90,7 @@ class ServerDelivery:
 
     async def _select_from(self, login: Login) -> list[Token]:
         spawner = self._spawner
-        scope = getattr(spawner.authenticator, "scope", None)
-        requested = scope if isinstance(scope, (list, tuple, set)) else None
+        requested = find_requested_scopes(spawner.authenticator)
         tokens = [select_from_login(spec, login, requested) for spec in self.specs]
         if spawner.tokens_hook is not None and login.auth_state is not None:
             tokens = await self._run_tokens_hook(login.auth_state, tokens)

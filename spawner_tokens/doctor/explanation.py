@@ -6,19 +6,19 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cryptography.fernet import InvalidToken
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
 from sqlalchemy.orm import Session
 from traitlets.config import Config
 
+from ..delivery import find_requested_scopes
 from ..refusal import explain
+from ..renewal import read_login
 from ..tokens.files import make_env
-from ..tokens.selection import Reason, Token, check, select
+from ..tokens.selection import Login, Reason, Token, check, select_from_login
 from ..tokens.spec import TokenSpec
 from .database import read_database
 from .loading import describe, silenced
@@ -69,9 +69,9 @@ def explain_user(
             user = _find_user(setup, session, username)
             row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
             setup = _set_up(config, user, server)
-            auth_state = _read_auth_state(setup, user.encrypted_auth_state)
+            login = _read_login(setup, user.encrypted_auth_state)
             directory, notes = _find_directory(setup, row)
-            tokens = [_explain(setup, spec, auth_state, directory, now) for spec in setup.specs]
+            tokens = [_explain(setup, spec, login, directory, now) for spec in setup.specs]
             notes = [*_list_notes(setup, row), *notes]
             return Explanation(user.name, server, now, tokens, notes)
 
@@ -97,24 +97,12 @@ def _find_user(setup: Setup, session: Session, name: str) -> orm.User:
     raise ExplanationError(f"the Hub's database has no user {name!r}")
 
 
-def _read_auth_state(setup: Setup, encrypted: bytes | None) -> Mapping[str, Any] | Reason:
-    """The auth_state, or the reason why there is none. Nothing is encrypted anew."""
-    if not setup.authenticator.enable_auth_state:
-        return Reason.AUTH_STATE_OFF
+def _read_login(setup: Setup, encrypted: bytes | None) -> Login:
     try:
         keeper = CryptKeeper(config=setup.config)
-        has_key = keeper.fernet is not None
     except Exception:  # its text has the key
         raise ExplanationError("a crypt key is not valid: run spawner-tokens doctor") from None
-    if not has_key:
-        return Reason.NO_CRYPT_KEY
-    if encrypted is None:
-        return Reason.NEVER_STORED
-    try:
-        auth_state = keeper._decrypt(encrypted)
-    except (InvalidToken, ValueError):
-        return Reason.UNDECRYPTABLE
-    return auth_state if isinstance(auth_state, dict) else {}
+    return read_login(setup.authenticator.enable_auth_state, encrypted, keeper)
 
 
 def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, list[str]]:
@@ -131,11 +119,11 @@ def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, 
 def _explain(
     setup: Setup,
     spec: TokenSpec,
-    auth_state: Mapping[str, Any] | Reason,
+    login: Login,
     directory: str | None,
     now: float,
 ) -> Explained:
-    token = _select(setup, spec, auth_state, now)
+    token = _select(setup, spec, login, now)
     text, where = token.text, directory or "…"
     owned = {"SPAWNER_TOKENS_DIR", *setup.spawner.environment}  # the admin's own variables win
     return Explained(
@@ -153,18 +141,12 @@ def _explain(
     )
 
 
-def _select(
-    setup: Setup, spec: TokenSpec, auth_state: Mapping[str, Any] | Reason, now: float
-) -> Token:
-    if isinstance(auth_state, Reason):
-        return Token(spec, reason=auth_state)
-    scope = getattr(setup.authenticator, "scope", None)
-    requested = scope if isinstance(scope, (list, tuple, set)) else None
+def _select(setup: Setup, spec: TokenSpec, login: Login, now: float) -> Token:
     try:
-        selected = select(spec, auth_state, requested)
+        token = select_from_login(spec, login, find_requested_scopes(setup.authenticator))
     except SystemExit:
         return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
-    return check(selected, now, setup.spawner.tokens_min_lifetime)
+    return check(token, now, setup.spawner.tokens_min_lifetime)
 
 
 def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:

@@ -57,7 +57,7 @@ class Setup:
 
     @property
     def delivers_files(self) -> bool:
-        return bool(self.spawner._delivers_files())
+        return bool(self.spawner.delivers_files())
 
     @property
     def of_login(self) -> list[TokenSpec]:
