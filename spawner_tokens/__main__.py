@@ -35,27 +35,8 @@ def run() -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="spawner-tokens", description="Live OAuth tokens for JupyterHub's servers."
-    )
-    commands = parser.add_subparsers(title="commands", required=True)
-    add_demo(
-        commands.add_parser(
-            "demo", help="see it work here: a real provider, proxy and Hub on loopback"
-        )
-    )
-    add_rbac(commands.add_parser("rbac", help="print the rights that a Hub needs in Kubernetes"))
-    add_doctor(
-        commands.add_parser(
-            "doctor", help="print what is wrong with a Hub's configuration, and how to correct it"
-        )
-    )
-    add_explain(
-        commands.add_parser(
-            "explain", help="print what a user's server would get now, and why not, without a value"
-        )
-    )
     own, hubs = split_arguments(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
     options = parser.parse_args(own, argparse.Namespace(hubs=hubs))
     if hubs and options.run not in (run_doctor, run_explain):
         parser.error("-- is for doctor and explain")
@@ -66,15 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):  # the first one: `| head` has ended
             raise
-        if (
-            error.errno == errno.ENOSPC
-        ):  # the other one is of a reader such as head, that has seen enough
+        if error.errno == errno.ENOSPC:
             print(f"spawner-tokens: {error.strerror}", file=sys.stderr)
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # for the flush at the interpreter's end
+        # The interpreter flushes the standard output once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 
@@ -85,26 +63,28 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(arguments[:end]), list(arguments[end + 1 :])
 
 
+def make_parser() -> argparse.ArgumentParser:
+    description = "Live OAuth tokens for JupyterHub's servers."
+    parser = argparse.ArgumentParser(prog="spawner-tokens", description=description)
+    commands = parser.add_subparsers(title="commands", required=True)
+    for name, (add_arguments, words) in COMMANDS.items():
+        add_arguments(commands.add_parser(name, help=words))
+    return parser
+
+
 def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Start a real OAuth provider, proxy and Hub on loopback, with all of their state in a temporary folder. "
-        "Ctrl-C ends them and removes it."
+        "Start a real OAuth provider, proxy and Hub on loopback, with all of their state in a "
+        "temporary folder. Ctrl-C ends them and removes it."
     )
-    parser.add_argument(
-        "--check", action="store_true", help="log in, look and compare without a person, then end"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="with --check: write its steps to FILE, too"
-    )
-    parser.add_argument(
-        "--token-lifetime",
-        type=int,
-        metavar="SECONDS",
-        help="of an access token (default 60, with --check 10)",
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="the Hub's configuration instead of the demo's"
-    )
+    words = "log in, look and compare without a person, then end"
+    parser.add_argument("--check", action="store_true", help=words)
+    words = "with --check: write its steps to FILE, too"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=words)
+    words = "of an access token (default 60, with --check 10)"
+    parser.add_argument("--token-lifetime", type=int, metavar="SECONDS", help=words)
+    words = "the Hub's configuration instead of the demo's"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=words)
     parser.set_defaults(run=partial(run_demo, parser))
 
 
@@ -124,45 +104,36 @@ def run_demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
 def add_rbac(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print a Role with the rights that TokenKubeSpawner needs beside those of KubeSpawner, and its binding to the "
-        "Hub's service account: spawner-tokens rbac | kubectl apply -n NAMESPACE -f -"
+        "Print a Role with the rights that TokenKubeSpawner needs beside those of KubeSpawner, and "
+        "its binding to the Hub's service account: "
+        "spawner-tokens rbac | kubectl apply -n NAMESPACE -f -"
     )
-    parser.add_argument(
-        "--patch",
-        action="store_true",
-        help="with the rights to renew Secrets in place, and at once",
-    )
-    parser.add_argument(
-        "--service-account", default="hub", metavar="NAME", help="the Hub's (default hub)"
-    )
-    more = "for enable_user_namespaces: a ClusterRole, for the Hub in NAMESPACE"
-    parser.add_argument("--user-namespaces", metavar="NAMESPACE", help=more)
+    words = "with the rights to renew Secrets in place, and at once"
+    parser.add_argument("--patch", action="store_true", help=words)
+    words = "the Hub's (default hub)"
+    parser.add_argument("--service-account", default="hub", metavar="NAME", help=words)
+    words = "for enable_user_namespaces: a ClusterRole, for the Hub in NAMESPACE"
+    parser.add_argument("--user-namespaces", metavar="NAMESPACE", help=words)
     parser.set_defaults(run=run_rbac)
 
 
 def run_rbac(options: argparse.Namespace) -> int:
-    print(
-        make_role(
-            options.service_account, patch=options.patch, hub_namespace=options.user_namespaces
-        ),
-        end="",
-    )
+    namespace = options.user_namespaces
+    role = make_role(options.service_account, patch=options.patch, hub_namespace=namespace)
+    print(role, end="")
     return 0
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Load a configuration as JupyterHub does, without starting a Hub, and print what is wrong, why it "
-        "matters, and how to correct it. Run it with the environment of the Hub. The exit status is 1 if there "
-        "are errors."
+        "Load a configuration as JupyterHub does, without starting a Hub, and print what is wrong, "
+        "why it matters, and how to correct it. Run it with the environment of the Hub. The exit "
+        "status is 1 if there are errors."
     )
     source = parser.add_mutually_exclusive_group()
     add_config(source)
-    source.add_argument(
-        "--values",
-        metavar="FILE",
-        help="zero-to-jupyterhub's values.yaml instead: its plain settings",
-    )
+    words = "zero-to-jupyterhub's values.yaml instead: its plain settings"
+    source.add_argument("--values", metavar="FILE", help=words)
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG
     parser.set_defaults(run=run_doctor)
@@ -170,24 +141,23 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Say what a server of a user would get now, from the Hub's database and crypt key: each token by name, length, "
-        "fingerprint, age and scopes, and why one is missing. Nothing is written, and no token is shown."
+        "Print what a server of a user would get now, from the Hub's database and crypt key: each "
+        "token by name, length, fingerprint, age and scopes, and why one is missing. Nothing is "
+        "written, and no token is shown."
     )
     add_config(parser)
     parser.add_argument("user", help="the user's name in JupyterHub")
-    parser.add_argument(
-        "--server", metavar="NAME", default="", help="a named server instead of the default one"
-    )
+    words = "a named server instead of the default one"
+    parser.add_argument("--server", metavar="NAME", default="", help=words)
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG
     parser.set_defaults(run=run_explain)
 
 
 def add_config(parser: argparse._ActionsContainer) -> None:
-    words = "the Hub's configuration (default: jupyterhub_config.py)"
-    parser.add_argument(
-        "-f", "--config", metavar="FILE", default="jupyterhub_config.py", help=words
-    )
+    file = "jupyterhub_config.py"
+    words = f"the Hub's configuration (default: {file})"
+    parser.add_argument("-f", "--config", metavar="FILE", default=file, help=words)
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -208,6 +178,20 @@ def run_explain(options: argparse.Namespace) -> int:
         server=options.server,
         as_json=options.json,
     )
+
+
+COMMANDS = {
+    "demo": (add_demo, "see it work here: a real provider, proxy and Hub on loopback"),
+    "rbac": (add_rbac, "print the rights that a Hub needs in Kubernetes"),
+    "doctor": (
+        add_doctor,
+        "print what is wrong with a Hub's configuration, and how to correct it",
+    ),
+    "explain": (
+        add_explain,
+        "print what a user's server would get now, and why not, without a value",
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
-from .backend import TokenBackend
+from .backend import TokenBackend, TokenHub
 from .delivery import ServerDelivery
 from .redaction import describe_error
 from .refusal import Problem, refuse
@@ -32,7 +32,7 @@ class _Start:
 
     awaited: bool
     tokens: Sequence[Token] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     git: Sequence[tuple[str, str]] = ()
 
 
@@ -188,7 +188,7 @@ class TokenSpawnerMixin(TokenBackend):
         encrypted = self.user.encrypted_auth_state
         login = read_login(keeps_auth_state, encrypted, CryptKeeper.instance())
         tokens = await delivery.select(login)
-        self._set_start(tokens, delivered=True)
+        self._set_start(tokens, delivered=self.delivers_in_start)
         if not self.delivers_in_start:
             await self.deliver_tokens()
         await self._check_awaited()
@@ -269,19 +269,18 @@ class TokenSpawnerMixin(TokenBackend):
 
     def _find_sweep(self) -> asyncio.Task[None]:
         """The sweep that began with our first Spawner since the Hub's start."""
-        assert self.tokens_hub is not None
-        sweeps, key = self.tokens_hub.sweeps, type(self).sweep_files
-        if key not in sweeps:
-            sweeps[key] = asyncio.ensure_future(self._sweep())
-        return sweeps[key]
+        hub, key = self.tokens_hub, type(self).sweep_files
+        assert hub is not None
+        if key not in hub.sweeps:
+            hub.sweeps[key] = asyncio.ensure_future(self._sweep(hub))
+        return hub.sweeps[key]
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, hub: TokenHub) -> None:
         try:
             await self.sweep_files()
         except Exception:
             self.log.exception("Could not remove the token files that servers left behind")
-            assert self.tokens_hub is not None
-            del self.tokens_hub.sweeps[type(self).sweep_files]  # the next spawn tries again
+            del hub.sweeps[type(self).sweep_files]  # the next spawn tries again
 
 
 def _has_running_loop() -> bool:

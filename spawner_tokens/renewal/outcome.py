@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .grant import Failure
-from .store import AuthState, Fingerprint, fingerprint
+from .store import AuthState, Fingerprint, fingerprint, hash_tokens
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Step:
     @property
     def changed(self) -> bool:
         """Whether other tokens are stored now."""
-        return fingerprint(self.stored) != fingerprint(self.asked)
+        return hash_tokens(self.stored) != hash_tokens(self.asked)
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,14 @@ def make_outcome(
     if granted is None and checked is not None and checked.failure is None:
         renewed = renewed or (renew and renews_itself)
     last = granted if granted is not None and failure is not None else checked or granted or nothing
+    renewed_itself = renew and renews_itself and check.changed and failure is None
     stored = (checked if checked and checked.changed else granted or nothing).stored
     return Outcome(
-        fingerprint=fingerprint(last.asked),
+        fingerprint=fingerprint(check.stored if renewed_itself else last.asked),
         requested=requested,
         attempted=renew or granted is not None,
         renewed=renewed,
-        changed=renewed and fingerprint(stored) != fingerprint(before),
+        changed=renewed and hash_tokens(stored) != hash_tokens(before),
         failure=None if renewed else failure or check.failure,
         auth_model=check.auth_model,
         error=check.error,

@@ -61,6 +61,8 @@ class Refresh:
         self._request: tuple[Any, Mapping[str, Any]] | None = None
         self._granting: asyncio.Task[Step] | None = None
         self._refresh_tokens: tuple[str, ...] = ()
+        self._is_stored = False  # whether there is an auth_state
+        self._checked: Step | None = None
         self.started_at = asyncio.get_running_loop().time()
         self.task = asyncio.create_task(self._run())
 
@@ -81,7 +83,7 @@ class Refresh:
         """The outcome; ``None`` if there is none by a time of the event loop's clock."""
         seconds = deadline - asyncio.get_running_loop().time()
         await asyncio.wait({self.task}, timeout=max(0.0, seconds))
-        return self.task.result() if self.task.done() else None
+        return self.task.result() if self.task.done() and not self.task.cancelled() else None
 
     def owns(self, refresh_token: Any) -> bool:
         """Whether a grant with this refresh token is this refresh's."""
@@ -95,7 +97,7 @@ class Refresh:
         step = await self._grant()
         if step.failure is not None:
             raise GrantFailed(step.failure)
-        return copy.deepcopy(step.stored["token_response"])
+        return copy.deepcopy(self._read()["token_response"])
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -104,44 +106,45 @@ class Refresh:
         before: AuthState = {}
         try:
             before = self._read()
-            checked = await self._renew_and_check(before)
+            await self._renew_and_check(before)
         except Exception as error:
             failure = Failure(FailureKind.MISCONFIGURED, describe_error(error))
-            checked = Step(before, before, failure)
+            self._checked = replace(self._checked or Step(before, before), failure=failure)
         granted = await self._grant() if self._granting is not None else None
         outcome = make_outcome(
             before,
             granted,
-            checked,
+            self._checked,
             renew=self._renew,
             renews_itself=self._adapter.renews_itself,
             requested=self._request is not None,
         )
         # A timer that was cancelled keeps its context, and so this object, for a while.
-        self._request, self._refresh_tokens, self._granting = None, (), None
+        self._request = self._granting = self._checked = None
+        self._refresh_tokens = ()
         return outcome
 
-    async def _renew_and_check(self, before: AuthState) -> Step | None:
-        """Returns the authenticator's part, if it had one."""
-        checked = failure = None
+    async def _renew_and_check(self, before: AuthState) -> None:
+        failure = None
         if self._renew and self._adapter.renews_itself:
-            checked = await self._check(before)
-            if checked.failure is not None:
-                return checked
-            checked = replace(checked, stored=self._read())
-            if checked.changed:
-                return checked
+            self._checked = await self._check(before)
+            if self._checked.failure is not None:
+                return
+            self._checked = replace(self._checked, stored=self._read())
+            if self._checked.changed:
+                return
         if self._renew and self._adapter.can_grant and before.get("refresh_token"):
             granted = await self._grant()
             failure = granted.failure
             if failure is None:
                 await self._derive(granted.stored)
-        if self._request is None or checked is not None or _is_undecided(failure):
-            return checked
-        return await self._check(self._read())
+        if self._request and self._checked is None and not _is_undecided(failure):
+            self._checked = await self._check(self._read())
 
     def _read(self) -> AuthState:
-        return self._note_refresh_token(self._store.read(self._user.orm_user) or {})
+        auth_state = self._store.read(self._user.orm_user)
+        self._is_stored = auth_state is not None
+        return self._note_refresh_token(auth_state or {})
 
     def _note_refresh_token(self, auth_state: AuthState) -> AuthState:
         if refresh_token := auth_state.get("refresh_token"):
@@ -234,7 +237,8 @@ class Refresh:
     async def _ask(self, asked: AuthState) -> Any:
         failure = self._find_grant_failure() or self._standing_failure
         is_rejected = failure is not None and failure.kind is FailureKind.REJECTED
-        predicted = self._adapter.predict_answer(asked or None, is_rejected, self._clock())
+        auth_state = asked if self._is_stored else None
+        predicted = self._adapter.predict_answer(auth_state, is_rejected, self._clock())
         if predicted is not None:
             return predicted
         handler, arguments = self._request or (None, {})

@@ -57,9 +57,15 @@ def fingerprint(auth_state: AuthState | None) -> Fingerprint:
 
     These are the access token and the refresh token. Where there are none, it is the hash of all.
     """
+    return hash_tokens(auth_state) or frozenset(
+        {hash(json.dumps(auth_state or {}, sort_keys=True))}
+    )
+
+
+def hash_tokens(auth_state: AuthState | None) -> Fingerprint:
+    """The hashes of the access token and the refresh token, if there are any."""
     values = ((auth_state or {}).get(field) for field in ("access_token", "refresh_token"))
-    tokens = frozenset(hash(value) for value in values if isinstance(value, str))
-    return tokens or frozenset({hash(json.dumps(auth_state, sort_keys=True))})
+    return frozenset(hash(value) for value in values if isinstance(value, str))
 
 
 def take_tokens(auth_state: AuthState) -> AuthState:
@@ -136,7 +142,7 @@ class AuthStateStore:
         return auth_state
 
     def _supersede(self, user: orm.User, stored: AuthState | None, new: AuthState) -> None:
-        if stored is not None and (old := fingerprint(stored) - fingerprint(new)):
+        if stored is not None and (old := hash_tokens(stored) - hash_tokens(new)):
             self._superseded.setdefault(user, deque(maxlen=_REMEMBERED)).extend(old)
 
     def see_save(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
@@ -158,7 +164,7 @@ class AuthStateStore:
         stored = self.read(user)
         repaired = copy.deepcopy(dict(incoming))
         superseded = self._superseded.get(user, ())
-        if stored is not None and not fingerprint(dict(incoming)).isdisjoint(superseded):
+        if stored is not None and not hash_tokens(dict(incoming)).isdisjoint(superseded):
             repaired.update(take_tokens(stored))
         stamp(repaired, stored, self._clock())
         self._supersede(user, stored, repaired)

@@ -146,7 +146,7 @@ class UserRenewal:
         standing = self._failure if has_ended or self._now() < self.retry_at else None
         refresh = Refresh(self.tools, self.user, renew=renew, standing_failure=standing)
         self._refresh = refresh
-        refresh.task.add_done_callback(lambda task: self._finish(task.result(), standing))
+        refresh.task.add_done_callback(lambda task: self._finish(task, standing))
         return refresh
 
     # -- inside ----------------------------------------------------------------------------------
@@ -174,8 +174,12 @@ class UserRenewal:
         if after.keys() - before:
             self._put_off()
 
-    def _finish(self, outcome: Outcome, standing: Failure | None) -> None:
+    def _finish(self, task: asyncio.Task[Outcome], standing: Failure | None) -> None:
         self._refresh = None
+        if task.cancelled():
+            self._put_off()
+            return
+        outcome = task.result()
         if outcome.requested and (outcome.auth_model is not True or outcome.error is not None):
             self._undelivered_result = _Result.from_outcome(outcome)
         if outcome.renewed:
