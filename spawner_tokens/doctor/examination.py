@@ -67,7 +67,8 @@ def _describe_failure(part: str, why: str) -> Finding:
     what = f"The config does not load: {why}."
     if part != "config":
         what = f"The {part} cannot be made: {why}."
-    return error("config-fails", what, "correct what it names")
+    fix = "correct what it names, or run this where it is installed: on the Hub's host, in its pod"
+    return error("config-fails", what, fix)
 
 
 def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
