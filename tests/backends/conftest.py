@@ -6,7 +6,7 @@ import shutil
 import pytest
 from traitlets import default
 
-from spawner_tokens import TokenSwarmSpawner
+from spawner_tokens import TokenSimpleLocalProcessSpawner, TokenSwarmSpawner
 
 from ..support.engine import Swarm
 from ..support.ports import random_port
@@ -52,6 +52,20 @@ def start_container(engine, start_hub):
             {"TokenSpawnerMixin.tokens": specs or {"t": {}}, **settings},
         )
         user = await hub.user("alice", auth_state)
+        return hub, user, await hub.spawn(user)
+
+    return start
+
+
+@pytest.fixture
+def start_local(start_hub):
+    """Start a Hub and alice's server: ``hub, user, server = await start_local()``."""
+
+    async def start():
+        hub = await start_hub(
+            TokenSimpleLocalProcessSpawner, {"TokenSpawnerMixin.tokens": {"t": {}}}
+        )
+        user = await hub.user("alice", LOGIN)
         return hub, user, await hub.spawn(user)
 
     return start

@@ -18,12 +18,9 @@ from batchspawner import BatchSpawnerRegexStates
 from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner
 from traitlets.config import Config
-from wrapspawner import ProfilesSpawner, WrapSpawner
 
-from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner
+from spawner_tokens import LocalTokenMixin
 from spawner_tokens.testing import DeliveryContract
-
-from ..project.test_readme import blocks, load
 
 pytestmark = pytest.mark.xdist_group("system users")
 
@@ -341,70 +338,3 @@ async def test_to_systemdspawners_dynamic_users_no_file_can_be_given_and_the_pol
     hub.spawner(user).tokens_missing = "refuse"
     with pytest.raises(Exception, match="could not be handed over"):
         await hub.spawn(user)
-
-
-# -- wrapspawner -----------------------------------------------------------------------------
-
-
-# WrapSpawner's own
-wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
-
-
-WRAPPED = {
-    **TOKENS,
-    "WrapSpawner.child_class": TokenSimpleLocalProcessSpawner,
-    "ProfilesSpawner.profiles": [("With tokens", "tokens", TokenSimpleLocalProcessSpawner, {})],
-}
-
-
-async def start_wrapped(start_hub, spawner_class):
-    hub = await start_hub(spawner_class, WRAPPED)
-    user = await hub.user("alice", {"access_token": "first"})
-    server = await hub.spawn(user)
-    assert await server.token() == b"first" and (await server.env())["T"] == b"first"
-    return hub, user, server
-
-
-@wraps
-@pytest.mark.parametrize("spawner_class", [WrapSpawner, ProfilesSpawner])
-async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(
-    start_hub, spawner_class
-):
-    hub, user, server = await start_wrapped(start_hub, spawner_class)
-    await user.save_auth_state({"access_token": "second"})
-    await asyncio.sleep(1)
-    assert await server.token() == b"first"
-    await user.stop("")
-    assert hub.token_directories != []  # until the server's next start
-    assert await (await hub.spawn(user)).token() == b"second"
-
-
-@wraps
-async def test_what_a_wrapped_server_leaves_goes_when_the_next_one_starts_after_the_hub(start_hub):
-    hub, user, _ = await start_wrapped(start_hub, WrapSpawner)
-    await user.stop("")
-    left = hub.token_directories
-    again = await start_hub(WrapSpawner, WRAPPED)
-    again.spawner(await again.user("alice"))
-    bob = await again.user("bob", {"access_token": "first"})
-    assert again.token_directories == left != []
-    await again.spawn(bob)
-    assert again.token_directories == [Path(bob.spawners[""].child_spawner.tokens_directory).name]
-
-
-@wraps
-@pytest.mark.parametrize("profiles", [False, True])
-async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothing(
-    start_hub, tmp_path, profiles
-):
-    *_, code = (
-        block.values[0] for block in blocks("python") if "TokenWrapSpawner" in block.values[0]
-    )
-    spawner_class = load(code, tmp_path).JupyterHub.spawner_class
-    if profiles:
-        spawner_class = type("TokenProfilesSpawner", (spawner_class, ProfilesSpawner), {})
-    hub, user, server = await start_wrapped(start_hub, spawner_class)
-    await user.save_auth_state({"access_token": "second"})
-    await server.until(b"second")
-    await user.stop("")
-    assert hub.token_directories == []
