@@ -287,26 +287,3 @@ async def test_where_only_variables_are_delivered_git_uses_the_variable(make_pla
     await place.spawn()
     await place.ok(f"git clone --quiet {place.git.url}/repo.git && git -C repo pull --quiet")
     assert "GIT_CONFIG_SYSTEM" not in await place.server.env()
-
-
-async def test_the_public_file_lives_as_long_as_its_server(start_hub):
-    settings = {"TokenSpawnerMixin.tokens": {"t": {"preset": "gitlab"}}}
-    hub = await start_hub(SIMPLE, settings)
-    user = await hub.user("alice", {"access_token": "the-token", "gitlab_user": IDENTITY})
-    server = await hub.spawn(user)
-    path = Path((await server.env())["GIT_CONFIG_SYSTEM"].decode())
-    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o644, 0o711)
-    (path.parent.parent / "4711.public").mkdir()
-    reaped = asyncio.ensure_future(asyncio.to_thread(user.spawners[""].proc.wait))
-
-    again = await start_hub(SIMPLE, settings)
-    user = await again.user("alice")
-    assert user.spawners[""].ready and path.exists()
-
-    async def is_swept():
-        return not (path.parent.parent / "4711.public").exists()
-
-    await until(is_swept)
-    await user.stop("")
-    await reaped
-    assert again.token_directories == []

@@ -31,7 +31,6 @@ CAUGHT_BY = {
     "WithdrawsWhatItDelivered": "what_was_withdrawn_is_not_there_when_the_server_starts_again",
     "WithdrawsOnce": "withdrawing_twice_or_nothing_is_no_error",
     "WithdrawsByPrefix": "servers_have_nothing_of_each_other",
-    "MixesUsers": "servers_have_nothing_of_each_other",
     "LeavesFilesBeside": "nothing_is_left_of_servers_that_have_stopped",
     "WithdrawsWhatWasWhole": "nothing_is_left_of_a_delivery_that_failed",
     "SweepsAll": "a_sweep_leaves_the_files_of_running_servers_alone",

@@ -187,12 +187,6 @@ class WithdrawsWhatWasWhole(Right):
             self.mark.unlink()
 
 
-class MixesUsers(Right):
-    @property
-    def tokens_directory(self):
-        return f"{self.root}/{self.user.name[:5]}{self.name}"
-
-
 class SweepsAll(Right):
     def find_running(self):
         return []

@@ -5,9 +5,8 @@ import json
 import pytest
 from pytest import param
 
-from spawner_tokens.tokens.files import make_env, make_files
+from spawner_tokens.tokens.files import make_env
 from spawner_tokens.tokens.lifetime import Lifetime
-from spawner_tokens.tokens.presets import CONSUMERS, PROVIDERS
 from spawner_tokens.tokens.selection import check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
@@ -276,109 +275,6 @@ def test_a_preset_reads_what_oauthenticators_class_stores(provider, fields, expe
     token = check(select(spec, auth_state, authenticator.scope), 0, 300)
     assert token.reason is None, token.detail
     assert make_env([token], "/d") == {**expected, **FILE}
-
-
-ARN = "arn:aws:iam::123456789012:role/notebooks"
-POOL = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/hub/providers/hub"
-AZURE = {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t"}
-GCP = {
-    "type": "external_account",
-    "audience": POOL,
-    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-    "token_url": "https://sts.googleapis.com/v1/token",
-    "credential_source": {"file": "/d/t", "format": {"type": "text"}},
-}
-ACCOUNT = "notebooks@project.iam.gserviceaccount.com"
-IMPERSONATED = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{ACCOUNT}:generateAccessToken"
-
-CONSUMER_CASES = [
-    param(
-        {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}},
-        {"AWS_WEB_IDENTITY_TOKEN_FILE": "/d/t", "AWS_ROLE_ARN": ARN, "AWS_ROLE_SESSION_NAME": "kc"},
-        None,
-        id="aws",
-    ),
-    param(
-        {"preset": "azure", "settings": AZURE},
-        {"AZURE_FEDERATED_TOKEN_FILE": "/d/t", **AZURE},
-        None,
-        id="azure",
-    ),
-    param(
-        {"preset": "gcp", "settings": {"GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": POOL}},
-        {
-            "T_TOKEN_FILE": "/d/t",
-            "GOOGLE_APPLICATION_CREDENTIALS": "/d/t.config.json",
-            "GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": POOL,
-        },
-        GCP,
-        id="gcp",
-    ),
-    param(
-        {
-            "preset": "gcp",
-            "settings": {
-                "GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": POOL,
-                "GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL": ACCOUNT,
-            },
-        },
-        {
-            "T_TOKEN_FILE": "/d/t",
-            "GOOGLE_APPLICATION_CREDENTIALS": "/d/t.config.json",
-            "GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": POOL,
-            "GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL": ACCOUNT,
-        },
-        {**GCP, "service_account_impersonation_url": IMPERSONATED},
-        id="gcp-as-a-service-account",
-    ),
-]
-
-
-@pytest.mark.parametrize("fields, env, config", CONSUMER_CASES)
-def test_a_consumer_gets_what_its_sdk_reads(fields, env, config):
-    authenticator, response, user_info = generic()
-    auth_state = authenticator.build_auth_state_dict(
-        {**response, "id_token": "the-id-token"}, user_info
-    )
-    (spec,) = parse_tokens({"t": fields}, files=True)
-    token = check(select(spec, auth_state), 0, 300)
-    assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d", **env}
-    files = make_files([token], "/d")
-    assert files.pop("t") == b"the-id-token" and files.pop("t.json")
-    assert {name: json.loads(contents) for name, contents in files.items()} == (
-        {"t.config.json": config} if config else {}
-    )
-
-
-def test_every_preset_has_its_case():
-    assert {case.values[1]["preset"] for case in CASES} == set(PROVIDERS)
-    assert {case.values[0]["preset"] for case in CONSUMER_CASES} == set(CONSUMERS)
-
-
-@pytest.mark.parametrize(
-    "auth_state, name",
-    [
-        param({"oauth_user": {"preferred_username": "kc", "sub": "0"}}, "kc", id="generic"),
-        param({"google_user": {"email": "goo@example.org"}}, "goo@example.org", id="google"),
-        param({"user": {"unique_name": "az@example.org"}}, "az@example.org", id="azuread"),
-        param(
-            {"oauth_user": {"preferred_username": "Käthe M."}}, "K-the-M.", id="other-characters"
-        ),
-        param({"oauth_user": {"preferred_username": "x" * 65}}, "x" * 64, id="long"),
-        param({"oauth_user": {"preferred_username": "x", "sub": 17}}, "17", id="too-short"),
-        param({"oauth_user": None, "user": "text", "other": {"sub": "no"}}, None, id="none"),
-    ],
-)
-def test_aws_gets_the_users_name_as_it_takes_it(auth_state, name):
-    (spec,) = parse_tokens({"t": {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}}}, files=True)
-    companions = select(spec, {"id_token": "i", **auth_state}).companions
-    assert companions.get("AWS_ROLE_SESSION_NAME") == name
-
-
-def test_a_consumer_takes_another_token_too():
-    fields = {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}, "key": "exchanged.aws"}
-    (spec,) = parse_tokens({"t": fields}, files=True)
-    assert select(spec, {"id_token": "i", "exchanged": {"aws": "x"}}).value == "x"
 
 
 def test_gitlabs_answer_tells_when_the_token_ends():

@@ -1,0 +1,257 @@
+"""A simulated provider, with real Users, Spawners and files: for the benchmark of renewals."""
+
+import asyncio
+import gc
+import io
+import logging
+import random
+import secrets
+from collections import Counter
+from contextlib import contextmanager
+from urllib.parse import parse_qs
+
+from jupyterhub import orm
+from jupyterhub.crypto import CryptKeeper
+from jupyterhub.objects import Hub
+from jupyterhub.user import UserDict
+from oauthenticator.generic import GenericOAuthenticator
+from sqlalchemy.orm import selectinload
+from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
+from traitlets.config import Config
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.backend import TokenHub
+from spawner_tokens.renewal import renewal
+from tests.support.oauth import make_auth_state
+
+from .simulation import Clock, Figure, Loop
+
+LATENCY = 0.1, 0.3  # seconds that the provider takes
+
+
+# -- the provider and the servers ----------------------------------------------------------------
+
+
+class Provider:
+    """Answers refresh grants with tokens whose text has their user and their end."""
+
+    def __init__(self, clock, lifetime):
+        self._clock = clock
+        self._lifetime = lifetime
+        self._users = {}  # by refresh token
+        self.tokens = {}  # user → access token
+        self.is_down = False
+        self.in_flight = 0
+        self.forget()
+
+    def forget(self):
+        """Begin to count anew."""
+        self.requests = []  # when they came
+        self.granted = []
+        self.rejected = 0
+        self.most_in_flight = 0
+        self.last_overdue = self._clock()
+
+    def log_in(self, user, age=0.0):
+        """The answer to a login, ``age`` seconds ago."""
+        created_at, refresh_token = int(self._clock() - age), secrets.token_hex(32)
+        self._users[refresh_token] = user
+        self.tokens[user] = f"{user}-{created_at + self._lifetime}-{secrets.token_hex(24)}"
+        return {
+            "access_token": self.tokens[user],
+            "refresh_token": refresh_token,
+            "token_type": "Bearer",
+            "scope": "openid profile read_api",
+            "created_at": created_at,
+            "expires_in": self._lifetime,
+        }
+
+    async def answer(self, url, body):
+        self.requests.append(self._clock())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(random.uniform(*LATENCY))
+        finally:
+            self.in_flight -= 1
+        if self.is_down:
+            raise HTTPClientError(503)
+        user = self._users.pop(parse_qs(body.decode())["refresh_token"][0], None)
+        if user is None:
+            self.rejected += 1
+            buffer = io.BytesIO(b'{"error": "invalid_grant"}')
+            raise HTTPClientError(400, response=HTTPResponse(HTTPRequest(url), 400, buffer=buffer))
+        if self._is_overdue(user):
+            self.last_overdue = self._clock()
+        answer = self.log_in(user)
+        self.granted.append(answer["access_token"])
+        return answer
+
+    def _is_overdue(self, user):
+        """Whether less than a fifth of a token's life is left, by more than ten seconds."""
+        return find_end(self.tokens[user]) - self._clock() < self._lifetime / 5 - 10
+
+    def count_overdue(self):
+        return sum(map(self._is_overdue, self.tokens))
+
+    async def calm(self):
+        """Wait until no request is in flight."""
+        await asyncio.sleep(0.05)
+        while self.in_flight:
+            await asyncio.sleep(0.05)
+
+    def figures(self, phase):
+        busiest = max(Counter(map(int, self.requests)).values(), default=0)
+        words = f"most at once, of {renewal._RENEWALS_AT_ONCE} that may be"
+        yield Figure(phase, "requests, in flight", self.most_in_flight, "", words)
+        yield Figure(phase, "requests, busiest second", busiest, "1/s")
+        yield Figure(phase, "rejected", self.rejected, "", "grants with a spent refresh token")
+
+
+class Servers:
+    """What the servers' files hold."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self._ends = {}  # server → its token's end
+        self.forget()
+
+    def forget(self):
+        """Begin to count anew."""
+        self._since = self.last_revived = self._clock()
+        self._dead = 0.0
+        self.seen = Counter()  # token → servers
+
+    def see(self, server, token):
+        self.seen[token] += 1
+        if dead := self._dead_for(server):
+            self._dead += dead
+            self.last_revived = self._clock()
+        self._ends[server] = find_end(token)
+
+    def _dead_for(self, server):
+        now = self._clock()
+        return max(0.0, now - max(self._ends.get(server, now), self._since))
+
+    def dead_share(self):
+        """The share of all servers' time with a dead token in the file."""
+        dead = self._dead + sum(map(self._dead_for, self._ends))
+        return dead / len(self._ends) / (self._clock() - self._since)
+
+    def count_dead(self):
+        return sum(self._clock() > end for end in self._ends.values())
+
+
+def find_end(token):
+    return int(token.split("-")[1])
+
+
+# -- the Hub -------------------------------------------------------------------------------------
+
+
+class Authenticator(GenericOAuthenticator):
+    """Reaches the provider without a network."""
+
+    provider = None
+
+    async def httpfetch(self, url, *, body, **kwargs):
+        return await self.provider.answer(url, body)
+
+
+class Spawner(TokenSimpleLocalProcessSpawner):
+    """Counts what is delivered to its server."""
+
+    async def deliver_files(self, files):
+        await super().deliver_files(files)
+        self.user.settings["servers"].see(self.orm_spawner.id, files["login"].decode())
+
+
+class World:
+    """A provider, and a Hub's database whose users have logged in there and have servers."""
+
+    def __init__(self, servers, users, lifetime, disk, memory):
+        self.clock = Clock()
+        self.provider = Provider(self.clock, lifetime)
+        self.servers = Servers(self.clock)
+        self.servers_each = servers // users
+        self._memory = memory
+        self._sessions = orm.new_session_factory(f"sqlite:///{disk}/jupyterhub.sqlite")
+        with self._sessions() as session:
+            for number in range(users):
+                user = orm.User(name=f"user{number}")
+                age = random.uniform(0, 0.7 * lifetime)  # by then, none is due
+                auth_state = make_auth_state(user.name, self.provider.log_in(user.name, age))
+                user.encrypted_auth_state = CryptKeeper.instance()._encrypt(auth_state)
+                for name in ["", *(f"server-{each}" for each in range(1, self.servers_each))]:
+                    session.add(orm.Spawner(name=name, user=user, server=orm.Server()))
+            session.commit()
+
+    def close(self):
+        self._sessions.kw["bind"].dispose()
+
+    def live(self, life):
+        """One life of the Hub, from when it has made its Spawners."""
+        loop = Loop(self.clock)
+        gc.callbacks.append(loop.see_collector)
+        try:
+            with self._sessions() as session:
+                return loop.run_until_complete(self._live(loop, session, life))
+        finally:
+            gc.callbacks.remove(loop.see_collector)
+            loop.close()
+
+    async def _live(self, loop, session, life):
+        figures = [figure async for figure in life(self, loop, self._make_spawners(session))]
+        await self.provider.calm()  # else an answer would be lost
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        return figures
+
+    def _make_spawners(self, session):
+        authenticator = Authenticator(enable_auth_state=True, token_url="http://provider/token")
+        authenticator.provider = self.provider
+        config = Config()
+        config.Spawner.poll_interval = 0
+        config.TokenSpawnerMixin.tokens = {"login": {}}
+        config.LocalTokenMixin.tokens_mount_path = f"{self._memory}/tokens"
+        settings = {
+            "authenticator": authenticator,
+            "config": config,
+            "hub": Hub(),
+            "servers": self.servers,
+            "spawner_class": Spawner,
+        }
+        log = logging.getLogger("benchmarks")
+        log.setLevel(logging.ERROR)  # an outage brings a warning for each user
+        TokenHub.from_session(session).renewal = renewal.Renewal(
+            authenticator, session, min_lifetime=300, timeout=10, log=log, clock=self.clock
+        )
+        users = UserDict(lambda: session, settings)
+        rows = session.query(orm.User).options(selectinload(orm.User._orm_spawners)).all()
+        return [users[row].spawners[name] for row in rows for name in row.orm_spawners]
+
+    async def start(self, spawners):
+        """Start polling one after the other, as the Hub does at its start with running servers."""
+        for spawner in spawners:
+            spawner.start_polling()
+            await asyncio.sleep(0)
+        while sum(self.servers.seen.values()) < len(spawners):
+            await asyncio.sleep(0.01)
+
+    async def forget(self, loop):
+        """Begin to measure and count anew."""
+        self.provider.forget()
+        self.servers.forget()
+        await loop.forget()
+
+
+@contextmanager
+def make_crypt_key():
+    CryptKeeper.clear_instance()
+    CryptKeeper.instance(keys=[secrets.token_bytes(32)])
+    try:
+        yield
+    finally:
+        CryptKeeper.clear_instance()

@@ -1,0 +1,62 @@
+"""The metrics' names: those that the README has, under JupyterHub's prefix."""
+
+import os
+import re
+import subprocess
+import sys
+from textwrap import dedent
+
+import yaml
+
+from ..support.oauth import make_admin_token
+from ..support.reference import README
+from .test_metrics import SIMPLE, TOKENS, scrape
+
+
+async def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_there_are(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    found = await scrape(hub, make_admin_token(hub))
+    section = (
+        README.read_text().split("Metrics\n=======\n")[1].split("When something is wrong\n====")[0]
+    )
+    table, rules = section.split(".. code-block:: yaml")
+    named = set(re.findall(r"``(jupyterhub_token_\w+)``", table))
+    assert named == {re.sub("_(bucket|sum|count)$", "", sample.split()[0]) for sample in found}
+    asked = re.findall(r"(jupyterhub_token_\w+)\{(\w+)=~?\"(.*?)\"\}", rules)
+    assert (
+        len(asked)
+        == rules.count("expr:")
+        == len(yaml.safe_load(dedent(rules))["groups"][0]["rules"])
+    )
+    for name, label, values in asked:
+        for value in values.split("|"):
+            assert [
+                sample
+                for sample in found
+                if sample.startswith(f"{name} ") and f"{label}={value}" in sample.split()
+            ]
+
+
+def test_the_prefix_is_jupyterhubs():
+    code = (
+        "from spawner_tokens import TokenSpawnerMixin;"
+        "from prometheus_client import REGISTRY, generate_latest;"
+        "print(generate_latest(REGISTRY).decode())"
+    )
+    env = {**os.environ, "JUPYTERHUB_METRICS_PREFIX": "ours"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    names = {
+        line.split()[2]
+        for line in shown.splitlines()
+        if line.startswith("# TYPE") and "_token_" in line
+    }
+    assert {name.removesuffix("_total") for name in names if not name.endswith("_created")} == {
+        *(
+            "ours_token_deliveries",
+            "ours_token_renewals",
+            "ours_token_refusals",
+            "ours_token_lifetime_seconds",
+        )
+    }
