@@ -41,7 +41,36 @@ def check(steps: Steps, *, token_lifetime: int, config: Path) -> None:
 
 
 def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
-    browsers, has_git = [], shutil.which("git") is not None
+    browsers, has_git = log_in(demo, steps), shutil.which("git") is not None
+    seen = {browser.username: compare(demo, steps, browser, has_git) for browser in browsers}
+    with steps("each has a token of their own, and DEMO_EMAIL only who has an address"):
+        alice, bob = seen["alice"], seen["bob"]
+        expect(alice["files"]["demo"] != bob["files"]["demo"], "alice and bob have the same token")
+        expect("DEMO_EMAIL" in alice["environment"], "alice has an address but no DEMO_EMAIL")
+        expect("DEMO_EMAIL" not in bob["environment"], "bob has no address but a DEMO_EMAIL")
+    with steps("both files change as their tokens expire, twice, and are live at every look"):
+        looks = watch(browsers, token_lifetime)
+    with steps("both variables are as they were, and their tokens are dead"):
+        for username, [*_, last] in looks.items():
+            expect_dead_variable(username, seen[username], last)
+    if has_git:
+        with steps("git pushes again, from the same servers"):
+            for browser in browsers:
+                expect_push(demo, browser)
+    with steps("the provider was asked once for each new token, and each came to its file"):
+        expect_frugal_renewals(demo, looks)
+    with steps("no token in a log or a process argument"):
+        expect_no_leak(demo)
+    with steps("servers stopped, and their token files are gone"):
+        for browser in browsers:
+            browser.stop_server()
+            directory = Path(seen[browser.username]["directory"])
+            expect(not directory.exists(), f"{directory} is still there")
+
+
+def log_in(demo: Demo, steps: Steps) -> list[Browser]:
+    """Log all users in, and start their servers."""
+    browsers = []
     for username, password in demo.provider.passwords.items():
         browser = Browser(demo.hub.url, username)
         with steps(f"{username}: login through the provider's forms"):
@@ -52,60 +81,26 @@ def walk(demo: Demo, steps: Steps, token_lifetime: int) -> None:
             browser.start_server()
         for browser in browsers:
             browser.enter_server()
+    return browsers
 
-    seen: dict[str, dict[str, Any]] = {}
-    for browser in browsers:
-        username = browser.username
-        with steps(f"{username}: variable and file hold tokens that the provider issued"):
-            with browser.kernel() as kernel:
-                seen[username] = look(kernel)
-            expect_issued_token(demo, username, seen[username])
-        with steps(f"{username}: the file is private, and demo.json says what it is"):
-            expect_private_file(seen[username])
-        with steps(f"{username}: the provider takes the token, from inside the server"):
-            expect_live_file(username, seen[username])
-        with steps(f"{username}: the notebook runs and shows no token"), browser.kernel() as kernel:
-            expect_discreet_notebook(demo, kernel)
-        if has_git:
-            with steps(f"{username}: git clones a private repository and pushes"):
-                expect_push(demo, browser)
 
-    with steps("each has a token of their own, and DEMO_EMAIL only who has an address"):
-        alice, bob = seen["alice"], seen["bob"]
-        expect(alice["files"]["demo"] != bob["files"]["demo"], "alice and bob have the same token")
-        expect("DEMO_EMAIL" in alice["environment"], "alice has an address but no DEMO_EMAIL")
-        expect("DEMO_EMAIL" not in bob["environment"], "bob has no address but a DEMO_EMAIL")
-    with steps("both files change as their tokens expire, twice, and are live at every look"):
-        looks = watch(browsers, token_lifetime)
-    with steps("both variables are as they were, and their tokens are dead"):
-        for username, [*_, last] in looks.items():
-            token, answer = last["environment"]["DEMO_TOKEN"], last["answers"]["DEMO_TOKEN"]
-            expect(
-                token == seen[username]["environment"]["DEMO_TOKEN"],
-                f"DEMO_TOKEN of {username} has changed",
-            )
-            expect(
-                answer == "status 403",
-                f"the provider answered {answer!r} to DEMO_TOKEN of {username}",
-            )
+def compare(demo: Demo, steps: Steps, browser: Browser, has_git: bool) -> dict[str, Any]:
+    """Compare what a user's server has with what the provider issued. Returns what it has."""
+    username = browser.username
+    with steps(f"{username}: variable and file hold tokens that the provider issued"):
+        with browser.kernel() as kernel:
+            seen = look(kernel)
+        expect_issued_token(demo, username, seen)
+    with steps(f"{username}: the file is private, and demo.json says what it is"):
+        expect_private_file(seen)
+    with steps(f"{username}: the provider takes the token, from inside the server"):
+        expect_live_file(username, seen)
+    with steps(f"{username}: the notebook runs and shows no token"), browser.kernel() as kernel:
+        expect_discreet_notebook(demo, kernel)
     if has_git:
-        with steps("git pushes again, from the same servers"):
-            for browser in browsers:
-                expect_push(demo, browser)
-    with steps("the provider was asked once for each new token, and each came to its file"):
-        expect_frugal_renewals(demo, looks)
-    with steps("no token in a log or a process argument"):
-        logs = [log.read_text(errors="replace") for log in demo.folder.glob("*.log")]
-        expect(not show_tokens(demo, logs), "a log shows one")
-        arguments = [
-            argument for process in find_processes(demo.folder) for argument in process.cmdline()
-        ]
-        expect(not show_tokens(demo, arguments), "a process argument shows one")
-    with steps("servers stopped, and their token files are gone"):
-        for browser in browsers:
-            browser.stop_server()
-            directory = Path(seen[browser.username]["directory"])
-            expect(not directory.exists(), f"{directory} is still there")
+        with steps(f"{username}: git clones a private repository and pushes"):
+            expect_push(demo, browser)
+    return seen
 
 
 def look(kernel: Kernel) -> dict[str, Any]:
@@ -178,6 +173,22 @@ def expect_private_file(seen: dict[str, Any]) -> None:
 def expect_live_file(username: str, seen: dict[str, Any]) -> None:
     answer = seen["answers"]["DEMO_TOKEN_FILE"]
     expect(answer == username, f"the provider answered {answer!r} to the file of {username}")
+
+
+def expect_dead_variable(username: str, first: dict[str, Any], last: dict[str, Any]) -> None:
+    token, answer = last["environment"]["DEMO_TOKEN"], last["answers"]["DEMO_TOKEN"]
+    is_same = token == first["environment"]["DEMO_TOKEN"]
+    expect(is_same, f"DEMO_TOKEN of {username} has changed")
+    problem = f"the provider answered {answer!r} to DEMO_TOKEN of {username}"
+    expect(answer == "status 403", problem)
+
+
+def expect_no_leak(demo: Demo) -> None:
+    logs = [log.read_text(errors="replace") for log in demo.folder.glob("*.log")]
+    expect(not show_tokens(demo, logs), "a log shows one")
+    processes = find_processes(demo.folder)
+    arguments = [argument for process in processes for argument in process.cmdline()]
+    expect(not show_tokens(demo, arguments), "a process argument shows one")
 
 
 def expect_frugal_renewals(demo: Demo, looks: dict[str, list[dict[str, Any]]]) -> None:

@@ -48,63 +48,65 @@ class RequestHandler(WSGIRequestHandler):
         self.log_message("%s %s %s", self.command, urlsplit(self.path).path, code)
 
 
+# Those of Django that are the same each time.
+_SETTINGS: dict[str, Any] = {
+    "ALLOWED_HOSTS": ["127.0.0.1"],
+    "ROOT_URLCONF": "spawner_tokens.demo.provider_urls",
+    "LOGIN_URL": "/login/",
+    "STATIC_URL": "/static/",
+    "USE_TZ": True,
+    "INSTALLED_APPS": [
+        *("django.contrib.auth", "django.contrib.contenttypes", "django.contrib.staticfiles"),
+        "oauth2_provider",
+    ],
+    "MIDDLEWARE": [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+    "TEMPLATES": [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "DIRS": [Path(__file__).with_name("templates")],
+            "APP_DIRS": True,
+        }
+    ],
+    # Names of our own: a cookie is sent to all ports of a host, and the Hub is on this one.
+    "SESSION_COOKIE_NAME": "demo_provider_session",
+    "CSRF_COOKIE_NAME": "demo_provider_csrf",
+    "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+    # The secrets are long and random: slow hashing would only delay each request.
+    "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
+    "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
+    # A new database needs no migrations: 0.1 s instead of 1.5 s.
+    "MIGRATION_MODULES": {"auth": None, "contenttypes": None, "oauth2_provider": None},
+    "LOGGING": {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+    },
+}
+
+
 def make_settings(
     state: Path, *, token_lifetime: int = 3600, reuse_protection: bool = False
 ) -> dict[str, Any]:
     """Django's settings, for ``django.conf.settings.configure(**...)``."""
-    return {
+    # Concurrent requests wait for each other, and do not fail.
+    options = {
+        "timeout": 30,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL",
+    }
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": state / DATABASE}
+    scopes = {"profile": "Your name and e-mail address", "read": "Read access"}
+    return _SETTINGS | {
         "SECRET_KEY": secrets.token_urlsafe(),
-        "ALLOWED_HOSTS": ["127.0.0.1"],
-        "ROOT_URLCONF": "spawner_tokens.demo.provider_urls",
-        "LOGIN_URL": "/login/",
-        "STATIC_URL": "/static/",
         "REPOSITORIES": state / "repositories",
-        "USE_TZ": True,
-        "INSTALLED_APPS": [
-            "django.contrib.auth",
-            "django.contrib.contenttypes",
-            "django.contrib.staticfiles",
-            "oauth2_provider",
-        ],
-        "MIDDLEWARE": [
-            "django.contrib.sessions.middleware.SessionMiddleware",
-            "django.middleware.csrf.CsrfViewMiddleware",
-            "django.contrib.auth.middleware.AuthenticationMiddleware",
-        ],
-        "TEMPLATES": [
-            {
-                "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "DIRS": [Path(__file__).with_name("templates")],
-                "APP_DIRS": True,
-            }
-        ],
-        # Names of our own: a cookie is sent to all ports of a host, and the Hub is on this one.
-        "SESSION_COOKIE_NAME": "demo_provider_session",
-        "CSRF_COOKIE_NAME": "demo_provider_csrf",
-        "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
-        # The secrets are long and random: slow hashing would only delay each request.
-        "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
-        "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
-        # A new database needs no migrations: 0.1 s instead of 1.5 s.
-        "MIGRATION_MODULES": {"auth": None, "contenttypes": None, "oauth2_provider": None},
-        "DATABASES": {
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": state / DATABASE,
-                # Concurrent requests wait for each other, and do not fail.
-                "OPTIONS": {
-                    "timeout": 30,
-                    "transaction_mode": "IMMEDIATE",
-                    "init_command": "PRAGMA journal_mode=WAL",
-                },
-            }
-        },
+        "DATABASES": {"default": {**database, "OPTIONS": options}},
         "OAUTH2_PROVIDER": {
-            "SCOPES": {
-                "profile": "Your name and e-mail address",
-                "read": "Read access",
-                "write": "Write access",
-            },
+            "SCOPES": {**scopes, "write": "Write access"},
             "PKCE_REQUIRED": True,
             "REQUEST_APPROVAL_PROMPT": "auto",
             "ACCESS_TOKEN_EXPIRE_SECONDS": token_lifetime,
@@ -112,12 +114,6 @@ def make_settings(
             "REFRESH_TOKEN_REUSE_PROTECTION": reuse_protection,
             # With True (hashes alone), concurrent refreshes end in status 500 (version 3.4.1).
             "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": False,
-        },
-        "LOGGING": {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "handlers": {"stderr": {"class": "logging.StreamHandler"}},
-            "root": {"handlers": ["stderr"], "level": "WARNING"},
         },
     }
 
@@ -154,26 +150,25 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
     return {**client, "passwords": passwords}
 
 
-def main(argv: list[str] | None = None) -> None:
+def parse_options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m spawner_tokens.demo.provider", description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        "--state", type=Path, required=True, metavar="DIR", help="an existing, private directory"
-    )
-    parser.add_argument(
-        "--redirect-uri", required=True, metavar="URL", help="the Hub's OAuth callback"
-    )
-    parser.add_argument(
-        "--token-lifetime", type=int, default=3600, metavar="SECONDS", help="of an access token"
-    )
-    parser.add_argument(
-        "--reuse-protection", action="store_true", help="a spent refresh token revokes the grant"
-    )
-    parser.add_argument(
-        "--single-threaded", action="store_true", help="serve one request at a time"
-    )
-    options = parser.parse_args(argv)
+    words = "an existing, private directory"
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help=words)
+    words = "the Hub's OAuth callback"
+    parser.add_argument("--redirect-uri", required=True, metavar="URL", help=words)
+    words = "of an access token"
+    parser.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS", help=words)
+    words = "a spent refresh token revokes the grant"
+    parser.add_argument("--reuse-protection", action="store_true", help=words)
+    words = "serve one request at a time"
+    parser.add_argument("--single-threaded", action="store_true", help=words)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse_options(argv)
 
     os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -145,6 +145,18 @@ def test_every_module_says_what_lives_there():
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
+def test_no_file_is_long():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 300, path
+
+
+def test_no_function_is_long():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno < 40, f"{path}: {node.name}"
+
+
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, spawner_tokens; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

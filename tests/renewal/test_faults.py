@@ -169,7 +169,7 @@ def is_login(visit):
 
 
 async def meet(house, fault, times=1):
-    """Set up the fault and wait for it: the number of grants before it, and the access token then."""
+    """Set up the fault and wait for it: the grants before it, and the access token."""
     house.wire.on(TOKEN, fault, times)
     await until(lambda: fault.__name__ in house.wire.results())
     return house.wire.results().index(fault.__name__), (await house.stored())["access_token"]
