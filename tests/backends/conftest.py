@@ -1,4 +1,4 @@
-"""Servers in containers, and a Docker Swarm that one process of the tests has for all of them."""
+"""Servers of one backend, each started in one way; a Docker Swarm for all tests of a process."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from traitlets import default
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner, TokenSwarmSpawner
 
+from ..support.cluster import Z2JH_RULES
 from ..support.engine import Swarm
 from ..support.ports import random_port
 
@@ -67,5 +68,21 @@ def start_local(start_hub):
         )
         user = await hub.user("alice", LOGIN)
         return hub, user, await hub.spawn(user)
+
+    return start
+
+
+@pytest.fixture
+def start_pod(kube, start_hub):
+    """Start a Hub and alice's pod: ``namespace, hub, user, server = await start_pod(rules)``."""
+
+    async def start(rules=Z2JH_RULES, **traits):
+        namespace = kube(rules)
+        hub = await start_hub(
+            "spawner_tokens.TokenKubeSpawner",
+            {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}, **namespace.settings(**traits)},
+        )
+        user = await hub.user("alice", {**LOGIN, "name": "$(T) of $x"})
+        return namespace, hub, user, await hub.spawn(user)
 
     return start

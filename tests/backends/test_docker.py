@@ -108,7 +108,7 @@ async def test_the_files_are_the_servers_users_under_userns_remap(start_engine, 
     hub = await start_hub(engine.spawner_class(TokenDockerSpawner), {**TOKENS, **settings})
     spawner = hub.spawner(await hub.user("alice", AUTH_STATE))
     spawner.args = []
-    await spawner.start_container()  # nobody can ask a server that has no network
+    await spawner.start()  # nobody can ask a server that has no network
     looked = engine.run(spawner.container_id, "stat", "-c", "%u %a", f"{DIRECTORY}/t")
     assert looked.out == "1000 600\n"
     assert engine.run(spawner.container_id, "cat", f"{DIRECTORY}/t").out == "the-token"

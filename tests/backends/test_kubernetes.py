@@ -6,12 +6,10 @@ import json
 
 import kubernetes_validate
 import pytest
-import yaml
 from pytest import param
 from traitlets import TraitError
 
 from spawner_tokens import TokenKubeSpawner
-from spawner_tokens.backends.kubernetes.rbac import make_role
 
 from ..support.cluster import DIRECTORY, IMAGE, PATCH_RULES, Z2JH_RULES, make_namespace
 from ..support.waiting import until
@@ -22,19 +20,6 @@ TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
 NAME = "jupyter-alice-tokens"
 
 both_roles = pytest.mark.parametrize("rules", [Z2JH_RULES, PATCH_RULES], ids=["z2jh", "patch"])
-
-
-@pytest.fixture
-def start(kube, start_hub):
-    """Start a Hub and alice's pod: ``namespace, hub, user, server = await start(rules)``."""
-
-    async def start(rules=Z2JH_RULES, **traits):
-        namespace = kube(rules)
-        hub = await start_hub(KUBE, {**TOKENS, **namespace.settings(**traits)})
-        user = await hub.user("alice", AUTH_STATE)
-        return namespace, hub, user, await hub.spawn(user)
-
-    return start
 
 
 def decoded(secret):
@@ -50,9 +35,9 @@ def owners(secret):
 
 @both_roles
 async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothing_stays(
-    start, rules
+    start_pod, rules
 ):
-    namespace, hub, user, server = await start(rules)
+    namespace, hub, user, server = await start_pod(rules)
     env, files = await server.env(), await server.files()
     assert env["T"] == files["t"] == b"the-token"
     assert env["SPAWNER_TOKENS_DIR"] == DIRECTORY.encode()
@@ -227,105 +212,6 @@ async def test_servers_in_namespaces_of_their_users_have_their_secrets_there(kub
         assert namespace.cluster.ask("GET", path) is None
     finally:
         namespace.cluster.ask("DELETE", f"/api/v1/namespaces/{there}")
-
-
-# -- while it runs -------------------------------------------------------------------------------
-
-
-@both_roles
-async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(start, rules):
-    namespace, _, user, server = await start(rules)
-    if rules is PATCH_RULES:
-        await until(lambda: owners(namespace.get("secrets", NAME)))
-    namespace.audit()
-    for number in range(3):
-        await user.save_auth_state({"access_token": f"token-{number}"})
-        await server.until(f"token-{number}".encode())
-    [pod] = namespace.all("pods")
-    secret = namespace.get("secrets", NAME)
-    assert owners(secret) == [pod["metadata"]["uid"]] and decoded(secret)[".env.t"] == b"token-2"
-    assert ("spawner-tokens/renewed" in pod["metadata"]["annotations"]) == (rules is PATCH_RULES)
-    asked = namespace.audit("secrets", "pods")
-    if rules is PATCH_RULES:
-        assert asked in (None, ["get secrets 200", "patch secrets 200", "patch pods 200"] * 3)
-    else:
-        again = ["get secrets 200", "delete secrets 200", "create secrets 201"]
-        assert asked in (None, [again[0], "get pods 200", *again[1:], *again, *again])
-    namespace.delete("pods", "jupyter-alice")  # by somebody else, and the Hub does not look
-    await until(lambda: namespace.secrets() == {}, seconds=30)
-
-
-@both_roles
-async def test_a_hub_started_again_knows_its_secrets(start, start_hub, rules):
-    namespace, _, user, server = await start(rules)
-    before = namespace.get("secrets", NAME)["metadata"]["uid"]
-    settings = {
-        **namespace.settings(),
-        "KubeTokenMixin.tokens_secret_name_template": "other-{pod_name}",
-    }
-    again = await start_hub(KUBE, {**TOKENS, **settings})
-    user = await again.user("alice")
-    await until(lambda: user.spawners[""].tokens_running)
-    await user.save_auth_state({"access_token": "new-token"})
-    await server.until(b"new-token")
-    assert (namespace.get("secrets", NAME)["metadata"]["uid"] == before) == (rules is PATCH_RULES)
-    await user.stop("")
-    assert namespace.secrets() == {}
-
-
-async def test_a_withheld_token_leaves_the_mount(start):
-    namespace, _, user, server = await start()
-    await user.save_auth_state({"name": "x"})
-    await server.until(None)
-    assert (
-        decoded(namespace.get("secrets", NAME))[".env.t"] == b""
-    )  # the container can be started again
-    await user.save_auth_state(AUTH_STATE)
-    await server.until(b"the-token")
-
-
-async def test_a_token_that_is_only_a_variable_comes_by_the_secret_too(kube, start_hub):
-    namespace = kube()
-    tokens = {"TokenSpawnerMixin.tokens": {"v": {"env": "V", "file": False}}}
-    hub = await start_hub(KUBE, {**tokens, **namespace.settings()})
-    env = await (await hub.spawn(await hub.user("alice", AUTH_STATE))).env()
-    assert env["V"] == b"the-token" and "SPAWNER_TOKENS_DIR" not in env
-    assert "spawner-tokens" not in repr(namespace.all("pods")[0]["spec"].get("volumes"))
-
-
-# KubeSpawner's own needs, where it makes neither claims nor services.
-KUBESPAWNER_RULES = [
-    {
-        "apiGroups": [""],
-        "resources": ["pods"],
-        "verbs": ["get", "watch", "list", "create", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
-]
-
-
-@pytest.mark.parametrize("patch", [False, True])
-async def test_the_rights_that_the_command_prints_are_enough_for_all_of_a_users_servers(
-    kube, start_hub, patch, caplog
-):
-    role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
-    namespace = kube([*KUBESPAWNER_RULES, *role["rules"]])
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    user = await hub.user("alice", AUTH_STATE)
-    servers = [await hub.spawn(user, name) for name in ("", "work")]
-    await user.save_auth_state({"access_token": "new"})
-    for server in servers:
-        await server.until(b"new")
-    assert set(namespace.secrets()) == {NAME, "jupyter-alice--work-tokens"}
-    await user.stop("")
-    assert (
-        set(namespace.secrets()) == {"jupyter-alice--work-tokens"}
-        and await servers[1].token() == b"new"
-    )
-    await user.stop("work")
-    assert namespace.secrets() == {} and "Could not" not in caplog.text
-    refused = [asked for asked in namespace.audit("secrets", "pods") or () if asked.endswith("403")]
-    assert refused == [] if patch else set(refused) <= {"patch secrets 403"}
 
 
 async def test_twenty_servers_at_once_have_each_its_own_secret(kube, start_hub):

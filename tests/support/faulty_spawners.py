@@ -112,9 +112,6 @@ class SeesNothingNew(WritesOnlyOnce):
     delivery_delay = float("inf")
 
 
-# -- each with a fault -------------------------------------------------------------------------
-
-
 class WritesInPlace(Right):
     def write(self, path, contents):
         path.write_bytes(contents)

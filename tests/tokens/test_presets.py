@@ -77,11 +77,8 @@ def auth0():
     from oauthenticator.auth0 import Auth0OAuthenticator
 
     authenticator = Auth0OAuthenticator(auth0_domain="x.auth0.com")
-    return (
-        authenticator,
-        RESPONSE,
-        {"sub": "0", "nickname": "zero", "email": "zero@example.org", "name": "Zero"},
-    )
+    user = {"sub": "0", "nickname": "zero", "email": "zero@example.org", "name": "Zero"}
+    return authenticator, RESPONSE, user
 
 
 def cilogon():
@@ -94,11 +91,8 @@ def cilogon():
             }
         }
     )
-    return (
-        authenticator,
-        RESPONSE,
-        {"eppn": "ci@example.org", "email": "ci@example.org", "name": "Ci Logon"},
-    )
+    user = {"eppn": "ci@example.org", "email": "ci@example.org", "name": "Ci Logon"}
+    return authenticator, RESPONSE, user
 
 
 def globus():

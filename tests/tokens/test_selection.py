@@ -2,7 +2,6 @@
 
 import base64
 import json
-from math import inf
 
 import pytest
 from pytest import param
@@ -243,60 +242,6 @@ def test_only_what_can_still_be_of_use_is_delivered():
     assert find({}, auth_state).value == "v"
     assert find({"required_scopes": "w"}, auth_state).value == "v"
     assert find({"forbidden_scopes": "api"}, auth_state).value is None
-
-
-@pytest.mark.parametrize(
-    "auth_state, expires_at, total",
-    [
-        param(response(expires_in=100), None, 100, id="relative-alone-says-nothing"),
-        param(response(expires_in=100, created_at=NOW), NOW + 100, 100, id="created-at"),
-        param(response(expires_in="100", created_at=str(NOW)), NOW + 100, 100, id="texts"),
-        param(
-            response(expires_at=NOW + 9, expires_in=100, created_at=NOW),
-            NOW + 9,
-            100,
-            id="explicit-wins",
-        ),
-        param({**response(), "expires_at": NOW + 9}, NOW + 9, inf, id="beside-the-token"),
-        param(response(jwt(exp=NOW + 9, iat=NOW - 1)), NOW + 9, 10, id="jwt"),
-        param(response(jwt(exp=NOW + 9), expires_in=60), NOW + 9, 60, id="jwt-and-relative"),
-        param(response(jwt(exp="soon")), None, inf, id="jwt-with-a-bad-exp"),
-        param(response("a.b.c"), None, inf, id="three-parts-but-no-jwt"),
-        param(response(expires_at=float("inf")), None, inf, id="infinite"),
-        param(response(expires_at=True), None, inf, id="boolean"),
-        param(response(expires_at=1.7e12), None, inf, id="milliseconds-are-beyond-any-date"),
-        param(response(expires_at=0), None, inf, id="zero-is-no-time"),
-        param(
-            {
-                "access_token": "v",
-                "token_response": {"access_token": "older", "expires_at": NOW + 9},
-            },
-            None,
-            inf,
-            id="another-tokens-answer",
-        ),
-    ],
-)
-def test_the_end_of_a_token(auth_state, expires_at, total):
-    lifetime = find({}, auth_state, min_lifetime=0).lifetime
-    assert (lifetime.expires_at, lifetime.total) == (expires_at, total)
-
-
-def test_the_end_of_the_access_token_is_not_that_of_the_id_token():
-    auth_state = {"id_token": jwt(exp=NOW + 50), **response(expires_at=NOW + 9)}
-    assert find({"key": "id_token"}, auth_state, min_lifetime=0).lifetime.expires_at == NOW + 50
-
-
-def test_never_more_than_half_of_a_tokens_life_is_asked_for():
-    def at(left):
-        return find({}, response(expires_in=300, created_at=NOW - 300 + left)).reason
-
-    assert at(151) is None
-    assert at(149) is Reason.SHORT_LIVED
-
-
-def test_a_spec_has_its_own_min_lifetime():
-    assert find({"min_lifetime": 1}, response(expires_at=NOW + 5)).reason is None
 
 
 def test_scopes_that_the_provider_does_not_name_are_the_requested_ones():
