@@ -10,8 +10,7 @@ from pytest import param
 
 from spawner_tokens.backends.kubernetes.rbac import RIGHTS, make_role
 
-from ..backends.test_kubernetes import KUBESPAWNER_RULES
-from ..support.cluster import Z2JH_RULES
+from ..support.cluster import KUBESPAWNER_RULES, Z2JH_RULES
 from ..support.examining import KUBERNETES, VERBS, find_one, of, run_command
 from ..support.waiting import until
 

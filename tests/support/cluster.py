@@ -37,6 +37,15 @@ PATCH_RULES = [
     *Z2JH_RULES,
     {"apiGroups": [""], "resources": ["secrets", "pods"], "verbs": ["patch"]},
 ]
+# KubeSpawner's own needs, where it makes neither claims nor services.
+KUBESPAWNER_RULES = [
+    {
+        "apiGroups": [""],
+        "resources": ["pods"],
+        "verbs": ["get", "watch", "list", "create", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
+]
 
 
 class Cluster:
