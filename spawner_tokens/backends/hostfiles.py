@@ -27,7 +27,8 @@ def open_private(
     """Open a directory that only the Hub's user can write to; in ``parent`` if it is given.
 
     ``parent`` and the result are descriptors of open directories. ``create``: make the directory if
-    there is none. ``closed``: other users must not pass through it.
+    there is none. ``closed``: other users cannot pass through it, if it is made here or in
+    ``parent``; who made it elsewhere has chosen its mode.
 
     Raises :exc:`PermissionError` if its owner or mode is wrong, :exc:`FileNotFoundError` if there
     is none.

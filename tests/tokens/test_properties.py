@@ -11,12 +11,9 @@ from spawner_tokens.tokens.fields import SpecError
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.presets import PRESETS
 from spawner_tokens.tokens.selection import Reason, apply_hook_value, check, select
-from spawner_tokens.tokens.spec import parse_tokens
+from spawner_tokens.tokens.spec import _DEFAULTS, parse_tokens
 
-FIELDS = (
-    "preset url key env file file_env template variables settings config config_env missing "
-    "min_lifetime required_scopes forbidden_scopes unknown"
-).split()
+FIELDS = [*_DEFAULTS, "unknown"]
 KEYS = (
     "access_token refresh_token id_token scope token_response expires_in expires_at created_at "
     "tokens github_user oauth_user login email name a b a.b transfer.api.globus.org"
@@ -65,11 +62,15 @@ sensible = {
     "config": st.dictionaries(texts, json_values, max_size=3)
     | st.just({"path": ["{file}"], "a": "{A_1}"}),
     "config_env": names,
+    "git": st.sampled_from(["https://a.example.org", ["http://b.example.org/x"], "{url}", "x"]),
+    "git_username": texts,
+    "git_identity": st.booleans() | st.dictionaries(st.sampled_from(["name", "email"]), keys),
     "missing": st.sampled_from(["refuse", "warn", "skip", "other"]),
     "min_lifetime": st.floats(allow_nan=True) | st.integers(),
     "required_scopes": st.lists(texts, max_size=2) | texts,
     "forbidden_scopes": st.lists(texts, max_size=2) | texts,
 }
+assert sensible.keys() == _DEFAULTS.keys()
 specs = st.fixed_dictionaries({}, optional=sensible) | st.dictionaries(
     st.sampled_from(FIELDS), json_values, max_size=4
 )
