@@ -262,12 +262,12 @@ class KubeTokenMixin(TokenSpawnerMixin):
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
         if self._tokens_secret_name is not None:
-            state["token_secret_name"] = self._tokens_secret_name
+            state["tokens_secret_name"] = self._tokens_secret_name
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self._tokens_secret_name = state.get("token_secret_name")
+        self._tokens_secret_name = state.get("tokens_secret_name")
 
     def _get_secret_name(self) -> str:
         name: str = self._tokens_secret_name or self._expand_user_properties(
