@@ -537,7 +537,7 @@ async def test_with_the_user_in_the_id_token_the_login_stays_whether_or_not_ther
     log_in, brings_id_token
 ):
     settings = {"userdata_from_id_token": True, "userdata_url": ""}
-    hub, provider, alice, browser = await log_in(GENERIC, settings, lifetime=1)
+    hub, provider, alice, browser = await log_in(GENERIC, settings, lifetime=3)
     dead = await access_token(alice)
     await until(lambda: not provider.is_live(dead))
     make_due(alice)
