@@ -35,9 +35,11 @@ LATENCY = 0.1, 0.3  # seconds that the provider takes
 class Provider:
     """Answers refresh grants with tokens whose text has their user and their end."""
 
-    def __init__(self, clock, lifetime):
+    def __init__(self, clock, lifetime, skew=0.0, make_token=None):
         self._clock = clock
         self._lifetime = lifetime
+        self._skew = skew  # of its own clock
+        self._make_token = make_token or (lambda text, **claims: text)
         self._users = {}  # by refresh token
         self.tokens = {}  # user → access token
         self.is_down = False
@@ -56,7 +58,10 @@ class Provider:
         """The answer to a login, ``age`` seconds ago."""
         created_at, refresh_token = int(self._clock() - age), secrets.token_hex(32)
         self._users[refresh_token] = user
-        self.tokens[user] = f"{user}-{created_at + self._lifetime}-{secrets.token_hex(24)}"
+        text = f"{user}-{created_at + self._lifetime}-{secrets.token_hex(24)}"
+        created_at += self._skew
+        claims = {"iat": created_at, "exp": created_at + self._lifetime}
+        self.tokens[user] = self._make_token(text, **claims)
         return {
             "access_token": self.tokens[user],
             "refresh_token": refresh_token,
@@ -143,7 +148,7 @@ class Servers:
 
 
 def find_end(token):
-    return int(token.split("-")[1])
+    return int(token.rsplit("-", 2)[1])
 
 
 # -- the Hub -------------------------------------------------------------------------------------
@@ -169,9 +174,11 @@ class Spawner(TokenSimpleLocalProcessSpawner):
 class World:
     """A provider, and a Hub's database whose users have logged in there and have servers."""
 
-    def __init__(self, servers, users, lifetime, disk, memory):
+    def __init__(self, servers, users, lifetime, disk, memory, scenario=None):
         self.clock = Clock()
-        self.provider = Provider(self.clock, lifetime)
+        self._scenario = scenario
+        skew, make_token = (scenario.skew, scenario.make_token) if scenario else (0.0, None)
+        self.provider = Provider(self.clock, lifetime, skew, make_token)
         self.servers = Servers(self.clock)
         self.servers_each = servers // users
         self._memory = memory
@@ -181,10 +188,17 @@ class World:
                 user = orm.User(name=f"user{number}")
                 age = random.uniform(0, 0.7 * lifetime)  # by then, none is due
                 auth_state = make_auth_state(user.name, self.provider.log_in(user.name, age))
+                auth_state |= self._add(auth_state["token_response"], is_login=True)
                 user.encrypted_auth_state = CryptKeeper.instance()._encrypt(auth_state)
                 for name in ["", *(f"server-{each}" for each in range(1, self.servers_each))]:
                     session.add(orm.Spawner(name=name, user=user, server=orm.Server()))
             session.commit()
+
+    def _add(self, answer, *, is_login=False):
+        """What a scenario's hooks add to an auth_state."""
+        if self._scenario is None or (self._scenario.at_login and not is_login):
+            return {}
+        return self._scenario.more(self.clock, answer)
 
     def close(self):
         self._sessions.kw["bind"].dispose()
@@ -212,9 +226,14 @@ class World:
     def _make_spawners(self, session):
         authenticator = Authenticator(enable_auth_state=True, token_url="http://provider/token")
         authenticator.provider = self.provider
+        if self._scenario is not None:
+            authenticator.modify_auth_state_hook = lambda _, auth_state: (
+                auth_state | self._add(auth_state["token_response"])
+            )
         config = Config()
         config.Spawner.poll_interval = 0
-        config.TokenSpawnerMixin.tokens = {"login": {}}
+        more = self._scenario.tokens if self._scenario else {}
+        config.TokenSpawnerMixin.tokens = {"login": {}, **more}
         config.LocalTokenMixin.tokens_mount_path = f"{self._memory}/tokens"
         settings = {
             "authenticator": authenticator,

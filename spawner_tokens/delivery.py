@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jupyterhub.utils import maybe_future
-
+from .foreign import run_foreign
 from .metrics import count_delivery, observe_lifetimes
 from .redaction import describe_error
 from .refusal import Problem, explain, refuse
@@ -36,6 +35,12 @@ def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
     return scope if isinstance(scope, (list, tuple, set)) else None
 
 
+class HookFailed(Exception):
+    """``tokens_hook`` raised, was cancelled, or returned something else. The text has no value."""
+
+    discreet = True  # see describe_error()
+
+
 class ServerDelivery:
     """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
@@ -55,24 +60,27 @@ class ServerDelivery:
 
     # -- what it gets ----------------------------------------------------------------------------
 
-    def find_short(self, auth_state: Mapping[str, Any]) -> dict[TokenId, Due]:
+    def find_short(self, auth_state: Mapping[str, Any], now: float) -> dict[TokenId, Due]:
         """The tokens, and when each will be too short-lived to be delivered at a start."""
-        return self._find(auth_state, lambda token, asked: token.lifetime.short_at(asked))
+        return self._find(auth_state, now, lambda token, asked: token.lifetime.short_at(asked))
 
-    def find_due(self, auth_state: Mapping[str, Any], spread: float) -> dict[TokenId, Due]:
+    def find_due(
+        self, auth_state: Mapping[str, Any], now: float, spread: float
+    ) -> dict[TokenId, Due]:
         """The tokens, and when each should be renewed for the server that runs."""
         delay = self._spawner.delivery_delay
         return self._find(
-            auth_state, lambda token, asked: token.lifetime.stale_at(asked, delay, spread)
+            auth_state, now, lambda token, asked: token.lifetime.stale_at(asked, delay, spread)
         )
 
     def _find(
-        self, auth_state: Mapping[str, Any], find_time: Callable[[Token, float], float]
+        self, auth_state: Mapping[str, Any], now: float, find_time: Callable[[Token, float], float]
     ) -> dict[TokenId, Due]:
         default = self._spawner.tokens_min_lifetime
         found = {}
         for spec in self.specs:
-            token = select(spec, auth_state) if spec.file or not self.running else Token(spec)
+            gets = spec.file or not self.running
+            token = select(spec, auth_state, now=now) if gets else Token(spec)
             if token.value is not None:
                 asked = default if spec.min_lifetime is None else spec.min_lifetime
                 due = Due(find_time(token, asked), token.lifetime.ends_at)
@@ -81,7 +89,12 @@ class ServerDelivery:
 
     async def select(self, login: Login) -> list[Token]:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
-        tokens = await self._select_from(login)
+        try:
+            tokens = await self._select_from(login)
+        except HookFailed as failed:
+            tokens = [
+                Token(spec, reason=Reason.HOOK_FAILED, detail=str(failed)) for spec in self.specs
+            ]
         if login.auth_state is not None:
             self._delivered_from = _digest(login.auth_state), False
         self._log_problems(tokens)
@@ -89,13 +102,14 @@ class ServerDelivery:
         return tokens
 
     async def _select_from(self, login: Login) -> list[Token]:
+        """Raises :exc:`HookFailed`."""
         spawner = self._spawner
         requested = find_requested_scopes(spawner.authenticator)
-        tokens = [select_from_login(spec, login, requested) for spec in self.specs]
+        now = time.time()
+        tokens = [select_from_login(spec, login, requested, now) for spec in self.specs]
         if spawner.tokens_hook is not None and login.auth_state is not None:
             tokens = await self._run_tokens_hook(login.auth_state, tokens)
-        now = time.time()
-        return [check(token, now, spawner.tokens_min_lifetime) for token in tokens]
+        return [check(token, time.time(), spawner.tokens_min_lifetime) for token in tokens]
 
     async def _run_tokens_hook(
         self, auth_state: Mapping[str, Any], tokens: list[Token]
@@ -104,18 +118,17 @@ class ServerDelivery:
         found = {token.spec.name: token.value for token in tokens if token.value is not None}
         try:
             hook = spawner.tokens_hook
-            values = await maybe_future(hook(spawner, copy.deepcopy(dict(auth_state)), found))
+            values = await run_foreign(hook(spawner, copy.deepcopy(dict(auth_state)), found))
         except Exception as error:
-            failure = describe_error(error)
-        else:
-            if isinstance(values, Mapping):
-                declared = {token.spec.name for token in tokens}
-                for name in sorted(values.keys() - declared, key=str):
-                    words = "tokens_hook returned %r, which is not declared in tokens: ignored"
-                    spawner.log.warning(words, name)
-                return [apply_hook_value(token, values, auth_state) for token in tokens]
-            failure = f"it did not return a dict of names and values, but {type(values).__name__}"
-        return [token.withheld(Reason.HOOK_FAILED, failure) for token in tokens]
+            raise HookFailed(describe_error(error)) from None
+        if not isinstance(values, Mapping):
+            problem = f"it did not return a dict of names and values, but {type(values).__name__}"
+            raise HookFailed(problem)
+        declared = {token.spec.name for token in tokens}
+        for name in sorted(values.keys() - declared, key=str):
+            words = "tokens_hook returned %r, which is not declared in tokens: ignored"
+            spawner.log.warning(words, name)
+        return [apply_hook_value(token, values, auth_state) for token in tokens]
 
     def _find_policy(self, token: Token) -> str:
         policy: str = token.spec.missing or self._spawner.tokens_missing
@@ -184,13 +197,20 @@ class ServerDelivery:
         self._is_invalid = True
 
     async def update(self, auth_state: dict[str, Any], login_ended: bool) -> None:
-        """Deliver what changed while the server runs. Raises what the backend raises."""
+        """Deliver what changed while the server runs.
+
+        Raises what the backend raises, and :exc:`HookFailed`: then the server keeps what it has.
+        """
         if self._is_invalid:
             self._is_invalid, self._delivered_from, self._delivered = False, None, {}
         source = _digest(auth_state), login_ended
         if source == self._delivered_from:
             return
-        tokens = await self._select_from(Login(auth_state))
+        try:
+            tokens = await self._select_from(Login(auth_state))
+        except HookFailed as failed:
+            count_delivery(running=True, delivered=False)
+            raise HookFailed(f"tokens_hook failed ({failed})") from None
         async with self._lock:
             if not self.running:
                 return

@@ -16,6 +16,7 @@ from typing import Any
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
 
+from ..foreign import run_foreign
 from ..tokens.lifetime import find_lifetime
 from .grant import (
     NO_TOKEN,
@@ -48,8 +49,10 @@ class AuthenticatorAdapter:
         authenticator: Any,
         refresh_user: Callable[..., Awaitable[Any]],
         find_grant: Callable[[Any], Callable[[], Awaitable[dict[str, Any]]] | None],
+        clock: Callable[[], float],
     ) -> None:
         self._authenticator = authenticator
+        self._clock = clock
         self._refresh_user = authenticator.refresh_user
         self._grants = asyncio.Semaphore(_GRANTS_AT_ONCE)
         names = ("build_refresh_token_request_params", "get_token_info", "httpfetch")
@@ -80,8 +83,8 @@ class AuthenticatorAdapter:
     async def refresh_user_in_time(
         self, user: Any, handler: Any, arguments: Mapping[str, Any]
     ) -> Any:
-        """The same, or :exc:`TimeoutError`."""
-        return await asyncio.wait_for(self.refresh_user(user, handler, arguments), _CODE_TIMEOUT)
+        """The same. Also raises :exc:`TimeoutError`, and :exc:`ForeignCancelled`."""
+        return await run_foreign(self.refresh_user(user, handler, arguments), _CODE_TIMEOUT)
 
     async def grant(self, refresh_token: str) -> dict[str, Any]:
         """The provider's answer (RFC 6749, section 6), which has an ``access_token``.
@@ -93,7 +96,7 @@ class AuthenticatorAdapter:
                 try:
                     params = self._authenticator.build_refresh_token_request_params(refresh_token)
                     request = self._get_token_info(None, params)
-                    answer = read_answer(await asyncio.wait_for(request, 2 * _REQUEST_TIMEOUT))
+                    answer = read_answer(await run_foreign(request, 2 * _REQUEST_TIMEOUT))
                     failure = NO_TOKEN
                 except Exception as error:
                     answer, failure = None, explain_failure(error, recorder)
@@ -124,9 +127,10 @@ class AuthenticatorAdapter:
     async def derive(self, name: str, stored: AuthState) -> AuthState:
         """What the authenticator and its hooks make of renewed tokens, for the user of this name.
 
-        Raises what they raise, and :exc:`TimeoutError`.
+        Raises what they raise, :exc:`TimeoutError` and :exc:`ForeignCancelled`.
         """
-        return await asyncio.wait_for(self._derive(name, stored), _CODE_TIMEOUT)
+        derived: AuthState = await run_foreign(self._derive(name, stored), _CODE_TIMEOUT)
+        return derived
 
     async def _derive(self, name: str, stored: AuthState) -> AuthState:
         authenticator = self._authenticator
@@ -147,9 +151,10 @@ class AuthenticatorAdapter:
     async def reconcile(self, model: Mapping[str, Any], stored: AuthState | None) -> AuthState:
         """The auth_state of a model, as the admin's hook wants it stored.
 
-        Raises what the hook raises, and :exc:`TimeoutError`.
+        Raises what the hook raises, :exc:`TimeoutError` and :exc:`ForeignCancelled`.
         """
-        return await asyncio.wait_for(self._reconcile(model, stored), _CODE_TIMEOUT)
+        found: AuthState = await run_foreign(self._reconcile(model, stored), _CODE_TIMEOUT)
+        return found
 
     async def _reconcile(self, model: Mapping[str, Any], stored: AuthState | None) -> AuthState:
         auth_state: AuthState = model["auth_state"]
@@ -165,7 +170,11 @@ class AuthenticatorAdapter:
         if isinstance(params, Mapping) and params.get("grant_type") == "refresh_token":
             if (grant := self._find_grant(params.get("refresh_token"))) is not None:
                 return await grant()
-        return await self._get_token_info(handler, params)
+        asked_at = self._clock()
+        answer = await self._get_token_info(handler, params)
+        if isinstance(answer, dict) and "access_token" in answer:
+            answer["created_at"] = asked_at  # by the Hub's clock
+        return answer
 
     async def _fetch(self, url: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = get_recorder()

@@ -53,7 +53,7 @@ class Renewal:
         self._renewals = PrioritySemaphore(_RENEWALS_AT_ONCE)
         self._deliveries = asyncio.Semaphore(_DELIVERIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save)
-        self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant)
+        self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant, clock)
         self._tools = Tools(self._adapter, store, clock, log)
 
     async def refresh_user(self, user: Any, handler: Any = None, **arguments: Any) -> Any:
@@ -73,12 +73,12 @@ class Renewal:
             return True
 
     async def ensure(self, user: Any, find_due: FindDue, seconds: float) -> None:
-        """Renew what is due by ``find_due(auth_state)``, but wait for at most so many ``seconds``.
+        """Renew what is due by ``find_due``, at once, but wait for at most so many ``seconds``.
 
         Errors are logged, and the tokens are as they were.
         """
         try:
-            if not await self._find_user(user).renewal.renew(find_due, seconds):
+            if not await self._find_user(user).renewal.renew(find_due, seconds, paced=False):
                 words = "No answer yet with new tokens for %s: not waiting any longer"
                 self._log.warning(words, user.name)
         except Exception as error:
@@ -114,11 +114,11 @@ class Renewal:
             # The value can be read then.
             asyncio.get_running_loop().call_soon(known.servers.change, context=Context())
 
-    def _find_login_due(self, auth_state: AuthState) -> Mapping[TokenId, Due]:
+    def _find_login_due(self, auth_state: AuthState, now: float) -> Mapping[TokenId, Due]:
         value = auth_state.get("access_token")
         if not isinstance(value, str):
             return {}
-        lifetime = find_lifetime(value, find_token_response(value, auth_state))
+        lifetime = find_lifetime(value, find_token_response(value, auth_state), now)
         stale_at = lifetime.stale_at(self._min_lifetime, 0, 1)
         return {("", hash(value)): Due(stale_at, lifetime.ends_at)}
 

@@ -23,13 +23,15 @@ _DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
 _RETRY = 60.0
 # Seconds. The event loop's timers do not follow a clock that was set, or a machine's sleep.
-_LONGEST_TIMER = 600.0
+_LONGEST_TIMER = 60.0
+# Seconds by which the two clocks may drift apart between two looks.
+_DRIFT = 5.0
 
 
 class Server(Protocol):
     """A running server."""
 
-    def find_due(self, auth_state: AuthState, spread: float) -> Mapping[TokenId, Due]:
+    def find_due(self, auth_state: AuthState, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
     async def update(self, auth_state: AuthState, login_ended: bool) -> None:
@@ -60,6 +62,7 @@ class RunningServers:
         self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
         self._due_at = self._ends_at = math.inf
+        self._offset = 0.0  # of the Hub's clock from the event loop's
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logged: set[TokenId] = set()
@@ -139,13 +142,17 @@ class RunningServers:
     def _set_timer(self) -> None:
         if self._due_at < math.inf:
             loop = asyncio.get_running_loop()
-            until_due = self._due_at - self._renewal.tools.clock()
-            seconds = max(until_due, self._renewal.retry_at - loop.time(), 0.0)
+            clock = self._renewal.tools.clock
+            seconds = max(self._due_at - clock(), self._renewal.pause)
+            self._offset = clock() - loop.time()
             self._timer = loop.call_later(min(seconds, _LONGEST_TIMER), self._come_due)
 
     def _come_due(self) -> None:
         self._timer = None
-        if self._renewal.tools.clock() < self._due_at:
+        now = self._renewal.tools.clock()
+        if abs(now - asyncio.get_running_loop().time() - self._offset) > _DRIFT:
+            self._plan()  # the clock was set, or the machine has slept
+        elif now < self._due_at or self._renewal.pause > 0:
             self._set_timer()
         elif self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
@@ -163,10 +170,10 @@ class RunningServers:
         words = "Cannot look after the tokens of %s now: %s"
         self._renewal.tools.log.error(words, self._renewal.name, describe_error(error))
 
-    def _find_due(self, auth_state: AuthState) -> Mapping[TokenId, Due]:
+    def _find_due(self, auth_state: AuthState, now: float) -> Mapping[TokenId, Due]:
         found: dict[TokenId, Due] = {}
         for server in self._servers:
-            for key, due in server.find_due(auth_state, self._spread).items():
+            for key, due in server.find_due(auth_state, now, self._spread).items():
                 found[key] = min(due, found.get(key, due))
         return found
 
@@ -174,7 +181,7 @@ class RunningServers:
         renewal, auth_state = self._renewal, self._renewal.read()
         if auth_state is None:
             return math.inf
-        due = self._find_due(auth_state)
+        due = self._find_due(auth_state, renewal.tools.clock())
         times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}
         if not renewal.has_ended(auth_state):
             self._log_lost(due, times)

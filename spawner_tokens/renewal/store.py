@@ -197,6 +197,8 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
         "access_token": response["access_token"],
         "refresh_token": response["refresh_token"],
     }
+    if response["access_token"] != auth_state.get("access_token"):  # what stood beside the old one
+        renewed = {key: value for key, value in renewed.items() if key not in _TIMES}
     if response.get("id_token"):
         renewed["id_token"] = response["id_token"]
     if answer.get("scope"):
@@ -219,5 +221,10 @@ def stamp(auth_state: AuthState, stored: AuthState | None, now: float) -> None:
         if not isinstance(token, str) or (node is auth_state and "expires_in" not in node):
             continue
         created_at = known.get(token, now)
-        if created_at is not None and not find_lifetime(token, node).is_known:
+        if created_at is not None and _has_no_age(token, node):
             node["created_at"] = created_at
+
+
+def _has_no_age(token: str, node: AuthState) -> bool:
+    lifetime = find_lifetime(token, node)
+    return lifetime.issued_at is None and lifetime.expires_at is None

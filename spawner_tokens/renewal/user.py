@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..metrics import SUCCESS, UNCHANGED, count_renewal
-from ..tokens.lifetime import Due, TokenId
+from ..tokens.lifetime import Due, TokenId, find_lifetime
+from ..tokens.lookup import find_token_response
 from .grant import Failure, FailureKind
 from .outcome import Outcome
 from .refresh import Refresh, Tools
@@ -19,17 +20,22 @@ from .store import AuthState, Fingerprint, fingerprint
 # Seconds to the next try after a failure: doubled each time, and scattered.
 # Two renewals are at least the first of them apart.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
+# The same after a renewal that left a token due: it brought nothing, and the next one may not, too.
+_FIRST_PAUSE, _LAST_PAUSE = 30.0, 600.0
+# Scheduled renewals are this share of the login token's life apart, or so many seconds if the
+# provider names no life.
+_SHARE, _WITHOUT_LIFE = 0.2, 600.0
 
 # Seconds after its end until a token has ended by the provider's clock, too.
 _CLOCK_DIFFERENCE = 2.0
 
-FindDue = Callable[[AuthState], Mapping[TokenId, Due]]
+# By an auth_state and the time, in seconds since the epoch.
+FindDue = Callable[[AuthState, float], Mapping[TokenId, Due]]
 
 
-def backoff(failures: int) -> float:
+def backoff(failures: int, first: float = _FIRST_RETRY, last: float = _LAST_RETRY) -> float:
     """Seconds to wait after so many failures in a row, at least one."""
-    longest = min(_FIRST_RETRY * 2 ** min(failures - 1, 16), _LAST_RETRY)
-    return float(longest) * random.uniform(0.5, 1)
+    return min(first * 2.0 ** min(failures - 1, 16), last) * random.uniform(0.5, 1)
 
 
 class _Result(NamedTuple):
@@ -42,6 +48,35 @@ class _Result(NamedTuple):
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> _Result:
         return cls(outcome.fingerprint, outcome.auth_model, outcome.error)
+
+
+class Pace:
+    """How long scheduled renewals of one user have to wait, whatever the specs ask for."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._renewed_at = 0.0, 0.0  # by the event loop's clock, and by the Hub's
+        self._wait = 0.0
+        self._idle = 0  # renewals in a row that left tokens due
+
+    @property
+    def left(self) -> float:
+        """Seconds. The loop's clock stands while the machine sleeps, the Hub's may be set."""
+        loop_time, time = self._renewed_at
+        passed = max(asyncio.get_running_loop().time() - loop_time, self._clock() - time)
+        return max(0.0, self._wait - passed)
+
+    def note_renewal(self, life: float) -> None:
+        """A renewal was made, of tokens that live for ``life`` seconds; infinite if unknown."""
+        self._renewed_at = asyncio.get_running_loop().time(), self._clock()
+        self._wait = _WITHOUT_LIFE if math.isinf(life) else life * _SHARE
+
+    def note_progress(self, is_progress: bool) -> bool:
+        """Wait longer after a renewal that left tokens due. Whether that is the first in a row."""
+        self._idle = 0 if is_progress else self._idle + 1
+        if self._idle:
+            self._wait = max(self._wait, backoff(self._idle, _FIRST_PAUSE, _LAST_PAUSE))
+        return self._idle == 1
 
 
 class UserRenewal:
@@ -65,6 +100,7 @@ class UserRenewal:
         self._not_renewable_until: dict[TokenId, float] = {}
         # A result that arrived after its caller timed out: the next caller gets it.
         self._undelivered_result: _Result | None = None
+        self._pace = Pace(tools.clock)
 
     def read(self) -> AuthState | None:
         """The user's auth_state, as it is stored."""
@@ -89,22 +125,31 @@ class UserRenewal:
         self._not_renewable_until = {key: at for key, at in known if key in due or not key[0]}
         return self._find_times(due)
 
-    def find_renewable(self, find_due: FindDue) -> set[TokenId]:
-        """The tokens that are due and can be renewed now."""
+    @property
+    def pause(self) -> float:
+        """Seconds until a scheduled renewal may be made."""
+        return max(self.retry_at - self._now(), self._pace.left, 0.0)
+
+    def find_renewable(self, find_due: FindDue, *, paced: bool = True) -> set[TokenId]:
+        """The tokens that are due and can be renewed now; if not ``paced``, though one just was."""
+        pause = self.pause if paced else self.retry_at - self._now()
         auth_state = self.read()
-        if auth_state is None or self._now() < self.retry_at or not self.can_renew(auth_state):
+        if auth_state is None or pause > 0 or not self.can_renew(auth_state):
             return set()
         now = self.tools.clock()
-        return {key for key, at in self._find_times(find_due(auth_state)).items() if at <= now}
+        times = self._find_times(find_due(auth_state, now))
+        return {key for key, at in times.items() if at <= now}
 
-    async def renew(self, find_due: FindDue, seconds: float = math.inf) -> bool:
+    async def renew(
+        self, find_due: FindDue, seconds: float = math.inf, *, paced: bool = True
+    ) -> bool:
         """Renew until no token is due, or none can be renewed now.
 
         Waits at most ``seconds``, which count from the start of a refresh that runs already.
-        Returns whether it was done by then.
+        Returns whether it was done by then. ``paced``: see :meth:`find_renewable`.
         """
         deadline = None
-        while due := self.find_renewable(find_due):
+        while due := self.find_renewable(find_due, paced=paced):
             refresh = self.get_refresh(renew=True)
             deadline = deadline or refresh.started_at + seconds
             outcome = await refresh.wait(deadline)
@@ -161,18 +206,22 @@ class UserRenewal:
     def _note_progress(self, outcome: Outcome, before: set[TokenId], find_due: FindDue) -> None:
         """A token that a renewal did not change is tried again after its end.
 
-        A new token that is due at once is tried again a little later.
+        While renewals leave due what was due, the next one is ever later.
         """
         if not outcome.renewed:
             return
         now = self.tools.clock()
-        found = find_due(self.read() or {})
+        found = find_due(self.read() or {}, now)
         after = {key: due for key, due in found.items() if due.stale_at <= now}
         for key in before & after.keys():
             again_at = after[key].ends_at + _CLOCK_DIFFERENCE
             self._not_renewable_until[key] = again_at if now < again_at else math.inf
-        if after.keys() - before:
-            self._put_off()
+        names = {name for name, _ in after}
+        is_progress = not names or bool({name for name, _ in before} - names)
+        if self._pace.note_progress(is_progress):
+            words = "A renewal for %s left these tokens due, so the next ones wait longer: %s"
+            listed = ", ".join(sorted(name or "the login" for name in names))
+            self.tools.log.warning(words, self.name, listed)
 
     def _finish(self, task: asyncio.Task[Outcome], standing: Failure | None) -> None:
         self._refresh = None
@@ -188,8 +237,17 @@ class UserRenewal:
                 self.tools.log.info("Renewed the tokens of %s", self.name)
             self._failures, self._failure, self._rejected = 0, None, None
             self.retry_at = self._now() + _FIRST_RETRY
+            self._pace.note_renewal(self._find_life())
         elif outcome.failure is not None and outcome.failure is not standing:
             self._note_failure(outcome, outcome.failure)
+
+    def _find_life(self) -> float:
+        """The life that the provider gives the login's token, in seconds; infinite if unknown."""
+        auth_state = self.read() or {}
+        token = auth_state.get("access_token")
+        if not isinstance(token, str):
+            return math.inf
+        return find_lifetime(token, find_token_response(token, auth_state)).total
 
     def _note_failure(self, outcome: Outcome, failure: Failure) -> None:
         if outcome.attempted:

@@ -23,6 +23,10 @@ class Due(NamedTuple):
     ends_at: float
 
 
+# Seconds that an issue time may be later than the Hub's clock: times of providers are rounded.
+_ROUNDING = 2.0
+
+
 @dataclass(frozen=True)
 class Lifetime:
     """Times in seconds since the epoch, ``None`` where unknown.
@@ -33,11 +37,6 @@ class Lifetime:
     issued_at: float | None = None
     expires_at: float | None = None
     total: float = math.inf
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the token's age is known."""
-        return self.issued_at is not None or self.expires_at is not None
 
     @property
     def ends_at(self) -> float:
@@ -55,10 +54,10 @@ class Lifetime:
     def short_at(self, min_lifetime: float) -> float:
         """When less than :meth:`asked` will be left, in seconds since the epoch.
 
-        Infinite if the token has no end, minus infinity if its age is unknown.
+        Infinite if its end is not known; minus infinity if only its age is not.
         """
         if self.expires_at is None:
-            return math.inf if self.is_known else -math.inf
+            return self._without_end
         return self.expires_at - self.asked(min_lifetime)
 
     def stale_at(self, min_lifetime: float, delay: float, spread: float) -> float:
@@ -67,35 +66,47 @@ class Lifetime:
         That is when less than ``min_lifetime``, ``delay`` (seconds that a new token needs to reach
         the server) or a fifth of its life is left, and earlier by up to a tenth: ``spread``, from 0
         to 1, scatters tokens that were issued together. It is never before half of its life is
-        over. Infinite if the token has no end, minus infinity if its age is unknown.
+        over. Infinite if its end is not known; minus infinity if only its age is not.
         """
         if self.expires_at is None:
-            return math.inf if self.is_known else -math.inf
+            return self._without_end
         if math.isinf(self.total):
             return self.expires_at - max(min_lifetime, delay) * (1 + spread / 10)
         earliest = max(min_lifetime, delay, self.total / 5) + self.total / 10
         begin = self.expires_at - min(earliest, self.total / 2)
         return begin + self.total / 10 * spread
 
+    @property
+    def _without_end(self) -> float:
+        # A known life that began at an unknown time may be over. Where the life is not known, a
+        # renewal would bring another token of which nothing is known.
+        return math.inf if math.isinf(self.total) else -math.inf
 
-def find_lifetime(value: str, source: Mapping[str, Any]) -> Lifetime:
+
+def find_lifetime(value: str, source: Mapping[str, Any], now: float = math.inf) -> Lifetime:
     """A token's lifetime, from its value and what the provider answered with it.
 
-    In this order: an explicit ``expires_at``; a JWT's own ``exp`` (RFC 7519, section 4.1.4);
-    ``created_at`` (Doorkeeper, so GitLab) and ``expires_in`` (RFC 6749, section 5.1), which is
-    relative, and alone does not give the end.
+    A life is ``expires_in`` (RFC 6749, section 5.1) or a JWT's ``exp − iat`` (RFC 7519, section
+    4.1). It begins at ``created_at``, which is the Hub's time of asking where the Hub asked, or at
+    ``iat``; neither is believed if it is later than ``now``. Where no life is known, the end is
+    ``expires_at`` or ``exp``, by the provider's clock.
     """
     claims = jwt_claims(value)
-    issued_at = _time(source.get("created_at")) or _time(claims.get("iat"))
-    expires_at = _time(source.get("expires_at")) or _time(claims.get("exp"))
+    iat, exp = _time(claims.get("iat")), _time(claims.get("exp"))
     total = _time(source.get("expires_in"))
-    if expires_at is None and issued_at is not None and total is not None:
-        expires_at = _time(issued_at + total)
-    if total is None and expires_at is not None and issued_at is not None:
-        total = _time(expires_at - issued_at)
-    if issued_at is None and expires_at is not None and total is not None:
-        issued_at = _time(expires_at - total)
-    return Lifetime(issued_at, expires_at, math.inf if total is None else total)
+    if total is None and iat is not None and exp is not None:
+        total = _time(exp - iat)
+    times = [at for at in (_time(source.get("created_at")), iat) if at is not None]
+    issued_at = next((at for at in times if at <= now + _ROUNDING), None)
+    end = _time(source.get("expires_at")) or exp
+    if total is None:
+        total = math.inf if issued_at is None or end is None else max(end - issued_at, 0.0)
+        return Lifetime(issued_at, end, total)
+    if issued_at is not None:
+        return Lifetime(issued_at, _time(issued_at + total), total)
+    if end is None or times:  # which are in the future: the provider's clock is not believed
+        return Lifetime(None, None, total)
+    return Lifetime(_time(end - total), end, total)
 
 
 def _time(value: Any) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -90,21 +91,27 @@ class Token:
 
 
 def select_from_login(
-    spec: TokenSpec, login: Login, requested_scopes: Iterable[str] | None = None
+    spec: TokenSpec,
+    login: Login,
+    requested_scopes: Iterable[str] | None = None,
+    now: float = math.inf,
 ) -> Token:
     """As :func:`select`, or without a value where the login has no auth_state."""
     if login.auth_state is None:
         return Token(spec, reason=login.reason)
-    return select(spec, login.auth_state, requested_scopes)
+    return select(spec, login.auth_state, requested_scopes, now)
 
 
 def select(
-    spec: TokenSpec, auth_state: Mapping[str, Any], requested_scopes: Iterable[str] | None = None
+    spec: TokenSpec,
+    auth_state: Mapping[str, Any],
+    requested_scopes: Iterable[str] | None = None,
+    now: float = math.inf,
 ) -> Token:
     """Find the token that a spec asks for.
 
     ``requested_scopes`` are those that the authenticator asks for: they are granted where the
-    provider names none (RFC 6749, section 5.1).
+    provider names none (RFC 6749, section 5.1). ``now``: see :func:`.find_lifetime`.
     """
     token = Token(spec)
     try:
@@ -126,7 +133,7 @@ def select(
         token,
         value=value,
         **_companions(spec, auth_state, value),
-        lifetime=find_lifetime(value, find_token_response(value, auth_state)),
+        lifetime=find_lifetime(value, find_token_response(value, auth_state), now),
         scopes=find_scopes(value, auth_state, requested_scopes),
     )
 

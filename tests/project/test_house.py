@@ -16,15 +16,16 @@ ANYTHING = None
 MAY_IMPORT = {
     "tokens": set(),
     "redaction": set(),
+    "foreign": {"jupyterhub"},
     "metrics": {"tokens", "jupyterhub", "prometheus_client"},
     "traits": {"tokens", "jupyterhub", "traitlets"},
     "backend": {"traits", "sqlalchemy"},
     "renewal": {
-        *("tokens", "metrics", "redaction"),
+        *("tokens", "metrics", "redaction", "foreign"),
         *("cryptography", "jupyterhub", "sqlalchemy", "tornado"),
     },
     "refusal": {"tokens", "metrics", "jupyterhub", "tornado"},
-    "delivery": {"tokens", "refusal", "metrics", "redaction", "jupyterhub"},
+    "delivery": {"tokens", "refusal", "metrics", "redaction", "foreign"},
     "mixin": {
         *("tokens", "redaction", "metrics", "traits", "backend", "renewal", "refusal", "delivery"),
         *("jupyterhub", "traitlets"),

@@ -18,9 +18,9 @@ from .test_selection import NOW, find, jwt, response
         param(response(expires_in="100", created_at=str(NOW)), NOW + 100, 100, id="texts"),
         param(
             response(expires_at=NOW + 9, expires_in=100, created_at=NOW),
-            NOW + 9,
+            NOW + 100,
             100,
-            id="explicit-wins",
+            id="the-hubs-clock-wins",
         ),
         param({**response(), "expires_at": NOW + 9}, NOW + 9, inf, id="beside-the-token"),
         param(response(jwt(exp=NOW + 9, iat=NOW - 1)), NOW + 9, 10, id="jwt"),

@@ -1,0 +1,77 @@
+"""How often the provider is asked, whatever specs, hooks and clocks are like."""
+
+import asyncio
+
+import pytest
+from pytest import param
+
+from benchmarks.pace import SCENARIOS, run
+from benchmarks.world import World, make_crypt_key
+from spawner_tokens.renewal.user import Pace
+from spawner_tokens.tokens.lifetime import Lifetime, find_lifetime
+
+from ..tokens.test_selection import jwt
+
+NOW = 1_000_000.0
+
+
+@pytest.mark.parametrize("scenario", [param(each, id=each.name) for each in SCENARIOS])
+def test_no_more_than_five_grants_are_made_in_the_life_of_a_token(scenario, tmp_path, memory):
+    memory.mkdir(mode=0o711)
+    with make_crypt_key():
+        world = World(2, 2, scenario.lifetime, tmp_path, memory, scenario)
+        try:
+            figures = {figure.name: figure.value for figure in world.live(run(scenario, 4))}
+        finally:
+            world.close()
+    assert figures["grants per life"] <= 5
+    assert figures["dead"] == 0
+
+
+@pytest.mark.parametrize(
+    "value, source, found",
+    [
+        param("v", {"created_at": NOW, "expires_in": 60, "expires_at": 5}, (NOW, NOW + 60, 60)),
+        param(jwt(iat=NOW - 200, exp=NOW + 100), {"created_at": NOW}, (NOW, NOW + 300, 300)),
+        param(jwt(iat=NOW - 60, exp=NOW + 40), {}, (NOW - 60, NOW + 40, 100)),
+        param(jwt(exp=NOW + 40), {"created_at": NOW}, (NOW, NOW + 40, 40)),
+        param("v", {"expires_in": 60, "expires_at": NOW + 9}, (NOW - 51, NOW + 9, 60)),
+        param("v", {"created_at": NOW + 500, "expires_in": 60}, (None, None, 60)),
+        param(jwt(iat=NOW + 500, exp=NOW + 560), {}, (None, None, 60)),
+    ],
+    ids=["hubs", "jwt-by-hub", "jwt", "exp-alone", "end-and-life", "future", "jwt-of-the-future"],
+)
+def test_a_life_is_counted_on_the_hubs_clock(value, source, found):
+    lifetime = find_lifetime(value, source, NOW)
+    assert (lifetime.issued_at, lifetime.expires_at, lifetime.total) == found
+
+
+def test_what_is_known_of_neither_age_nor_life_is_no_reason_to_renew():
+    assert Lifetime().stale_at(300, 0, 0) == Lifetime().short_at(300) == float("inf")
+    assert (
+        Lifetime(total=60).stale_at(300, 0, 0) == Lifetime(total=60).short_at(300) == -float("inf")
+    )
+
+
+async def test_idle_renewals_are_ever_further_apart_and_progress_ends_that():
+    now = [NOW]
+    pace = Pace(lambda: now[0])
+    waits = []
+    for _ in range(8):
+        pace.note_renewal(100)
+        pace.note_progress(False)
+        waits.append(pace.left)
+    assert all(later > earlier for earlier, later in zip(waits[:4], waits[2:6], strict=True))
+    assert waits[0] >= 15 and 300 <= waits[-1] <= 600
+    pace.note_renewal(100)
+    assert pace.note_progress(True) is False and 19 < pace.left <= 20
+
+
+async def test_a_sleep_of_the_machine_counts_for_the_pace():
+    now = [NOW]
+    pace = Pace(lambda: now[0])
+    pace.note_renewal(1000)
+    assert 199 < pace.left <= 200
+    now[0] += 150  # the event loop's clock stood still
+    assert 49 < pace.left <= 50
+    await asyncio.sleep(0)
