@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .foreign import run_foreign
@@ -39,6 +40,17 @@ class HookFailed(Exception):
     """``tokens_hook`` raised, was cancelled, or returned something else. The text has no value."""
 
     discreet = True  # see describe_error()
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Tokens for a running server.
+
+    ``source``: the digest of the auth_state that they are from, and whether its login has ended.
+    """
+
+    source: tuple[bytes, bool]
+    tokens: Sequence[Token]
 
 
 class ServerDelivery:
@@ -196,21 +208,25 @@ class ServerDelivery:
         """The server has lost what was delivered: deliver all of it the next time."""
         self._is_invalid = True
 
-    async def update(self, auth_state: dict[str, Any], login_ended: bool) -> None:
-        """Deliver what changed while the server runs.
+    async def prepare(self, auth_state: dict[str, Any], login_ended: bool) -> _Change | None:
+        """What changed for the server that runs; ``None`` if nothing did.
 
-        Raises what the backend raises, and :exc:`HookFailed`: then the server keeps what it has.
+        Raises :exc:`HookFailed`: then the server keeps what it has.
         """
         if self._is_invalid:
             self._is_invalid, self._delivered_from, self._delivered = False, None, {}
         source = _digest(auth_state), login_ended
         if source == self._delivered_from:
-            return
+            return None
         try:
-            tokens = await self._select_from(Login(auth_state))
+            return _Change(source, await self._select_from(Login(auth_state)))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
             raise HookFailed(f"tokens_hook failed ({failed})") from None
+
+    async def update(self, change: _Change) -> None:
+        """Deliver what changed while the server runs. Raises what the backend raises."""
+        (_, login_ended), tokens = change.source, change.tokens
         async with self._lock:
             if not self.running:
                 return
@@ -218,7 +234,7 @@ class ServerDelivery:
                 self._log_problems(tokens)
                 new = [each for each in tokens if each.spec.file and each.spec.name in changed]
                 observe_lifetimes(new, time.time(), running=True)
-            self._delivered_from = source
+            self._delivered_from = change.source
 
     async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> set[str]:
         """Returns the names of those that have changed."""

@@ -161,10 +161,12 @@ class TokenTraits(_Base):
         It is called as ``tokens = [await] tokens_hook(spawner, auth_state, tokens)``. ``tokens`` is
         a dict of token name → value, and so is the result: changed values are delivered, names that
         are left out are withheld. The result may have values for declared tokens that auth_state
-        does not have. If the function raises, all tokens are withheld.
+        does not have.
 
         It is called at each spawn, and again for a running server when the user's auth_state has
-        changed. It is not called when there is no auth_state.
+        changed. It is not called when there is no auth_state. If it raises at a spawn, all tokens
+        are withheld; for a running server, which keeps the tokens that it has, it is called again,
+        ever later.
 
         Example::
 

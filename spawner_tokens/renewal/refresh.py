@@ -8,10 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-
-from sqlalchemy import inspect
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any
 
 from ..redaction import describe_error
 from .grant import (
@@ -22,14 +19,9 @@ from .grant import (
     is_transient,
     record_responses,
 )
-from .oauthenticator import AuthenticatorAdapter
+from .oauthenticator import AuthenticatorAdapter, Turn
 from .outcome import Outcome, Step, make_outcome
-from .store import AuthState, AuthStateStore
-
-# Seconds to the next try when the Hub's database cannot store an answer: doubled each time.
-_FIRST_RETRY, _LAST_RETRY = 0.1, 30.0
-
-T = TypeVar("T")
+from .store import AuthState, AuthStateStore, save_when_possible
 
 
 @dataclass(frozen=True)
@@ -50,13 +42,19 @@ class Refresh:
     """
 
     def __init__(
-        self, tools: Tools, user: Any, *, renew: bool, standing_failure: Failure | None = None
+        self,
+        tools: Tools,
+        user: Any,
+        *,
+        renew: bool,
+        turn: Turn,
+        standing_failure: Failure | None = None,
     ) -> None:
         self._adapter, self._store = tools.adapter, tools.store
         self._clock, self._log = tools.clock, tools.log
         self._user = user
         self._name = user.name  # a database that is down cannot be asked for it
-        self._renew = renew
+        self._renew, self._turn = renew, turn
         self._standing_failure = standing_failure
         self._request: tuple[Any, Mapping[str, Any]] | None = None
         self._granting: asyncio.Task[Step] | None = None
@@ -127,6 +125,7 @@ class Refresh:
     async def _renew_and_check(self, before: AuthState) -> None:
         failure = None
         if self._renew and self._adapter.renews_itself:
+            await self._adapter.wait_for_turn(self._turn)
             self._checked = await self._check(before)
             if self._checked.failure is not None:
                 return
@@ -176,7 +175,7 @@ class Refresh:
         if not self._adapter.can_grant or not refresh_token:
             raise GrantFailed(Failure(FailureKind.REJECTED, "there is no refresh token"))
         asked_at = self._clock()
-        answer = await self._adapter.grant(refresh_token)
+        answer = await self._adapter.grant(refresh_token, self._turn)
         user = self._user.orm_user
         stored = await self._save(lambda: self._store.record(user, refresh_token, answer, asked_at))
         if stored is None or not stored.get("token_response"):
@@ -184,19 +183,12 @@ class Refresh:
             raise GrantFailed(failure)
         return self._note_refresh_token(stored)
 
-    async def _save(self, write: Callable[[], T]) -> T | None:
-        """Write at once; if the database fails, until it does not. ``None`` if the user is gone."""
-        seconds = _FIRST_RETRY
-        while True:
-            try:
-                return write()
-            except SQLAlchemyError as error:
-                if inspect(self._user.orm_user).session is None:
-                    return None
-                words = "Could not store the new tokens of %s: %s"
-                self._log.error(words, self._name, describe_error(error))
-                await asyncio.sleep(seconds)
-                seconds = min(2 * seconds, _LAST_RETRY)
+    async def _save(self, write: Callable[[], AuthState | None]) -> AuthState | None:
+        return await save_when_possible(write, self._user.orm_user, self._log_unsaved)
+
+    def _log_unsaved(self, error: Exception) -> None:
+        words = "Could not store the new tokens of %s: %s"
+        self._log.error(words, self._name, describe_error(error))
 
     async def _replace(self, seen: AuthState, auth_state: AuthState) -> AuthState:
         user = self._user.orm_user

@@ -15,13 +15,14 @@ from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId, find_lifetime
 from ..tokens.lookup import find_token_response
 from .oauthenticator import AuthenticatorAdapter
+from .places import Places
 from .refresh import Refresh, Tools
-from .schedule import PrioritySemaphore, RunningServers, Server
+from .schedule import RunningServers, Server
 from .store import AuthState, AuthStateStore
 from .user import FindDue, UserRenewal
 
-# Scheduled renewals at a time, and deliveries to running servers at a time.
-_RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE = 5, 20
+# Deliveries to running servers at a time, and of these after a failure.
+_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 20, 5
 
 
 class _User(NamedTuple):
@@ -50,8 +51,7 @@ class Renewal:
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
-        self._renewals = PrioritySemaphore(_RENEWALS_AT_ONCE)
-        self._deliveries = asyncio.Semaphore(_DELIVERIES_AT_ONCE)
+        self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save)
         self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant, clock)
         self._tools = Tools(self._adapter, store, clock, log)
@@ -104,7 +104,7 @@ class Renewal:
         # The id of a deleted user may come again.
         if known is None or known.renewal.user.orm_user is not user.orm_user:
             renewal = UserRenewal(self._tools, user, on_rejected=lambda: servers.change())
-            servers = RunningServers(renewal, self._renewals, self._deliveries)
+            servers = RunningServers(renewal, self._deliveries)
             known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from contextvars import Context
 from dataclasses import dataclass
-from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
+from .places import Places
 from .store import AuthState
 from .user import UserRenewal, backoff
 
@@ -34,8 +32,14 @@ class Server(Protocol):
     def find_due(self, auth_state: AuthState, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
-    async def update(self, auth_state: AuthState, login_ended: bool) -> None:
-        """Deliver what changed. If it raises, it is called again. Cancelled at the server's end."""
+    async def prepare(self, auth_state: AuthState, login_ended: bool) -> Any:
+        """What changed; ``None`` if nothing did."""
+
+    async def update(self, change: Any) -> None:
+        """Deliver what changed. If one of both raises, they are called again, ever later.
+
+        Both are cancelled at the server's end.
+        """
 
 
 @dataclass(eq=False)
@@ -48,16 +52,10 @@ class _Progress:
 
 
 class RunningServers:
-    """One user's. ``renewals`` and ``deliveries`` limit those of all users at a time."""
+    """One user's. ``deliveries`` has the places for those of all users."""
 
-    def __init__(
-        self,
-        renewal: UserRenewal,
-        renewals: PrioritySemaphore,
-        deliveries: asyncio.Semaphore,
-    ) -> None:
+    def __init__(self, renewal: UserRenewal, deliveries: Places) -> None:
         self._renewal = renewal
-        self._renewals = renewals
         self._deliveries = deliveries
         self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
@@ -110,11 +108,7 @@ class RunningServers:
         while progress.done != progress.wanted:
             wanted = progress.wanted
             try:
-                async with self._deliveries:
-                    auth_state = renewal.read()
-                    if auth_state is not None:
-                        update = server.update(auth_state, renewal.has_ended(auth_state))
-                        await asyncio.wait_for(update, _DELIVERY_TIMEOUT)
+                await self._update(server, is_retry=failures > 0)
             except Exception as error:
                 if not failures:
                     words = "Cannot deliver to a server of %s yet: %s"
@@ -124,6 +118,17 @@ class RunningServers:
             else:
                 progress.done = wanted
         progress.task = None
+
+    async def _update(self, server: Server, *, is_retry: bool) -> None:
+        renewal = self._renewal
+        auth_state = renewal.read()
+        if auth_state is None:
+            return
+        preparation = server.prepare(auth_state, renewal.has_ended(auth_state))
+        change = await asyncio.wait_for(preparation, _DELIVERY_TIMEOUT)  # hooks hold no place
+        if change is not None:
+            async with self._deliveries.take(0.0, is_retry=is_retry):
+                await asyncio.wait_for(server.update(change), _DELIVERY_TIMEOUT)
 
     # -- renewals --------------------------------------------------------------------------------
 
@@ -159,8 +164,7 @@ class RunningServers:
 
     async def _renew(self) -> None:
         try:
-            async with self._renewals.acquire(self._ends_at):
-                await self._renewal.renew(self._find_due)
+            await self._renewal.renew(self._find_due, priority=self._ends_at)
         except Exception as error:
             self._log_error(error)
         self._renewing = None
@@ -197,38 +201,3 @@ class RunningServers:
             names = ", ".join(sorted(name for name, _ in lost))
             words = "Nothing renews these tokens of %s, which have an end: %s"
             self._renewal.tools.log.warning(words, self._renewal.name, names)
-
-
-class PrioritySemaphore:
-    """A semaphore whose next place goes to the waiting task with the least ``priority``."""
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._order = count()
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-
-    @asynccontextmanager
-    async def acquire(self, priority: float) -> AsyncIterator[None]:
-        if self._free:
-            self._free -= 1
-        else:
-            turn = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (priority, next(self._order), turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._release()
-                raise
-        try:
-            yield
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        while self._waiting:
-            _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1

@@ -1,10 +1,11 @@
 """The store: each user's auth_state in the Hub's database.
 
-Nothing awaits here, so nothing runs between a read and the write that follows from it.
+Its methods do not await: nothing runs between a read and the write that follows from it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from collections import deque
@@ -16,7 +17,8 @@ from cryptography.fernet import InvalidToken
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
 from sqlalchemy import event, inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..redaction import describe_error
 from ..tokens.lifetime import find_lifetime
@@ -28,6 +30,8 @@ Fingerprint = frozenset[int]
 
 _TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
 _TIMES = ("created_at", "expires_at", "expires_in")
+# Seconds to the next try when the database cannot store an auth_state: doubled each time.
+_FIRST_RETRY, _LAST_RETRY = 0.1, 30.0
 # Superseded tokens to remember, per user: a save may bring what was read before a renewal.
 _REMEMBERED = 128
 _STORE = "spawner_tokens.store"
@@ -169,6 +173,35 @@ class AuthStateStore:
         stamp(repaired, stored, self._clock())
         self._supersede(user, stored, repaired)
         return encrypted if repaired == incoming else CryptKeeper.instance()._encrypt(repaired)
+
+
+async def save_when_possible(
+    write: Callable[[], AuthState | None],
+    user: orm.User,
+    on_failure: Callable[[SQLAlchemyError], None],
+) -> AuthState | None:
+    """Write at once; while the database is down or locked, again, ever later.
+
+    ``None`` if the user is gone. Raises :exc:`sqlalchemy.exc.SQLAlchemyError` if the database
+    refuses what is written. ``on_failure`` is called with each error.
+    """
+    seconds = _FIRST_RETRY
+    while True:
+        try:
+            return write()
+        except SQLAlchemyError as error:
+            if inspect(user).session is None:
+                return None
+            on_failure(error)
+            if not _may_pass(error):
+                raise
+            await asyncio.sleep(seconds)
+            seconds = min(2 * seconds, _LAST_RETRY)
+
+
+def _may_pass(error: SQLAlchemyError) -> bool:
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, (OperationalError, InterfaceError, PoolTimeout))
 
 
 def _on_set(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any) -> bytes | None:

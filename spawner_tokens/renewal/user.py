@@ -13,6 +13,7 @@ from ..metrics import SUCCESS, UNCHANGED, count_renewal
 from ..tokens.lifetime import Due, TokenId, find_lifetime
 from ..tokens.lookup import find_token_response
 from .grant import Failure, FailureKind
+from .oauthenticator import Turn
 from .outcome import Outcome
 from .refresh import Refresh, Tools
 from .store import AuthState, Fingerprint, fingerprint
@@ -141,16 +142,22 @@ class UserRenewal:
         return {key for key, at in times.items() if at <= now}
 
     async def renew(
-        self, find_due: FindDue, seconds: float = math.inf, *, paced: bool = True
+        self,
+        find_due: FindDue,
+        seconds: float = math.inf,
+        *,
+        paced: bool = True,
+        priority: float = -math.inf,
     ) -> bool:
         """Renew until no token is due, or none can be renewed now.
 
         Waits at most ``seconds``, which count from the start of a refresh that runs already.
-        Returns whether it was done by then. ``paced``: see :meth:`find_renewable`.
+        Returns whether it was done by then. ``paced``: see :meth:`find_renewable`. Of all users'
+        renewals that wait for a place, the one with the least ``priority`` is next.
         """
         deadline = None
         while due := self.find_renewable(find_due, paced=paced):
-            refresh = self.get_refresh(renew=True)
+            refresh = self.get_refresh(renew=True, priority=priority)
             deadline = deadline or refresh.started_at + seconds
             outcome = await refresh.wait(deadline)
             if outcome is None:
@@ -182,14 +189,15 @@ class UserRenewal:
         model = result.auth_model
         return dict(model) if isinstance(model, dict) else model
 
-    def get_refresh(self, *, renew: bool) -> Refresh:
+    def get_refresh(self, *, renew: bool, priority: float = -math.inf) -> Refresh:
         """The refresh that runs, or a new one."""
         if self._refresh is not None and not self._refresh.task.done():
             return self._refresh
         auth_state = self.read()
         has_ended = auth_state is not None and self.has_ended(auth_state)
         standing = self._failure if has_ended or self._now() < self.retry_at else None
-        refresh = Refresh(self.tools, self.user, renew=renew, standing_failure=standing)
+        turn = Turn(priority, is_retry=self._failures > 0)
+        refresh = Refresh(self.tools, self.user, renew=renew, turn=turn, standing_failure=standing)
         self._refresh = refresh
         refresh.task.add_done_callback(lambda task: self._finish(task, standing))
         return refresh

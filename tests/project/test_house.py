@@ -59,7 +59,7 @@ MAY_IMPORT = {
 ORDER = {
     "tokens": ["presets", "lifetime", "lookup", "fields", "spec", "selection", "git", "files"],
     "renewal": [
-        *("grant", "store", "oauthenticator", "outcome", "refresh", "user", "schedule"),
+        *("places", "grant", "store", "oauthenticator", "outcome", "refresh", "user", "schedule"),
         *("renewal", "__init__"),
     ],
     "backends/docker": ["container", "shared", "engine", "spawner", "swarm"],

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from spawner_tokens.renewal.schedule import PrioritySemaphore
+from spawner_tokens.renewal.places import PrioritySemaphore
 
 
 async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():

@@ -1,0 +1,64 @@
+"""Places: how much work is done at a time, and which work is next."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+
+
+class PrioritySemaphore:
+    """A semaphore whose next place goes to the waiting task with the least ``priority``."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._order = count()
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def acquire(self, priority: float) -> AsyncIterator[None]:
+        if self._free:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (priority, next(self._order), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._release()
+                raise
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Places:
+    """Places for all users. Work that failed before has only some of them.
+
+    So what keeps failing, or hanging, does not keep the others waiting.
+    """
+
+    def __init__(self, places: int, for_retries: int) -> None:
+        self._places = PrioritySemaphore(places)
+        self._retries = PrioritySemaphore(for_retries)
+
+    @asynccontextmanager
+    async def take(self, priority: float, *, is_retry: bool) -> AsyncIterator[None]:
+        """Wait for a place, and keep it meanwhile. The least ``priority`` is first."""
+        async with AsyncExitStack() as stack:
+            if is_retry:
+                await stack.enter_async_context(self._retries.acquire(priority))
+            await stack.enter_async_context(self._places.acquire(priority))
+            yield

@@ -1,0 +1,132 @@
+"""Each user by themselves: what hangs or fails for many users does not delay another one."""
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import DataError
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.renewal.places import Places
+
+from ..support.scripted import Provider, login, shown, tokens
+from ..support.waiting import until
+
+SIMPLE = TokenSimpleLocalProcessSpawner
+OTHERS = [f"other{number}" for number in range(70)]
+
+
+def short(user, n):
+    return tokens(user, n, expires_in=4)
+
+
+def held(user):
+    """What the file of a user's server holds; ``None`` if it is not there yet."""
+    try:
+        return shown(user)
+    except FileNotFoundError:
+        return None
+
+
+async def start_all(hub, auth_state, names):
+    """Users with running servers, without processes of theirs."""
+    users = {}
+    for name in names:
+        user = users[name] = await hub.user(name, auth_state(name))
+        hub.spawner(user).start_polling()
+    return users
+
+
+async def test_hooks_of_the_login_that_hang_delay_nobody_else(start_hub):
+    async def hook(authenticator, user, auth_state):
+        if user.name != "alice":
+            await asyncio.Event().wait()
+
+    provider = Provider(short)
+    hub = await start_hub(SIMPLE, provider.settings(refresh_user_hook=hook))
+    await start_all(hub, lambda name: login(name, -10), OTHERS)
+    users = await start_all(hub, lambda name: login(name, -10), ["alice"])
+    seen = []
+
+    def is_renewed_thrice():
+        if (token := held(users["alice"])) not in (None, *seen):
+            seen.append(token)
+        return len(seen) > 3
+
+    await until(is_renewed_thrice, 20)
+
+
+async def test_tokens_hooks_that_hang_delay_no_other_delivery(start_hub):
+    hangs = set()
+
+    async def hook(spawner, auth_state, tokens):
+        if spawner.user.name in hangs:
+            await asyncio.Event().wait()
+        return tokens
+
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, "TokenSpawnerMixin.tokens_hook": hook}
+    hub = await start_hub(SIMPLE, settings)
+    users = await start_all(hub, login, [*OTHERS, "alice"])
+    await until(lambda: held(users["alice"]) == "alice-a0")
+    hangs.update(OTHERS)
+    for name in OTHERS:
+        await users[name].save_auth_state(login(name, n=1))
+    await asyncio.sleep(0)
+    await users["alice"].save_auth_state(login("alice", n=1))
+    await until(lambda: held(users["alice"]) == "alice-a1", 2)
+
+
+@contextmanager
+def refusing(engine, names):
+    """The database refuses what is stored for these users, as a column does that is too short."""
+    refused = []
+
+    def refuse(connection, cursor, statement, parameters, context, many):
+        if (
+            statement.startswith("UPDATE users SET encrypted_auth_state")
+            and parameters[-1] in names
+        ):
+            refused.append(parameters[-1])
+            raise DataError("SQL", {}, Exception("value too long"))
+
+    event.listen(engine, "before_cursor_execute", refuse)
+    try:
+        yield refused
+    finally:
+        event.remove(engine, "before_cursor_execute", refuse)
+
+
+async def test_what_the_database_cannot_store_is_not_tried_for_ever(start_hub, caplog):
+    provider = Provider(short)
+    hub = await start_hub(SIMPLE, provider.settings())
+    others = await start_all(hub, lambda name: login(name, 3600), OTHERS[:10])
+    users = await start_all(hub, lambda name: login(name, 3600), ["alice"])
+    ids = {user.orm_user.id for user in others.values()}
+    for name, user in others.items():
+        await user.save_auth_state(login(name, -10))
+    with refusing(hub.app.db.get_bind(), ids) as refused:
+        await users["alice"].save_auth_state(login("alice", -10))
+        await until(lambda: held(users["alice"]) == "alice-a1")
+        await until(lambda: len(set(refused)) == len(others))
+    assert "(MISCONFIGURED" not in caplog.text and "DataError" in caplog.text
+
+
+async def test_work_that_failed_before_has_only_some_of_the_places():
+    places, begun, over = Places(3, 2), [], asyncio.Event()
+
+    async def work(name, is_retry):
+        async with places.take(0, is_retry=is_retry):
+            begun.append(name)
+            await over.wait()
+
+    tasks = [asyncio.create_task(work("failing", True)) for _ in range(9)]
+    await until(lambda: len(begun) == 2)
+    tasks.append(asyncio.create_task(work("healthy", False)))
+    await until(lambda: begun == ["failing", "failing", "healthy"])
+    over.set()
+    await asyncio.gather(*tasks)
+    assert len(begun) == 10
+
+
+pytestmark = pytest.mark.timeout(100)
