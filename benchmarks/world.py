@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.backend import TokenHub
-from spawner_tokens.renewal import oauthenticator, renewal
+from spawner_tokens.renewal import renewal
 from tests.support.oauth import make_auth_state
 
 from .simulation import Clock, Figure, Loop
@@ -107,7 +107,7 @@ class Provider:
 
     def figures(self, phase):
         busiest = max(Counter(map(int, self.requests)).values(), default=0)
-        words = f"most at once, of {oauthenticator._GRANTS_AT_ONCE} that may be"
+        words = f"most at once, of {renewal._RENEWALS_AT_ONCE} that may be"
         yield Figure(phase, "requests, in flight", self.most_in_flight, "", words)
         yield Figure(phase, "requests, busiest second", busiest, "1/s")
         yield Figure(phase, "rejected", self.rejected, "", "grants with a spent refresh token")

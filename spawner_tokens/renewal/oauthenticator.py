@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
@@ -28,26 +27,14 @@ from .grant import (
     read_answer,
     record_responses,
 )
-from .places import Places
 from .store import AuthState, take_tokens
 
 # Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
 _REQUEST_TIMEOUT = 60.0
-# Grants at a time, and of these after a failure. The Hub's HTTP client has 10 places, and logins
-# need some of them.
-_GRANTS_AT_ONCE, _RETRIES_AT_ONCE = 7, 5
-# Calls of an authenticator that renews in its own way that begin in so many seconds, and of these
-# after a failure.
-_CALLS, _REPEATED_CALLS, _CALLS_TIME = 50, 10, 2.0
+# Grants at a time. The Hub's HTTP client has 10 places, and logins need some of them.
+_GRANTS_AT_ONCE = 7
 # Seconds for the authenticator's and the admin's own code.
 _CODE_TIMEOUT = 30.0
-
-
-class Turn(NamedTuple):
-    """When a user's renewal is, among others': the least ``priority`` is first."""
-
-    priority: float = -math.inf
-    is_retry: bool = False
 
 
 class AuthenticatorAdapter:
@@ -67,8 +54,7 @@ class AuthenticatorAdapter:
         self._authenticator = authenticator
         self._clock = clock
         self._refresh_user = authenticator.refresh_user
-        self._grants = Places(_GRANTS_AT_ONCE, _RETRIES_AT_ONCE)
-        self._calls = Places(_CALLS, _REPEATED_CALLS)
+        self._grants = asyncio.Semaphore(_GRANTS_AT_ONCE)
         names = ("build_refresh_token_request_params", "get_token_info", "httpfetch")
         self.can_grant = all(callable(getattr(authenticator, name, None)) for name in names)
         authenticator.refresh_user = refresh_user
@@ -100,31 +86,12 @@ class AuthenticatorAdapter:
         """The same. Also raises :exc:`TimeoutError`, and :exc:`ForeignCancelled`."""
         return await run_foreign(self.refresh_user(user, handler, arguments), _CODE_TIMEOUT)
 
-    async def wait_for_turn(self, turn: Turn) -> None:
-        """Wait before a call of ``refresh_user`` that renews: not all users' begin at once.
-
-        A call that hangs holds its place no longer than others.
-        """
-        loop, begun = asyncio.get_running_loop(), asyncio.Event()
-
-        async def hold() -> None:
-            async with self._calls.take(turn.priority, is_retry=turn.is_retry):
-                begun.set()
-                await asyncio.sleep(_CALLS_TIME)
-
-        holding = loop.create_task(hold())
-        try:
-            await begun.wait()
-        except asyncio.CancelledError:
-            holding.cancel()
-            raise
-
-    async def grant(self, refresh_token: str, turn: Turn) -> dict[str, Any]:
+    async def grant(self, refresh_token: str) -> dict[str, Any]:
         """The provider's answer (RFC 6749, section 6), which has an ``access_token``.
 
         Raises :exc:`GrantFailed`.
         """
-        async with self._grants.take(turn.priority, is_retry=turn.is_retry):
+        async with self._grants:
             with record_responses(_REQUEST_TIMEOUT) as recorder:
                 try:
                     params = self._authenticator.build_refresh_token_request_params(refresh_token)

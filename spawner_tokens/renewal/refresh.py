@@ -19,9 +19,12 @@ from .grant import (
     is_transient,
     record_responses,
 )
-from .oauthenticator import AuthenticatorAdapter, Turn
+from .oauthenticator import AuthenticatorAdapter
 from .outcome import Outcome, Step, make_outcome
 from .store import AuthState, AuthStateStore, save_when_possible
+
+# Seconds for which a renewal keeps its place among all users' at most; if it is by own code.
+_ASKING_TIME, _OWN_TIME = 10.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,20 @@ class Refresh:
         user: Any,
         *,
         renew: bool,
-        turn: Turn,
         standing_failure: Failure | None = None,
     ) -> None:
         self._adapter, self._store = tools.adapter, tools.store
         self._clock, self._log = tools.clock, tools.log
         self._user = user
         self._name = user.name  # a database that is down cannot be asked for it
-        self._renew, self._turn = renew, turn
+        self._renew = renew
         self._standing_failure = standing_failure
         self._request: tuple[Any, Mapping[str, Any]] | None = None
         self._granting: asyncio.Task[Step] | None = None
         self._refresh_tokens: tuple[str, ...] = ()
         self._is_stored = False  # whether there is an auth_state
         self._checked: Step | None = None
+        self._has_asked = asyncio.Event()
         self.started_at = asyncio.get_running_loop().time()
         self.task = asyncio.create_task(self._run())
 
@@ -71,7 +74,7 @@ class Refresh:
     def current() -> Refresh | None:
         """The refresh in which the calling code runs."""
         refresh = _current.get()
-        return None if refresh is None or refresh.task.done() else refresh
+        return refresh if refresh is not None and not refresh.task.done() else None
 
     def request_check(self, handler: Any, arguments: Mapping[str, Any]) -> None:
         """Have the authenticator's ``refresh_user`` called, with the first caller's arguments."""
@@ -82,6 +85,15 @@ class Refresh:
         seconds = deadline - asyncio.get_running_loop().time()
         await asyncio.wait({self.task}, timeout=max(0.0, seconds))
         return self.task.result() if self.task.done() and not self.task.cancelled() else None
+
+    async def wait_for_answer(self) -> None:
+        """Wait while a renewal asks the provider, for a bounded time; not while hooks run."""
+        asking = asyncio.ensure_future(self._has_asked.wait())
+        seconds = _OWN_TIME if self._adapter.renews_itself else _ASKING_TIME
+        await asyncio.wait(
+            {self.task, asking}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        asking.cancel()
 
     def owns(self, refresh_token: Any) -> bool:
         """Whether a grant with this refresh token is this refresh's."""
@@ -125,7 +137,6 @@ class Refresh:
     async def _renew_and_check(self, before: AuthState) -> None:
         failure = None
         if self._renew and self._adapter.renews_itself:
-            await self._adapter.wait_for_turn(self._turn)
             self._checked = await self._check(before)
             if self._checked.failure is not None:
                 return
@@ -175,7 +186,10 @@ class Refresh:
         if not self._adapter.can_grant or not refresh_token:
             raise GrantFailed(Failure(FailureKind.REJECTED, "there is no refresh token"))
         asked_at = self._clock()
-        answer = await self._adapter.grant(refresh_token, self._turn)
+        try:
+            answer = await self._adapter.grant(refresh_token)
+        finally:
+            self._has_asked.set()
         user = self._user.orm_user
         stored = await self._save(lambda: self._store.record(user, refresh_token, answer, asked_at))
         if stored is None or not stored.get("token_response"):
@@ -184,11 +198,11 @@ class Refresh:
         return self._note_refresh_token(stored)
 
     async def _save(self, write: Callable[[], AuthState | None]) -> AuthState | None:
-        return await save_when_possible(write, self._user.orm_user, self._log_unsaved)
+        def log(error: Exception) -> None:
+            words = "Could not store the new tokens of %s: %s"
+            self._log.error(words, self._name, describe_error(error))
 
-    def _log_unsaved(self, error: Exception) -> None:
-        words = "Could not store the new tokens of %s: %s"
-        self._log.error(words, self._name, describe_error(error))
+        return await save_when_possible(write, self._user.orm_user, log)
 
     async def _replace(self, seen: AuthState, auth_state: AuthState) -> AuthState:
         user = self._user.orm_user
@@ -241,15 +255,13 @@ class Refresh:
         return self._granting.result() if self._granting and self._granting.done() else None
 
     def _find_grant_failure(self) -> Failure | None:
-        step = self._find_step()
-        return step.failure if step else None
+        return step.failure if (step := self._find_step()) else None
 
     def _keep(self, asked: AuthState, recorder: ResponseRecorder, error: Exception | None) -> Step:
         """The user stays logged in: there was no answer about that."""
-        has_no_meaning = error is None or recorder.is_malformed
-        words = "an answer without a meaning" if has_no_meaning else type(error).__name__
-        log_words = "Could not check the login of %s, which stays: %s"
-        self._log.warning(log_words, self._name, words)
+        is_named = error is not None and not recorder.is_malformed
+        words = type(error).__name__ if is_named else "an answer without a meaning"
+        self._log.warning("Could not check the login of %s, which stays: %s", self._name, words)
         return Step(asked, asked, self._fail(FailureKind.TRANSIENT, words))
 
     def _fail(self, kind: FailureKind, words: str) -> Failure | None:
@@ -276,8 +288,8 @@ class Refresh:
             else:
                 await self._replace(stored, reconciled)
         rest = {name: value for name, value in model.items() if name != "auth_state"}
-        has_news = any(value is not None for name, value in rest.items() if name != "name")
-        return Step(asked, stored, auth_model=rest if has_news else True)
+        is_more = any(value is not None for name, value in rest.items() if name != "name")
+        return Step(asked, stored, auth_model=rest if is_more else True)
 
 
 _current: ContextVar[Refresh | None] = ContextVar("refresh", default=None)

@@ -21,8 +21,8 @@ from .schedule import RunningServers, Server
 from .store import AuthState, AuthStateStore
 from .user import FindDue, UserRenewal
 
-# Deliveries to running servers at a time, and of these after a failure.
-_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 20, 5
+# Scheduled renewals at a time, deliveries at a time, and of each those after a failure.
+_RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 5, 20, 3
 
 
 class _User(NamedTuple):
@@ -51,6 +51,7 @@ class Renewal:
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
+        self._renewals = Places(_RENEWALS_AT_ONCE, _RETRIES_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save)
         self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant, clock)
@@ -104,7 +105,7 @@ class Renewal:
         # The id of a deleted user may come again.
         if known is None or known.renewal.user.orm_user is not user.orm_user:
             renewal = UserRenewal(self._tools, user, on_rejected=lambda: servers.change())
-            servers = RunningServers(renewal, self._deliveries)
+            servers = RunningServers(renewal, self._renewals, self._deliveries)
             known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 

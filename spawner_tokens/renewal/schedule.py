@@ -52,10 +52,11 @@ class _Progress:
 
 
 class RunningServers:
-    """One user's. ``deliveries`` has the places for those of all users."""
+    """One user's. ``renewals`` and ``deliveries`` are the places for those of all users."""
 
-    def __init__(self, renewal: UserRenewal, deliveries: Places) -> None:
+    def __init__(self, renewal: UserRenewal, renewals: Places, deliveries: Places) -> None:
         self._renewal = renewal
+        self._renewals = renewals
         self._deliveries = deliveries
         self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
@@ -164,7 +165,10 @@ class RunningServers:
 
     async def _renew(self) -> None:
         try:
-            await self._renewal.renew(self._find_due, priority=self._ends_at)
+            await self._renewal.renew(
+                self._find_due,
+                in_turn=lambda is_retry: self._renewals.take(self._ends_at, is_retry=is_retry),
+            )
         except Exception as error:
             self._log_error(error)
         self._renewing = None

@@ -7,13 +7,13 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from ..metrics import SUCCESS, UNCHANGED, count_renewal
 from ..tokens.lifetime import Due, TokenId, find_lifetime
 from ..tokens.lookup import find_token_response
 from .grant import Failure, FailureKind
-from .oauthenticator import Turn
 from .outcome import Outcome
 from .refresh import Refresh, Tools
 from .store import AuthState, Fingerprint, fingerprint
@@ -147,17 +147,25 @@ class UserRenewal:
         seconds: float = math.inf,
         *,
         paced: bool = True,
-        priority: float = -math.inf,
+        in_turn: Callable[[bool], AbstractAsyncContextManager[None]] | None = None,
     ) -> bool:
         """Renew until no token is due, or none can be renewed now.
 
         Waits at most ``seconds``, which count from the start of a refresh that runs already.
-        Returns whether it was done by then. ``paced``: see :meth:`find_renewable`. Of all users'
-        renewals that wait for a place, the one with the least ``priority`` is next.
+        Returns whether it was done by then. ``paced``: see :meth:`find_renewable`.
+        ``in_turn(is_retry)``: a place among all users' renewals, kept while the provider is asked.
         """
         deadline = None
         while due := self.find_renewable(find_due, paced=paced):
-            refresh = self.get_refresh(renew=True, priority=priority)
+            if in_turn is None:
+                refresh = self.get_refresh(renew=True)
+            else:
+                async with in_turn(self._failures > 0):
+                    due = self.find_renewable(find_due, paced=paced)  # by now it may be done
+                    if not due:
+                        break
+                    refresh = self.get_refresh(renew=True)
+                    await refresh.wait_for_answer()
             deadline = deadline or refresh.started_at + seconds
             outcome = await refresh.wait(deadline)
             if outcome is None:
@@ -189,15 +197,14 @@ class UserRenewal:
         model = result.auth_model
         return dict(model) if isinstance(model, dict) else model
 
-    def get_refresh(self, *, renew: bool, priority: float = -math.inf) -> Refresh:
+    def get_refresh(self, *, renew: bool) -> Refresh:
         """The refresh that runs, or a new one."""
         if self._refresh is not None and not self._refresh.task.done():
             return self._refresh
         auth_state = self.read()
         has_ended = auth_state is not None and self.has_ended(auth_state)
         standing = self._failure if has_ended or self._now() < self.retry_at else None
-        turn = Turn(priority, is_retry=self._failures > 0)
-        refresh = Refresh(self.tools, self.user, renew=renew, turn=turn, standing_failure=standing)
+        refresh = Refresh(self.tools, self.user, renew=renew, standing_failure=standing)
         self._refresh = refresh
         refresh.task.add_done_callback(lambda task: self._finish(task, standing))
         return refresh

@@ -1,7 +1,7 @@
 """The benchmarks, as small as they can be: what they count is exact."""
 
 from benchmarks.renewal import measure
-from spawner_tokens.renewal.oauthenticator import _GRANTS_AT_ONCE
+from spawner_tokens.renewal.renewal import _RENEWALS_AT_ONCE
 
 
 def test_each_renewal_is_one_request_and_comes_in_time():
@@ -12,4 +12,4 @@ def test_each_renewal_is_one_request_and_comes_in_time():
     assert found["outage", "old files"] == 0
     for phase in ("steady", "restart", "outage"):
         assert found[phase, "rejected"] == 0
-        assert found[phase, "requests, in flight"] <= _GRANTS_AT_ONCE
+        assert found[phase, "requests, in flight"] <= _RENEWALS_AT_ONCE
