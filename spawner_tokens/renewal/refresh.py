@@ -23,8 +23,8 @@ from .oauthenticator import AuthenticatorAdapter
 from .outcome import Outcome, Step, make_outcome
 from .store import AuthState, AuthStateStore, save_when_possible
 
-# Seconds for which a renewal keeps its place among all users' at most; if it is by own code.
-_ASKING_TIME, _OWN_TIME = 10.0, 2.0
+# Seconds for which a renewal keeps its place among all users'; by own code, which may hang, too.
+_ASKING_TIME, _OWN_TIME = 10.0, 0.05
 
 
 @dataclass(frozen=True)
