@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..metrics import SUCCESS, UNCHANGED, count_renewal
 from ..tokens.lifetime import Due, TokenId, find_lifetime
-from ..tokens.lookup import find_token_response
+from ..tokens.lookup import find_dicts
 from .grant import Failure, FailureKind
 from .outcome import Outcome
 from .refresh import Refresh, Tools
@@ -22,9 +22,9 @@ from .store import AuthState, Fingerprint, fingerprint
 # Two renewals are at least the first of them apart.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 # The same after a renewal that left a token due: it brought nothing, and the next one may not, too.
-_FIRST_PAUSE, _LAST_PAUSE = 30.0, 600.0
-# Scheduled renewals are this share of the login token's life apart, or so many seconds if the
-# provider names no life.
+_FIRST_PAUSE, _LAST_PAUSE = 2.0, 600.0
+# Scheduled renewals are this share of a token's life apart, or so many seconds if the provider
+# names no life.
 _SHARE, _WITHOUT_LIFE = 0.2, 600.0
 
 # Seconds after its end until a token has ended by the provider's clock, too.
@@ -37,6 +37,16 @@ FindDue = Callable[[AuthState, float], Mapping[TokenId, Due]]
 def backoff(failures: int, first: float = _FIRST_RETRY, last: float = _LAST_RETRY) -> float:
     """Seconds to wait after so many failures in a row, at least one."""
     return min(first * 2.0 ** min(failures - 1, 16), last) * random.uniform(0.5, 1)
+
+
+def find_life(auth_state: AuthState) -> float:
+    """The life that the provider gives the login's tokens, in seconds; infinite if unknown.
+
+    Where there are several, the shortest.
+    """
+    tokens = [(node.get("access_token"), node) for node in find_dicts(auth_state)]
+    lives = [find_lifetime(token, node).total for token, node in tokens if isinstance(token, str)]
+    return min(lives, default=math.inf)
 
 
 class _Result(NamedTuple):
@@ -101,11 +111,16 @@ class UserRenewal:
         self._not_renewable_until: dict[TokenId, float] = {}
         # A result that arrived after its caller timed out: the next caller gets it.
         self._undelivered_result: _Result | None = None
+        # What the last renewal left, and how long the next one of that has to wait.
+        self._renewed: Fingerprint | None = None
         self._pace = Pace(tools.clock)
 
     def read(self) -> AuthState | None:
         """The user's auth_state, as it is stored."""
-        return self.tools.store.read(self.user.orm_user)
+        auth_state = self.tools.store.read(self.user.orm_user)
+        if self._renewed is not None and self._renewed != fingerprint(auth_state):
+            self._renewed, self._pace = None, Pace(self.tools.clock)  # a login came after it
+        return auth_state
 
     def has_ended(self, auth_state: AuthState) -> bool:
         """Whether the provider has ended this login."""
@@ -252,17 +267,14 @@ class UserRenewal:
                 self.tools.log.info("Renewed the tokens of %s", self.name)
             self._failures, self._failure, self._rejected = 0, None, None
             self.retry_at = self._now() + _FIRST_RETRY
-            self._pace.note_renewal(self._find_life())
+            self._note_renewal()
         elif outcome.failure is not None and outcome.failure is not standing:
             self._note_failure(outcome, outcome.failure)
 
-    def _find_life(self) -> float:
-        """The life that the provider gives the login's token, in seconds; infinite if unknown."""
-        auth_state = self.read() or {}
-        token = auth_state.get("access_token")
-        if not isinstance(token, str):
-            return math.inf
-        return find_lifetime(token, find_token_response(token, auth_state)).total
+    def _note_renewal(self) -> None:
+        auth_state = self.tools.store.read(self.user.orm_user) or {}
+        self._renewed = fingerprint(auth_state)
+        self._pace.note_renewal(find_life(auth_state))
 
     def _note_failure(self, outcome: Outcome, failure: Failure) -> None:
         if outcome.attempted:
