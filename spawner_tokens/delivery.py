@@ -7,12 +7,13 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .foreign import run_foreign
+from .foreign import call_foreign
 from .metrics import count_delivery, observe_lifetimes
 from .redaction import describe_error
 from .refusal import Problem, explain, refuse
@@ -95,20 +96,24 @@ class ServerDelivery:
             token = select(spec, auth_state, now=now) if gets else Token(spec)
             if token.value is not None:
                 asked = default if spec.min_lifetime is None else spec.min_lifetime
-                due = Due(find_time(token, asked), token.lifetime.ends_at)
+                lifetime = token.lifetime
+                is_known = lifetime.total < math.inf
+                life = lifetime.total if is_known else lifetime.left(now)
+                due = Due(find_time(token, asked), lifetime.ends_at, life)
                 found[spec.name, hash(token.value)] = due
         return found
 
     async def select(self, login: Login) -> list[Token]:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
+        source = None if login.auth_state is None else (_digest(login.auth_state), False)
         try:
             tokens = await self._select_from(login)
         except HookFailed as failed:
+            source = None  # the hook is to be called again while the server runs
             tokens = [
                 Token(spec, reason=Reason.HOOK_FAILED, detail=str(failed)) for spec in self.specs
             ]
-        if login.auth_state is not None:
-            self._delivered_from = _digest(login.auth_state), False
+        self._delivered_from = source
         self._log_problems(tokens)
         self._refuse(tokens, lambda token: token.reason)
         return tokens
@@ -129,8 +134,8 @@ class ServerDelivery:
         spawner = self._spawner
         found = {token.spec.name: token.value for token in tokens if token.value is not None}
         try:
-            hook = spawner.tokens_hook
-            values = await run_foreign(hook(spawner, copy.deepcopy(dict(auth_state)), found))
+            state = copy.deepcopy(dict(auth_state))
+            values = await call_foreign(spawner.tokens_hook, spawner, state, found)
         except Exception as error:
             raise HookFailed(describe_error(error)) from None
         if not isinstance(values, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from jupyterhub.utils import maybe_future
@@ -12,8 +13,17 @@ class ForeignCancelled(OSError):
     """What foreign code waited for was cancelled, and not what waits for it."""
 
 
+async def call_foreign(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What foreign code returns, as :func:`run_foreign`, though it may be synchronous."""
+
+    async def call() -> Any:
+        return await maybe_future(function(*arguments))
+
+    return await run_foreign(call())
+
+
 async def run_foreign(result: Any, seconds: float | None = None) -> Any:
-    """What a call of foreign code returned, or returns in the end, if it is asynchronous.
+    """What foreign code returns in the end.
 
     Waits for at most so many ``seconds``. Raises what the code raises, :exc:`asyncio.TimeoutError`
     and :exc:`ForeignCancelled`; :exc:`asyncio.CancelledError` only if the caller is cancelled.

@@ -173,7 +173,7 @@ class AuthenticatorAdapter:
         asked_at = self._clock()
         answer = await self._get_token_info(handler, params)
         if isinstance(answer, dict) and "access_token" in answer:
-            answer["created_at"] = asked_at  # by the Hub's clock
+            return {**answer, "created_at": asked_at}  # by the Hub's clock
         return answer
 
     async def _fetch(self, url: Any, *args: Any, **kwargs: Any) -> Any:

@@ -33,13 +33,15 @@ class Step:
 class Outcome:
     """What a refresh brought.
 
-    ``fingerprint`` is of the auth_state that the provider was asked about last, ``attempted`` says
+    ``fingerprint`` is of the auth_state that the provider was asked about last, ``stored`` of the
+    one that was left, ``attempted`` says
     whether a renewal was tried, ``renewed`` whether one succeeded, even if it changed nothing.
     ``failure`` is why none did. ``requested`` says whether a caller asked for ``auth_model`` and
     ``error``: see :class:`Step`.
     """
 
     fingerprint: Fingerprint
+    stored: Fingerprint
     requested: bool
     attempted: bool
     renewed: bool
@@ -74,6 +76,7 @@ def make_outcome(
     stored = (checked if checked and checked.changed else granted or nothing).stored
     return Outcome(
         fingerprint=fingerprint(check.stored if renewed_itself else last.asked),
+        stored=fingerprint(stored),
         requested=requested,
         attempted=renew or granted is not None,
         renewed=renewed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import count
 
 
@@ -17,25 +17,20 @@ class PrioritySemaphore:
         self._order = count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
 
-    @asynccontextmanager
-    async def acquire(self, priority: float) -> AsyncIterator[None]:
+    async def acquire(self, priority: float) -> None:
         if self._free:
             self._free -= 1
-        else:
-            turn = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (priority, next(self._order), turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._release()
-                raise
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._order), turn))
         try:
-            yield
-        finally:
-            self._release()
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()
+            raise
 
-    def _release(self) -> None:
+    def release(self) -> None:
         while self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
@@ -55,10 +50,28 @@ class Places:
         self._retries = PrioritySemaphore(for_retries)
 
     @asynccontextmanager
-    async def take(self, priority: float, *, is_retry: bool) -> AsyncIterator[None]:
-        """Wait for a place, and keep it meanwhile. The least ``priority`` is first."""
-        async with AsyncExitStack() as stack:
-            if is_retry:
-                await stack.enter_async_context(self._retries.acquire(priority))
-            await stack.enter_async_context(self._places.acquire(priority))
+    async def take(
+        self, priority: float, *, is_retry: bool, seconds: float | None = None
+    ) -> AsyncIterator[None]:
+        """Wait for a place, and keep it meanwhile, but for at most so many ``seconds``.
+
+        The least ``priority`` is first.
+        """
+        held: list[PrioritySemaphore] = []
+
+        def release() -> None:
+            while held:
+                held.pop().release()
+
+        timer = None
+        try:
+            for semaphore in (self._retries, self._places) if is_retry else (self._places,):
+                await semaphore.acquire(priority)
+                held.append(semaphore)
+            if seconds is not None:
+                timer = asyncio.get_running_loop().call_later(seconds, release)
             yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+            release()

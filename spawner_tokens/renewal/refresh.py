@@ -23,8 +23,8 @@ from .oauthenticator import AuthenticatorAdapter
 from .outcome import Outcome, Step, make_outcome
 from .store import AuthState, AuthStateStore, save_when_possible
 
-# Seconds for which a renewal keeps its place among all users'; by own code, which may hang, too.
-_ASKING_TIME, _OWN_TIME = 10.0, 0.05
+# Seconds to the next grant after one whose answer could not be stored.
+_LOST = 600.0
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,10 @@ class Refresh:
         return self.task.result() if self.task.done() and not self.task.cancelled() else None
 
     async def wait_for_answer(self) -> None:
-        """Wait while a renewal asks the provider, for a bounded time; not while hooks run."""
-        asking = asyncio.ensure_future(self._has_asked.wait())
-        seconds = _OWN_TIME if self._adapter.renews_itself else _ASKING_TIME
-        await asyncio.wait(
-            {self.task, asking}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        asking.cancel()
+        """Wait while a renewal asks the provider; not while hooks or the database do their part."""
+        asked = asyncio.ensure_future(self._has_asked.wait())
+        await asyncio.wait({self.task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
 
     def owns(self, refresh_token: Any) -> bool:
         """Whether a grant with this refresh token is this refresh's."""
@@ -175,8 +172,8 @@ class Refresh:
             return Step(asked, await self._grant_once(asked))
         except GrantFailed as failed:
             failure = failed.failure
-        except Exception as error:
-            failure = Failure(FailureKind.MISCONFIGURED, describe_error(error))
+        except Exception as error:  # the database's: each grant would be lost like this one
+            failure = Failure(FailureKind.MISCONFIGURED, describe_error(error), _LOST)
         return Step(asked, asked, failure)
 
     async def _grant_once(self, asked: AuthState) -> AuthState:

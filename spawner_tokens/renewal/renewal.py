@@ -23,6 +23,8 @@ from .user import FindDue, UserRenewal
 
 # Scheduled renewals at a time, deliveries at a time, and of each those after a failure.
 _RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 5, 20, 3
+# The same of hooks that prepare deliveries.
+_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE = 50, 10
 
 
 class _User(NamedTuple):
@@ -52,6 +54,7 @@ class Renewal:
         self._log = log
         self._users: dict[int, _User] = {}
         self._renewals = Places(_RENEWALS_AT_ONCE, _RETRIES_AT_ONCE)
+        self._hooks = Places(_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save)
         self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant, clock)
@@ -105,7 +108,7 @@ class Renewal:
         # The id of a deleted user may come again.
         if known is None or known.renewal.user.orm_user is not user.orm_user:
             renewal = UserRenewal(self._tools, user, on_rejected=lambda: servers.change())
-            servers = RunningServers(renewal, self._renewals, self._deliveries)
+            servers = RunningServers(renewal, self._renewals, self._hooks, self._deliveries)
             known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 
@@ -121,7 +124,7 @@ class Renewal:
             return {}
         lifetime = find_lifetime(value, find_token_response(value, auth_state), now)
         stale_at = lifetime.stale_at(self._min_lifetime, 0, 1)
-        return {("", hash(value)): Due(stale_at, lifetime.ends_at)}
+        return {("", hash(value)): Due(stale_at, lifetime.ends_at, lifetime.total)}
 
 
 def _find_grant(refresh_token: Any) -> Any:

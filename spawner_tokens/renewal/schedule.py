@@ -6,16 +6,20 @@ import asyncio
 import math
 import random
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..foreign import run_foreign
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
 from .places import Places
 from .store import AuthState
-from .user import UserRenewal, backoff
+from .user import UserRenewal, backoff, find_shortest_life
 
+# Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
+_HOOK_TIME, _OWN_TIME = 1.0, 1.0
 # Seconds that a delivery may take.
 _DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
@@ -52,15 +56,18 @@ class _Progress:
 
 
 class RunningServers:
-    """One user's. ``renewals`` and ``deliveries`` are the places for those of all users."""
+    """One user's. The places for renewals, hooks and deliveries are those of all users."""
 
-    def __init__(self, renewal: UserRenewal, renewals: Places, deliveries: Places) -> None:
+    def __init__(
+        self, renewal: UserRenewal, renewals: Places, hooks: Places, deliveries: Places
+    ) -> None:
         self._renewal = renewal
         self._renewals = renewals
+        self._hooks = hooks
         self._deliveries = deliveries
         self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
-        self._due_at = self._ends_at = math.inf
+        self._due_at = self._ends_at = self._life = math.inf
         self._offset = 0.0  # of the Hub's clock from the event loop's
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -125,11 +132,12 @@ class RunningServers:
         auth_state = renewal.read()
         if auth_state is None:
             return
-        preparation = server.prepare(auth_state, renewal.has_ended(auth_state))
-        change = await asyncio.wait_for(preparation, _DELIVERY_TIMEOUT)  # hooks hold no place
+        async with self._hooks.take(0.0, is_retry=is_retry, seconds=_HOOK_TIME):
+            preparation = server.prepare(auth_state, renewal.has_ended(auth_state))
+            change = await run_foreign(preparation, _DELIVERY_TIMEOUT)
         if change is not None:
             async with self._deliveries.take(0.0, is_retry=is_retry):
-                await asyncio.wait_for(server.update(change), _DELIVERY_TIMEOUT)
+                await run_foreign(server.update(change), _DELIVERY_TIMEOUT)
 
     # -- renewals --------------------------------------------------------------------------------
 
@@ -149,7 +157,7 @@ class RunningServers:
         if self._due_at < math.inf:
             loop = asyncio.get_running_loop()
             clock = self._renewal.tools.clock
-            seconds = max(self._due_at - clock(), self._renewal.pause)
+            seconds = max(self._due_at - clock(), self._renewal.find_pause(self._life))
             self._offset = clock() - loop.time()
             self._timer = loop.call_later(min(seconds, _LONGEST_TIMER), self._come_due)
 
@@ -158,7 +166,7 @@ class RunningServers:
         now = self._renewal.tools.clock()
         if abs(now - asyncio.get_running_loop().time() - self._offset) > _DRIFT:
             self._plan()  # the clock was set, or the machine has slept
-        elif now < self._due_at or self._renewal.pause > 0:
+        elif now < self._due_at or self._renewal.find_pause(self._life) > 0:
             self._set_timer()
         elif self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
@@ -167,12 +175,17 @@ class RunningServers:
         try:
             await self._renewal.renew(
                 self._find_due,
-                in_turn=lambda is_retry: self._renewals.take(self._ends_at, is_retry=is_retry),
+                in_turn=self._take_turn,
             )
         except Exception as error:
             self._log_error(error)
         self._renewing = None
         self._plan()
+
+    def _take_turn(self, is_retry: bool) -> AbstractAsyncContextManager[None]:
+        # An authenticator's own code may hang: of it only that is known.
+        seconds = _OWN_TIME if self._renewal.tools.adapter.renews_itself else None
+        return self._renewals.take(self._ends_at, is_retry=is_retry, seconds=seconds)
 
     def _log_error(self, error: Exception) -> None:
         words = "Cannot look after the tokens of %s now: %s"
@@ -193,6 +206,7 @@ class RunningServers:
         times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}
         if not renewal.has_ended(auth_state):
             self._log_lost(due, times)
+        self._life = find_shortest_life(due)
         self._ends_at = min((at.ends_at for at in due.values()), default=math.inf)
         return min(times.values(), default=math.inf)
 

@@ -17,8 +17,7 @@ from cryptography.fernet import InvalidToken
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
 from sqlalchemy import event, inspect
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError, NotSupportedError, ProgrammingError, SQLAlchemyError
 
 from ..redaction import describe_error
 from ..tokens.lifetime import find_lifetime
@@ -32,6 +31,8 @@ _TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_re
 _TIMES = ("created_at", "expires_at", "expires_in")
 # Seconds to the next try when the database cannot store an auth_state: doubled each time.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 30.0
+# How often the database may refuse it.
+_REFUSALS = 3
 # Superseded tokens to remember, per user: a save may bring what was read before a renewal.
 _REMEMBERED = 128
 _STORE = "spawner_tokens.store"
@@ -183,25 +184,22 @@ async def save_when_possible(
     """Write at once; while the database is down or locked, again, ever later.
 
     ``None`` if the user is gone. Raises :exc:`sqlalchemy.exc.SQLAlchemyError` if the database
-    refuses what is written. ``on_failure`` is called with each error.
+    refuses what is written again and again. ``on_failure`` is called with each error.
     """
-    seconds = _FIRST_RETRY
+    seconds, refusals = _FIRST_RETRY, 0
     while True:
         try:
             return write()
         except SQLAlchemyError as error:
-            if inspect(user).session is None:
+            if (session := inspect(user).session) is None:
                 return None
             on_failure(error)
-            if not _may_pass(error):
+            session.rollback()  # another object's change may have been refused, too
+            refusals += isinstance(error, (DataError, NotSupportedError, ProgrammingError))
+            if refusals >= _REFUSALS:
                 raise
             await asyncio.sleep(seconds)
             seconds = min(2 * seconds, _LAST_RETRY)
-
-
-def _may_pass(error: SQLAlchemyError) -> bool:
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, (OperationalError, InterfaceError, PoolTimeout))
 
 
 def _on_set(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any) -> bytes | None:
@@ -249,10 +247,13 @@ def stamp(auth_state: AuthState, stored: AuthState | None, now: float) -> None:
     for node in find_dicts(stored or {}):
         if isinstance(token := node.get("access_token"), str):
             known[token] = known.get(token) or node.get("created_at")
+    times = {time for time in known.values() if time is not None}
     for node in find_dicts(auth_state):
         token = node.get("access_token")
         if not isinstance(token, str) or (node is auth_state and "expires_in" not in node):
             continue
+        if token not in known and node.get("created_at") in times:
+            del node["created_at"]  # of the token that was there before
         created_at = known.get(token, now)
         if created_at is not None and _has_no_age(token, node):
             node["created_at"] = created_at

@@ -11,8 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from ..metrics import SUCCESS, UNCHANGED, count_renewal
-from ..tokens.lifetime import Due, TokenId, find_lifetime
-from ..tokens.lookup import find_dicts
+from ..tokens.lifetime import Due, TokenId
 from .grant import Failure, FailureKind
 from .outcome import Outcome
 from .refresh import Refresh, Tools
@@ -39,16 +38,6 @@ def backoff(failures: int, first: float = _FIRST_RETRY, last: float = _LAST_RETR
     return min(first * 2.0 ** min(failures - 1, 16), last) * random.uniform(0.5, 1)
 
 
-def find_life(auth_state: AuthState) -> float:
-    """The life that the provider gives the login's tokens, in seconds; infinite if unknown.
-
-    Where there are several, the shortest.
-    """
-    tokens = [(node.get("access_token"), node) for node in find_dicts(auth_state)]
-    lives = [find_lifetime(token, node).total for token, node in tokens if isinstance(token, str)]
-    return min(lives, default=math.inf)
-
-
 class _Result(NamedTuple):
     """What ``refresh_user`` returned or raised, for the auth_state with this fingerprint."""
 
@@ -66,28 +55,26 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._renewed_at = 0.0, 0.0  # by the event loop's clock, and by the Hub's
-        self._wait = 0.0
-        self._idle = 0  # renewals in a row that left tokens due
+        self._renewed_at: tuple[float, float] | None = None  # by the loop's clock, and the Hub's
 
-    @property
-    def left(self) -> float:
-        """Seconds. The loop's clock stands while the machine sleeps, the Hub's may be set."""
+    def note_renewal(self) -> None:
+        self._renewed_at = asyncio.get_running_loop().time(), self._clock()
+
+    def find_left(self, life: float) -> float:
+        """Seconds to the next renewal of tokens that live for ``life`` seconds; infinite: unknown.
+
+        The loop's clock stands while the machine sleeps, and the Hub's may be set.
+        """
+        if self._renewed_at is None:
+            return 0.0
         loop_time, time = self._renewed_at
         passed = max(asyncio.get_running_loop().time() - loop_time, self._clock() - time)
-        return max(0.0, self._wait - passed)
+        return max(0.0, (_WITHOUT_LIFE if math.isinf(life) else life * _SHARE) - passed)
 
-    def note_renewal(self, life: float) -> None:
-        """A renewal was made, of tokens that live for ``life`` seconds; infinite if unknown."""
-        self._renewed_at = asyncio.get_running_loop().time(), self._clock()
-        self._wait = _WITHOUT_LIFE if math.isinf(life) else life * _SHARE
 
-    def note_progress(self, is_progress: bool) -> bool:
-        """Wait longer after a renewal that left tokens due. Whether that is the first in a row."""
-        self._idle = 0 if is_progress else self._idle + 1
-        if self._idle:
-            self._wait = max(self._wait, backoff(self._idle, _FIRST_PAUSE, _LAST_PAUSE))
-        return self._idle == 1
+def find_shortest_life(due: Mapping[TokenId, Due]) -> float:
+    """In seconds; infinite if no life is known."""
+    return min((at.life for at in due.values() if at.life > 0), default=math.inf)
 
 
 class UserRenewal:
@@ -111,6 +98,8 @@ class UserRenewal:
         self._not_renewable_until: dict[TokenId, float] = {}
         # A result that arrived after its caller timed out: the next caller gets it.
         self._undelivered_result: _Result | None = None
+        # A token's name → the renewals in a row whose new token was due at once.
+        self._idle: dict[str, int] = {}
         # What the last renewal left, and how long the next one of that has to wait.
         self._renewed: Fingerprint | None = None
         self._pace = Pace(tools.clock)
@@ -118,7 +107,7 @@ class UserRenewal:
     def read(self) -> AuthState | None:
         """The user's auth_state, as it is stored."""
         auth_state = self.tools.store.read(self.user.orm_user)
-        if self._renewed is not None and self._renewed != fingerprint(auth_state):
+        if self._refresh is None and self._renewed not in (None, fingerprint(auth_state)):
             self._renewed, self._pace = None, Pace(self.tools.clock)  # a login came after it
         return auth_state
 
@@ -141,20 +130,20 @@ class UserRenewal:
         self._not_renewable_until = {key: at for key, at in known if key in due or not key[0]}
         return self._find_times(due)
 
-    @property
-    def pause(self) -> float:
-        """Seconds until a scheduled renewal may be made."""
-        return max(self.retry_at - self._now(), self._pace.left, 0.0)
+    def find_pause(self, life: float) -> float:
+        """Seconds until tokens that live for ``life`` seconds may be renewed as scheduled."""
+        return max(self.retry_at - self._now(), self._pace.find_left(life), 0.0)
 
     def find_renewable(self, find_due: FindDue, *, paced: bool = True) -> set[TokenId]:
         """The tokens that are due and can be renewed now; if not ``paced``, though one just was."""
-        pause = self.pause if paced else self.retry_at - self._now()
         auth_state = self.read()
-        if auth_state is None or pause > 0 or not self.can_renew(auth_state):
+        if auth_state is None or self._now() < self.retry_at or not self.can_renew(auth_state):
             return set()
         now = self.tools.clock()
-        times = self._find_times(find_due(auth_state, now))
-        return {key for key, at in times.items() if at <= now}
+        due = find_due(auth_state, now)
+        if paced and self.find_pause(find_shortest_life(due)) > 0:
+            return set()
+        return {key for key, at in self._find_times(due).items() if at <= now}
 
     async def renew(
         self,
@@ -185,7 +174,7 @@ class UserRenewal:
             outcome = await refresh.wait(deadline)
             if outcome is None:
                 return False
-            self._note_progress(outcome, due, find_due)
+            self._note_progress(outcome, due, find_due, is_scheduled=in_turn is not None)
         return True
 
     async def check(
@@ -233,10 +222,17 @@ class UserRenewal:
         until = self._not_renewable_until
         return {key: max(at.stale_at, until.get(key, at.stale_at)) for key, at in due.items()}
 
-    def _note_progress(self, outcome: Outcome, before: set[TokenId], find_due: FindDue) -> None:
+    def _note_progress(
+        self,
+        outcome: Outcome,
+        before: set[TokenId],
+        find_due: FindDue,
+        *,
+        is_scheduled: bool = False,
+    ) -> None:
         """A token that a renewal did not change is tried again after its end.
 
-        While renewals leave due what was due, the next one is ever later.
+        One whose new token is due at once is tried again ever later, in half of its life at most.
         """
         if not outcome.renewed:
             return
@@ -246,12 +242,21 @@ class UserRenewal:
         for key in before & after.keys():
             again_at = after[key].ends_at + _CLOCK_DIFFERENCE
             self._not_renewable_until[key] = again_at if now < again_at else math.inf
-        names = {name for name, _ in after}
-        is_progress = not names or bool({name for name, _ in before} - names)
-        if self._pace.note_progress(is_progress):
+        if is_scheduled:
+            new = {key: due for key, due in after.items() if key not in before}
+            self._note_idle(new, {name for name, _ in after}, now)
+
+    def _note_idle(self, new: Mapping[TokenId, Due], names: set[str], now: float) -> None:
+        self._idle = {name: number for name, number in self._idle.items() if name in names}
+        first = sorted(name for name, _ in new if name not in self._idle)
+        for key, due in new.items():
+            self._idle[key[0]] = self._idle.get(key[0], 0) + 1
+            pause = backoff(self._idle[key[0]], _FIRST_PAUSE, _LAST_PAUSE)
+            left = due.ends_at - now
+            self._not_renewable_until[key] = now + (min(pause, left / 2) if left > 0 else pause)
+        if first:
             words = "A renewal for %s left these tokens due, so the next ones wait longer: %s"
-            listed = ", ".join(sorted(name or "the login" for name in names))
-            self.tools.log.warning(words, self.name, listed)
+            self.tools.log.warning(words, self.name, ", ".join(first))
 
     def _finish(self, task: asyncio.Task[Outcome], standing: Failure | None) -> None:
         self._refresh = None
@@ -267,14 +272,10 @@ class UserRenewal:
                 self.tools.log.info("Renewed the tokens of %s", self.name)
             self._failures, self._failure, self._rejected = 0, None, None
             self.retry_at = self._now() + _FIRST_RETRY
-            self._note_renewal()
+            self._pace.note_renewal()
+            self._renewed = outcome.stored
         elif outcome.failure is not None and outcome.failure is not standing:
             self._note_failure(outcome, outcome.failure)
-
-    def _note_renewal(self) -> None:
-        auth_state = self.tools.store.read(self.user.orm_user) or {}
-        self._renewed = fingerprint(auth_state)
-        self._pace.note_renewal(find_life(auth_state))
 
     def _note_failure(self, outcome: Outcome, failure: Failure) -> None:
         if outcome.attempted:

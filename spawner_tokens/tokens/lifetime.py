@@ -17,10 +17,14 @@ TokenId = tuple[str, int]
 
 
 class Due(NamedTuple):
-    """When a token should be renewed, and when it ends: seconds since the epoch."""
+    """When a token should be renewed, and when it ends: seconds since the epoch.
+
+    ``life``: how long it lives in all, in seconds; infinite if unknown.
+    """
 
     stale_at: float
     ends_at: float
+    life: float = math.inf
 
 
 # Seconds that an issue time may be later than the Hub's clock: times of providers are rounded.
@@ -100,8 +104,9 @@ def find_lifetime(value: str, source: Mapping[str, Any], now: float = math.inf) 
     issued_at = next((at for at in times if at <= now + _ROUNDING), None)
     end = _time(source.get("expires_at")) or exp
     if total is None:
-        total = math.inf if issued_at is None or end is None else max(end - issued_at, 0.0)
-        return Lifetime(issued_at, end, total)
+        if issued_at is None or end is None or end <= issued_at:
+            return Lifetime(issued_at, end)
+        return Lifetime(issued_at, end, end - issued_at)
     if issued_at is not None:
         return Lifetime(issued_at, _time(issued_at + total), total)
     if end is None or times:  # which are in the future: the provider's clock is not believed

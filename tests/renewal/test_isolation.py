@@ -54,7 +54,7 @@ async def test_hooks_of_the_login_that_hang_delay_nobody_else(start_hub):
             seen.append(token)
         return len(seen) > 3
 
-    await until(is_renewed_thrice, 20)
+    await until(is_renewed_thrice, 60)
 
 
 async def test_tokens_hooks_that_hang_delay_no_other_delivery(start_hub):

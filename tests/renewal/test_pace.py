@@ -1,6 +1,6 @@
 """How often the provider is asked, whatever specs, hooks and clocks are like."""
 
-import asyncio
+import math
 
 import pytest
 from pytest import param
@@ -53,25 +53,11 @@ def test_what_is_known_of_neither_age_nor_life_is_no_reason_to_renew():
     )
 
 
-async def test_idle_renewals_are_ever_further_apart_and_progress_ends_that():
+async def test_scheduled_renewals_are_a_fifth_of_a_life_apart_and_a_sleep_counts():
     now = [NOW]
     pace = Pace(lambda: now[0])
-    waits = []
-    for _ in range(8):
-        pace.note_renewal(1)
-        pace.note_progress(False)
-        waits.append(pace.left)
-    assert all(later > earlier for earlier, later in zip(waits[:4], waits[2:6], strict=True))
-    assert 128 <= waits[-1] <= 256
-    pace.note_renewal(100)
-    assert pace.note_progress(True) is False and 19 < pace.left <= 20
-
-
-async def test_a_sleep_of_the_machine_counts_for_the_pace():
-    now = [NOW]
-    pace = Pace(lambda: now[0])
-    pace.note_renewal(1000)
-    assert 199 < pace.left <= 200
+    assert pace.find_left(1000) == 0
+    pace.note_renewal()
+    assert 199 < pace.find_left(1000) <= 200 and 599 < pace.find_left(math.inf) <= 600
     now[0] += 150  # the event loop's clock stood still
-    assert 49 < pace.left <= 50
-    await asyncio.sleep(0)
+    assert 49 < pace.find_left(1000) <= 50

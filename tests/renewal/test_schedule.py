@@ -1,17 +1,17 @@
-"""PrioritySemaphore: never more than its places, and the least priority first."""
+"""Places: never more than its places, and the least priority first."""
 
 import asyncio
 
-from spawner_tokens.renewal.places import PrioritySemaphore
+from spawner_tokens.renewal.places import Places
 
 
 async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
-    semaphore, order, gate = PrioritySemaphore(2), [], asyncio.Event()
+    places, order, gate = Places(2, 1), [], asyncio.Event()
     inside = 0
 
     async def take(number):
         nonlocal inside
-        async with semaphore.acquire(number):
+        async with places.take(number, is_retry=False):
             inside += 1
             assert inside <= 2
             order.append(number)
@@ -24,20 +24,43 @@ async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
     gate.set()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
     assert sorted(order[:2]) == [-2, -1] and order[2:] == sorted(order[2:]) and 9 not in order
-    async with semaphore.acquire(0), semaphore.acquire(0):  # both places are free again
+    async with (
+        places.take(0, is_retry=False),
+        places.take(0, is_retry=False),
+    ):  # both places are free again
         pass
 
 
 async def test_a_turn_that_is_given_to_who_gives_up_at_that_moment_is_passed_on():
-    semaphore = PrioritySemaphore(1)
+    places = Places(1, 1)
 
     async def take():
-        async with semaphore.acquire(0):
+        async with places.take(0, is_retry=False):
             pass
 
-    async with semaphore.acquire(0):
+    async with places.take(0, is_retry=False):
         first, second = asyncio.create_task(take()), asyncio.create_task(take())
         await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait_for(second, 1)
     assert first.cancelled() or first.done()
+
+
+async def test_a_place_is_given_back_once_when_its_time_is_over():
+    places, order, over = Places(1, 1), [], asyncio.Event()
+
+    async def hang():
+        async with places.take(0, is_retry=True, seconds=0.01):
+            await over.wait()
+
+    hanging = asyncio.create_task(hang())
+    await asyncio.sleep(0)
+    async with places.take(0, is_retry=False):
+        over.set()
+        await hanging
+        waiting = asyncio.create_task(places.take(0, is_retry=False).__aenter__())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        order.append("first")
+    await asyncio.wait_for(waiting, 1)
+    assert order == ["first"]
