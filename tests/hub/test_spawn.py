@@ -235,7 +235,7 @@ async def test_the_token_hook_has_the_last_word(start_hub, is_async):
             "it did not return a dict",
             id="returns-nothing",
         ),
-        param(lambda spawner: {}, "TypeError in _run_tokens_hook", id="takes-other-arguments"),
+        param(lambda spawner: {}, "TypeError in call", id="takes-other-arguments"),
     ],
 )
 async def test_a_token_hook_that_fails_withholds_all_and_says_where(start_hub, caplog, hook, words):
