@@ -82,7 +82,7 @@ class Renewal:
         Errors are logged, and the tokens are as they were.
         """
         try:
-            if not await self._find_user(user).renewal.renew(find_due, seconds, paced=False):
+            if not await self._find_user(user).renewal.renew(find_due, seconds):
                 words = "No answer yet with new tokens for %s: not waiting any longer"
                 self._log.warning(words, user.name)
         except Exception as error:

@@ -150,22 +150,21 @@ class UserRenewal:
         find_due: FindDue,
         seconds: float = math.inf,
         *,
-        paced: bool = True,
         in_turn: Callable[[bool], AbstractAsyncContextManager[None]] | None = None,
     ) -> bool:
         """Renew until no token is due, or none can be renewed now.
 
         Waits at most ``seconds``, which count from the start of a refresh that runs already.
-        Returns whether it was done by then. ``paced``: see :meth:`find_renewable`.
-        ``in_turn(is_retry)``: a place among all users' renewals, kept while the provider is asked.
+        Returns whether it was done by then. A scheduled renewal is paced, and has ``in_turn``: a
+        place among all users' renewals, by ``is_retry``, kept while the provider is asked.
         """
-        deadline = None
-        while due := self.find_renewable(find_due, paced=paced):
+        deadline, is_scheduled = None, in_turn is not None
+        while due := self.find_renewable(find_due, paced=is_scheduled):
             if in_turn is None:
                 refresh = self.get_refresh(renew=True)
             else:
                 async with in_turn(self._failures > 0):
-                    due = self.find_renewable(find_due, paced=paced)  # by now it may be done
+                    due = self.find_renewable(find_due)  # by now it may be done
                     if not due:
                         break
                     refresh = self.get_refresh(renew=True)
@@ -174,7 +173,7 @@ class UserRenewal:
             outcome = await refresh.wait(deadline)
             if outcome is None:
                 return False
-            self._note_progress(outcome, due, find_due, is_scheduled=in_turn is not None)
+            self._note_progress(outcome, due, find_due, is_scheduled=is_scheduled)
         return True
 
     async def check(
