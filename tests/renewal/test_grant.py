@@ -5,6 +5,7 @@ import json
 from io import BytesIO
 
 import pytest
+from pytest import param
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError
@@ -16,6 +17,11 @@ from spawner_tokens.renewal.grant import (
     is_transient,
 )
 
+REJECTED, MISCONFIGURED, TRANSIENT = (
+    FailureKind.REJECTED,
+    FailureKind.MISCONFIGURED,
+    FailureKind.TRANSIENT,
+)
 SECRET = "s3cret-refresh-token"
 
 
@@ -33,75 +39,24 @@ def oauth(code, error):
 @pytest.mark.parametrize(
     "error, kind, words",
     [
-        pytest.param(
-            oauth(400, "invalid_grant"), FailureKind.REJECTED, "invalid_grant", id="RFC 6749"
-        ),
-        pytest.param(
-            oauth(401, "invalid_grant"), FailureKind.REJECTED, "invalid_grant", id="Doorkeeper"
-        ),
-        pytest.param(
-            oauth(400, "interaction_required"),
-            FailureKind.REJECTED,
-            "interaction_required",
-            id="Azure",
-        ),
-        pytest.param(
-            oauth(401, "invalid_client"),
-            FailureKind.MISCONFIGURED,
-            "invalid_client",
-            id="wrong secret",
-        ),
-        pytest.param(
-            oauth(400, "invalid_scope"), FailureKind.MISCONFIGURED, "invalid_scope", id="scope"
-        ),
-        pytest.param(
-            oauth(400, SECRET), FailureKind.MISCONFIGURED, "an error of its own", id="no code"
-        ),
-        pytest.param(
-            oauth(400, [SECRET]), FailureKind.MISCONFIGURED, "an error of its own", id="a list"
-        ),
-        pytest.param(
-            oauth(400, "temporarily_unavailable"),
-            FailureKind.TRANSIENT,
-            "temporarily_unavailable",
-            id="later",
-        ),
-        pytest.param(
-            oauth(503, "invalid_grant"),
-            FailureKind.TRANSIENT,
-            "HTTP 503",
-            id="a status of 5xx counts more",
-        ),
-        pytest.param(answer(404, b"<html>"), FailureKind.MISCONFIGURED, "HTTP 404", id="wrong URL"),
-        pytest.param(
-            answer(403, b"[]"), FailureKind.MISCONFIGURED, "HTTP 403", id="a list for an object"
-        ),
-        pytest.param(answer(500), FailureKind.TRANSIENT, "HTTP 500", id="500"),
-        pytest.param(answer(429), FailureKind.TRANSIENT, "HTTP 429", id="429"),
-        pytest.param(
-            HTTPClientError(599, SECRET), FailureKind.TRANSIENT, "HTTPClientError", id="no answer"
-        ),
-        pytest.param(
-            ConnectionRefusedError(SECRET),
-            FailureKind.TRANSIENT,
-            "ConnectionRefusedError",
-            id="refused",
-        ),
-        pytest.param(
-            asyncio.TimeoutError(SECRET), FailureKind.TRANSIENT, "TimeoutError", id="timeout"
-        ),
-        pytest.param(
-            json.JSONDecodeError("", SECRET, 0),
-            FailureKind.TRANSIENT,
-            "JSONDecodeError",
-            id="garbage",
-        ),
-        pytest.param(
-            TypeError(SECRET),
-            FailureKind.MISCONFIGURED,
-            "TypeError",
-            id="a mistake in the authenticator",
-        ),
+        param(oauth(400, "invalid_grant"), REJECTED, "invalid_grant", id="RFC 6749"),
+        param(oauth(401, "invalid_grant"), REJECTED, "invalid_grant", id="Doorkeeper"),
+        param(oauth(400, "interaction_required"), REJECTED, "interaction_required", id="Azure"),
+        param(oauth(401, "invalid_client"), MISCONFIGURED, "invalid_client", id="wrong secret"),
+        param(oauth(400, "invalid_scope"), MISCONFIGURED, "invalid_scope", id="scope"),
+        param(oauth(400, SECRET), MISCONFIGURED, "an error of its own", id="no code"),
+        param(oauth(400, [SECRET]), MISCONFIGURED, "an error of its own", id="a list"),
+        param(oauth(400, "temporarily_unavailable"), TRANSIENT, "temporarily_unavailable"),
+        param(oauth(503, "invalid_grant"), TRANSIENT, "HTTP 503", id="a status of 5xx counts more"),
+        param(answer(404, b"<html>"), MISCONFIGURED, "HTTP 404", id="wrong URL"),
+        param(answer(403, b"[]"), MISCONFIGURED, "HTTP 403", id="a list for an object"),
+        param(answer(500), TRANSIENT, "HTTP 500", id="500"),
+        param(answer(429), TRANSIENT, "HTTP 429", id="429"),
+        param(HTTPClientError(599, SECRET), TRANSIENT, "HTTPClientError", id="no answer"),
+        param(ConnectionRefusedError(SECRET), TRANSIENT, "ConnectionRefusedError", id="refused"),
+        param(asyncio.TimeoutError(SECRET), TRANSIENT, "TimeoutError", id="timeout"),
+        param(json.JSONDecodeError("", SECRET, 0), TRANSIENT, "JSONDecodeError", id="garbage"),
+        param(TypeError(SECRET), MISCONFIGURED, "TypeError", id="a mistake in the authenticator"),
     ],
 )
 def test_an_error_is_the_providers_the_admins_or_the_users(error, kind, words):
@@ -113,16 +68,12 @@ def test_an_error_is_the_providers_the_admins_or_the_users(error, kind, words):
 @pytest.mark.parametrize(
     "said, kind",
     [
-        pytest.param({"error": "bad_refresh_token"}, FailureKind.REJECTED, id="GitHub"),
-        pytest.param(
-            {"error": "incorrect_client_credentials"},
-            FailureKind.MISCONFIGURED,
-            id="GitHub, wrong secret",
-        ),
-        pytest.param({"error": ""}, FailureKind.TRANSIENT, id="empty"),
-        pytest.param({}, FailureKind.TRANSIENT, id="nothing"),
-        pytest.param(None, FailureKind.TRANSIENT, id="null"),
-        pytest.param([SECRET], FailureKind.TRANSIENT, id="a list"),
+        param({"error": "bad_refresh_token"}, REJECTED, id="GitHub"),
+        param({"error": "incorrect_client_credentials"}, MISCONFIGURED, id="GitHub, wrong secret"),
+        param({"error": ""}, TRANSIENT, id="empty"),
+        param({}, TRANSIENT, id="nothing"),
+        param(None, TRANSIENT, id="null"),
+        param([SECRET], TRANSIENT, id="a list"),
     ],
 )
 def test_an_error_may_come_with_status_200(said, kind):

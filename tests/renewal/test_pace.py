@@ -8,7 +8,7 @@ from pytest import param
 from benchmarks.pace import SCENARIOS, run
 from benchmarks.world import World, make_crypt_key
 from spawner_tokens.renewal.user import Pace
-from spawner_tokens.tokens.lifetime import Lifetime, find_lifetime
+from spawner_tokens.tokens.lifetime import find_lifetime
 
 from ..tokens.test_selection import jwt
 
@@ -44,13 +44,6 @@ def test_no_more_than_five_grants_are_made_in_the_life_of_a_token(scenario, tmp_
 def test_a_life_is_counted_on_the_hubs_clock(value, source, found):
     lifetime = find_lifetime(value, source, NOW)
     assert (lifetime.issued_at, lifetime.expires_at, lifetime.total) == found
-
-
-def test_what_is_known_of_neither_age_nor_life_is_no_reason_to_renew():
-    assert Lifetime().stale_at(300, 0, 0) == Lifetime().short_at(300) == float("inf")
-    assert (
-        Lifetime(total=60).stale_at(300, 0, 0) == Lifetime(total=60).short_at(300) == -float("inf")
-    )
 
 
 async def test_scheduled_renewals_are_a_fifth_of_a_life_apart_and_a_sleep_counts():

@@ -5,6 +5,7 @@ import copy
 import json
 
 import pytest
+from pytest import param
 
 from spawner_tokens.renewal.store import merge, stamp
 
@@ -35,7 +36,7 @@ def jwt(**claims):
 @pytest.mark.parametrize(
     "answer, fields, response",
     [
-        pytest.param(
+        param(
             {
                 "access_token": "a2",
                 "refresh_token": "r2",
@@ -47,8 +48,8 @@ def jwt(**claims):
             {"refresh_token": "r2", "id_token": "i2", "scope": "read", "expires_in": 60},
             id="all of it",
         ),
-        pytest.param({"access_token": "a2"}, {}, {}, id="the token alone"),
-        pytest.param(
+        param({"access_token": "a2"}, {}, {}, id="the token alone"),
+        param(
             {
                 "access_token": "a2",
                 "refresh_token": None,
@@ -60,12 +61,7 @@ def jwt(**claims):
             {},
             id="what is empty stays",
         ),
-        pytest.param(
-            {"access_token": "a2", "scope": ["x"]},
-            {"scope": ["x"]},
-            {"scope": ["x"]},
-            id="a list of scopes",
-        ),
+        param({"access_token": "a2", "scope": ["x"]}, {"scope": ["x"]}, {"scope": ["x"]}),
     ],
 )
 def test_an_answer_replaces_what_it_has(answer, fields, response):
@@ -102,29 +98,14 @@ def test_a_token_that_the_provider_gives_again_keeps_its_age():
 @pytest.mark.parametrize(
     "node, stored, created_at",
     [
-        pytest.param({"access_token": "a2", "expires_in": 60}, STORED, NOW, id="a new token"),
-        pytest.param({"access_token": "a2"}, STORED, NOW, id="a new one without a life"),
-        pytest.param(
-            {"access_token": "a1", "expires_in": 60},
-            STORED,
-            990_000,
-            id="a known one whose time got lost",
-        ),
-        pytest.param(
-            {"access_token": "a0"},
-            {"token_response": {"access_token": "a0"}},
-            None,
-            id="of unknown age",
-        ),
-        pytest.param({"access_token": "a2", "created_at": 7}, STORED, 7, id="the provider says it"),
-        pytest.param(
-            {"access_token": "a2", "expires_at": 7},
-            STORED,
-            None,
-            id="the provider says when it ends",
-        ),
-        pytest.param({"access_token": jwt(exp=7)}, STORED, None, id="the token says it"),
-        pytest.param({"access_token": ["a2"]}, STORED, None, id="no text"),
+        param({"access_token": "a2", "expires_in": 60}, STORED, NOW, id="a new token"),
+        param({"access_token": "a2"}, STORED, NOW, id="a new one without a life"),
+        param({"access_token": "a1", "expires_in": 60}, STORED, 990_000),
+        param({"access_token": "a0"}, {"token_response": {"access_token": "a0"}}, None),
+        param({"access_token": "a2", "created_at": 7}, STORED, 7, id="the provider says it"),
+        param({"access_token": "a2", "expires_at": 7}, STORED, None),
+        param({"access_token": jwt(exp=7)}, STORED, None, id="the token says it"),
+        param({"access_token": ["a2"]}, STORED, None, id="no text"),
     ],
 )
 @pytest.mark.parametrize(

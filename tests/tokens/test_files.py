@@ -67,17 +67,9 @@ def make_config(config, auth_state=VALUE, **fields):
 @pytest.mark.parametrize(
     "config, filled",
     [
-        param(
-            {"a": {"b": ["{file}", 1, None]}},
-            {"a": {"b": ["/d/t", 1, None]}},
-            id="path-wherever-it-is",
-        ),
+        param({"a": {"b": ["{file}", 1, None]}}, {"a": {"b": ["/d/t", 1, None]}}),
         param({"a": "x{S}y{N}"}, {"a": 'x"{file}"\\y7'}, id="companions-as-they-are"),
-        param(
-            {"a": "{S}{X}", "b": ["{X}", "b"]},
-            {"b": ["b"]},
-            id="what-names-no-companion-is-left-out",
-        ),
+        param({"a": "{S}{X}", "b": ["{X}", "b"]}, {"b": ["b"]}),
         param({"a": "{token} {}"}, {}, id="never-the-token"),
         param({"{file}": "x"}, {"{file}": "x"}, id="names-stay"),
     ],

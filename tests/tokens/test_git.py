@@ -38,12 +38,7 @@ from ..support.git import TOKEN
             "oauth2",
             id="port-and-path",
         ),
-        param(
-            {"preset": "bitbucket"},
-            "https://octo@bitbucket.org/w/r.git",
-            "x-token-auth",
-            id="bitbucket-with-user",
-        ),
+        param({"preset": "bitbucket"}, "https://octo@bitbucket.org/w/r.git", "x-token-auth"),
         param({"git": "https://[::1]:8443"}, "https://[::1]:8443/r", "oauth2", id="ipv6"),
         param(
             {
@@ -196,47 +191,15 @@ def test_a_user_can_still_choose_another_helper_for_a_call(git):
 @pytest.mark.parametrize(
     "url, address, rewritten",
     [
-        param(
-            "https://gitlab.com",
-            "git@gitlab.com:g/p.git",
-            "https://gitlab.com/g/p.git",
-            id="scp-like",
-        ),
-        param(
-            "https://gitlab.com",
-            "ssh://git@gitlab.com/g/p.git",
-            "https://gitlab.com/g/p.git",
-            id="ssh",
-        ),
-        param(
-            "https://gitlab.com",
-            "https://gitlab.com/g/p.git",
-            "https://gitlab.com/g/p.git",
-            id="https",
-        ),
-        param(
-            "https://h.example:8443", "git@h.example:g/p", "https://h.example:8443/g/p", id="port"
-        ),
-        param(
-            "https://H.example/gitlab",
-            "git@h.example:g/p",
-            "https://h.example/gitlab/g/p",
-            id="path",
-        ),
+        param("https://gitlab.com", "git@gitlab.com:g/p.git", "https://gitlab.com/g/p.git"),
+        param("https://gitlab.com", "ssh://git@gitlab.com/g/p.git", "https://gitlab.com/g/p.git"),
+        param("https://gitlab.com", "https://gitlab.com/g/p.git", "https://gitlab.com/g/p.git"),
+        param("https://h.example:8443", "git@h.example:g/p", "https://h.example:8443/g/p"),
+        param("https://H.example/gitlab", "git@h.example:g/p", "https://h.example/gitlab/g/p"),
         param("https://[::1]:8443", "git@[::1]:g/p", "https://[::1]:8443/g/p", id="ipv6"),
-        param(
-            "https://gitlab.com",
-            "git@gitlab.com.evil:g/p",
-            "git@gitlab.com.evil:g/p",
-            id="another-host",
-        ),
+        param("https://gitlab.com", "git@gitlab.com.evil:g/p", "git@gitlab.com.evil:g/p"),
         param("https://gitlab.com", "me@gitlab.com:g/p", "me@gitlab.com:g/p", id="another-user"),
-        param(
-            "https://h.example",
-            "ssh://git@h.example:2222/p",
-            "ssh://git@h.example:2222/p",
-            id="another-ssh-server",
-        ),
+        param("https://h.example", "ssh://git@h.example:2222/p", "ssh://git@h.example:2222/p"),
     ],
 )
 def test_addresses_for_ssh_become_the_providers_own(git, url, address, rewritten):

@@ -38,12 +38,7 @@ def response(token="v", **fields):
             id="dots",
         ),
         param({"key": "a.b"}, {"a": {"b": "inner"}, "a.b": "v"}, "v", id="longest-key-first"),
-        param(
-            {"key": "a.b.c"},
-            {"a.b": {"x": 1}, "a": {"b": {"c": "v"}}},
-            "v",
-            id="another-way-where-one-ends",
-        ),
+        param({"key": "a.b.c"}, {"a.b": {"x": 1}, "a": {"b": {"c": "v"}}}, "v"),
         param({"key": lambda state: state["x"]["y"]}, {"x": {"y": "v"}}, "v", id="callable"),
     ],
 )
@@ -65,34 +60,14 @@ def failing_key(auth_state):
         param({}, {}, "absent", "looked up 'access_token'; auth_state has nothing", id="no-keys"),
         param({}, {"access_token": None}, "absent", "auth_state has 'access_token'", id="null"),
         param({}, {"access_token": ""}, "absent", "'access_token'", id="empty"),
-        param(
-            {"key": "a.x"},
-            {"a": {"b": 1}},
-            "absent",
-            "auth_state has 'a'; a has 'b'",
-            id="absent-within",
-        ),
-        param(
-            {"key": "a.x"}, {"a": "text"}, "absent", "auth_state has 'a'", id="path-through-a-text"
-        ),
+        param({"key": "a.x"}, {"a": {"b": 1}}, "absent", "auth_state has 'a'; a has 'b'"),
+        param({"key": "a.x"}, {"a": "text"}, "absent", "auth_state has 'a'"),
         param({"key": "a"}, {"a": {"b": "v"}}, "unusable", "no text but dict", id="dict"),
         param({"key": "a"}, {"a": 5}, "unusable", "no text but int", id="number"),
         param({}, {"access_token": "a\0b"}, "unusable", "NUL", id="nul"),
         param({}, {"access_token": "\ud800"}, "unusable", "surrogate", id="surrogate"),
-        param(
-            {"env": "T"},
-            {"access_token": "x" * 131072},
-            "unusable",
-            "128 KiB",
-            id="too-long-for-a-variable",
-        ),
-        param(
-            {"key": failing_key},
-            {"access_token": "s3cret"},
-            "key_failed",
-            "raised ValueError",
-            id="callable-raises",
-        ),
+        param({"env": "T"}, {"access_token": "x" * 131072}, "unusable", "128 KiB"),
+        param({"key": failing_key}, {"access_token": "s3cret"}, "key_failed", "raised ValueError"),
         param({"key": _coroutine}, {}, "key_failed", "async", id="callable-is-async"),
         param(
             {"key": lambda state: state["refresh_token"]},
@@ -109,13 +84,7 @@ def failing_key(auth_state):
             id="callable-wraps-the-refresh-token",
         ),
         param({}, response(expires_at=NOW - 5), "expired", "expired 5 seconds ago", id="expired"),
-        param(
-            {},
-            response(expires_at=NOW + 5),
-            "short_lived",
-            "5 seconds left, 300 asked",
-            id="short-lived",
-        ),
+        param({}, response(expires_at=NOW + 5), "short_lived", "5 seconds left, 300 asked"),
         param(
             {"required_scopes": "w"},
             response() | {"scope": ["r"]},
@@ -124,26 +93,12 @@ def failing_key(auth_state):
             id="scope",
         ),
         param(
-            {"required_scopes": "w"},
-            response() | {"scope": [""]},
-            "scope_missing",
-            "named none",
-            id="no-scopes",
+            {"required_scopes": "w"}, response() | {"scope": [""]}, "scope_missing", "named none"
         ),
         param(
-            {"forbidden_scopes": ["api"]},
-            response() | {"scope": ["api"]},
-            "scope_forbidden",
-            "api",
-            id="forbidden",
+            {"forbidden_scopes": ["api"]}, response() | {"scope": ["api"]}, "scope_forbidden", "api"
         ),
-        param(
-            {"forbidden_scopes": ["api"]},
-            response(),
-            "scope_forbidden",
-            "named no scopes",
-            id="perhaps-forbidden",
-        ),
+        param({"forbidden_scopes": ["api"]}, response(), "scope_forbidden", "named no scopes"),
         param(
             {"forbidden_scopes": ["api"], "key": lambda state: state["access_token"]},
             response() | {"scope": ["api"]},
@@ -166,11 +121,7 @@ def failing_key(auth_state):
             id="forbidden-in-bitbuckets-words",
         ),
         param(
-            {"forbidden_scopes": ["a b"]},
-            response(scope={"x": 1}),
-            "scope_forbidden",
-            "named no",
-            id="odd-scope",
+            {"forbidden_scopes": ["a b"]}, response(scope={"x": 1}), "scope_forbidden", "named no"
         ),
         param(
             {"forbidden_scopes": "api", "key": "exchanged.storage"},
