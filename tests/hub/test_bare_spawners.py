@@ -72,18 +72,13 @@ local_classes = [
 docker_classes = [
     param(ours.TokenDockerSpawner, DockerSpawner, id="docker"),
     param(ours.TokenSystemUserSpawner, SystemUserSpawner, id="docker-system-user"),
+    param(ours.TokenSwarmSpawner, SwarmSpawner, id="docker-swarm"),
 ]
-swarm_class = param(ours.TokenSwarmSpawner, SwarmSpawner, id="docker-swarm")
-
-with_and_without_tokens = pytest.mark.parametrize("tokens", [{}, TOKENS], ids=["none", "tokens"])
-made = pytest.mark.parametrize(
-    "arguments", [of_mock_user, of_mock_user_and_mock_row, of_plain_user]
-)
 
 
-def make(spawner_class, arguments, tokens=TOKENS, **settings):
+def make(spawner_class, arguments, **settings):
     """A Spawner of this class. ``settings``: class → trait → value."""
-    config = Config({"TokenSpawnerMixin": {"tokens": tokens}, **settings})
+    config = Config({"TokenSpawnerMixin": {"tokens": TOKENS}, **settings})
     secrets = {"api_token": "an-api-token", "oauth_client_id": "a-client"}
     return spawner_class(config=config, **secrets, **arguments)
 
@@ -101,8 +96,8 @@ def observe(spawner):
     return before, env, state_of(spawner)
 
 
-def make_and_observe(*arguments):
-    return observe(make(*arguments))
+def make_and_observe(spawner_class, arguments):
+    return observe(make(spawner_class, arguments))
 
 
 def assert_quiet(records):
@@ -133,14 +128,13 @@ def test_a_spawner_of_nothing_loads_and_clears_its_state(token_class, stock_clas
     assert_quiet(caplog.records)
 
 
-@pytest.mark.parametrize("token_class, stock_class", [*local_classes, *docker_classes, swarm_class])
-@with_and_without_tokens
-@made
+@pytest.mark.parametrize("token_class, stock_class", [*local_classes, *docker_classes])
+@pytest.mark.parametrize("arguments", [of_mock_user, of_mock_user_and_mock_row, of_plain_user])
 def test_state_and_environment_in_a_plain_function_are_those_of_the_stock_class(
-    token_class, stock_class, tokens, arguments, caplog
+    token_class, stock_class, arguments, caplog
 ):
     found, expected = (
-        run_without_loop(make_and_observe, spawner_class, arguments(), tokens)
+        run_without_loop(make_and_observe, spawner_class, arguments())
         for spawner_class in (token_class, stock_class)
     )
     assert found == expected
@@ -181,13 +175,12 @@ def of_nothing():
     return {}
 
 
-@with_and_without_tokens
 @pytest.mark.parametrize(
     "arguments", [of_mock_user, of_mock_user_and_mock_row, of_plain_user, of_nothing]
 )
-async def test_a_pod_is_that_of_the_stock_class(no_cluster, tokens, arguments, caplog):
+async def test_a_pod_is_that_of_the_stock_class(no_cluster, arguments, caplog):
     found, expected = [
-        await observe_pod(make(spawner_class, {**arguments(), "_mock": True}, tokens))
+        await observe_pod(make(spawner_class, {**arguments(), "_mock": True}))
         for spawner_class in (ours.TokenKubeSpawner, KubeSpawner)
     ]
     assert found == expected
@@ -214,8 +207,14 @@ async def run_process(spawner):
     return sorted(lines), spawner.get_state()
 
 
-@pytest.mark.parametrize("token_class, stock_class", local_classes)
-@made
+@pytest.mark.parametrize(
+    "token_class, stock_class, arguments",
+    [
+        (ours.TokenLocalProcessSpawner, LocalProcessSpawner, of_mock_user),
+        (ours.TokenSimpleLocalProcessSpawner, SimpleLocalProcessSpawner, of_mock_user_and_mock_row),
+        (VariablesOnly, SimpleLocalProcessSpawner, of_plain_user),
+    ],
+)
 async def test_a_process_is_started_as_by_the_stock_class(
     token_class, stock_class, arguments, tmp_path, memory, caplog
 ):
@@ -248,8 +247,13 @@ async def run_container(spawner, engine):
     return sorted(container["Config"]["Env"]), sorted(container["HostConfig"]["Binds"])
 
 
-@pytest.mark.parametrize("token_class, stock_class", docker_classes)
-@made
+@pytest.mark.parametrize(
+    "token_class, stock_class, arguments",
+    [
+        (ours.TokenDockerSpawner, DockerSpawner, of_mock_user),
+        (ours.TokenSystemUserSpawner, SystemUserSpawner, of_plain_user),
+    ],
+)
 async def test_a_container_is_started_as_by_the_stock_class(
     token_class, stock_class, arguments, engine, caplog
 ):
@@ -264,8 +268,7 @@ async def test_a_container_is_started_as_by_the_stock_class(
     assert_quiet(caplog.records)
 
 
-@made
-async def test_a_pod_is_started_without_a_secret(arguments, kube, caplog):
+async def test_a_pod_is_started_without_a_secret(kube, caplog):
     namespace = kube()
     settings = namespace.settings()
     traits = {
@@ -273,7 +276,7 @@ async def test_a_pod_is_started_without_a_secret(arguments, kube, caplog):
         for name, value in settings.items()
         if name.startswith("KubeSpawner.")
     }
-    spawner = make(ours.TokenKubeSpawner, arguments(), KubeSpawner=traits)
+    spawner = make(ours.TokenKubeSpawner, of_mock_user(), KubeSpawner=traits)
     spawner.load_state({})
     await spawner.start()
     assert await spawner.poll() is None

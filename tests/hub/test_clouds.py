@@ -1,6 +1,7 @@
 """The clouds' own SDKs in a server: they find the token, and a newer one after a renewal."""
 
 import json
+import shlex
 import socket
 import ssl
 import subprocess
@@ -16,9 +17,9 @@ from tornado.web import Application, RequestHandler
 
 from spawner_tokens.tokens.presets import CONSUMERS
 
-from ..renewal.test_renewal import until
 from ..support.hub import Server
 from ..support.ports import random_port
+from ..support.waiting import until
 from ..tokens.test_selection import jwt
 
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
@@ -71,18 +72,9 @@ async def listen():
 async def sts():
     """AWS' STS, by moto: its port."""
     port = random_port()
+    command = f"{sys.executable} -c 'from moto.server import main; main()' -H 127.0.0.1 -p {port}"
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from moto.server import main; main()",
-            "-H",
-            "127.0.0.1",
-            "-p",
-            str(port),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        shlex.split(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
     async def answers():

@@ -101,7 +101,7 @@ async def place(make_place):
     return place
 
 
-async def test_clone_commit_and_push_need_nothing_from_the_user(place):
+async def test_clone_commit_push_and_submodules_need_nothing_from_the_user(place):
     before = place.git.head("repo")
     await place.ok(f"git clone --quiet {place.git.url}/repo.git")
     assert (await place.push()).code == 0
@@ -114,8 +114,7 @@ async def test_clone_commit_and_push_need_nothing_from_the_user(place):
     }
     assert 401 in {status for _, _, status in place.git.log}  # the server is not open to everybody
 
-
-async def test_submodules_with_relative_and_ssh_addresses_come_with_the_clone(place):
+    # Submodules with relative and ssh addresses come with the clone.
     head = place.git.head("repo")
     urls = {
         "relative": "../repo.git",
@@ -261,20 +260,11 @@ async def test_another_user_of_the_machine_can_run_git_with_this_environment(pla
     _, bob, _ = system_users
     path = (await place.server.env())["GIT_CONFIG_SYSTEM"].decode()
     for name in (place.name, bob):
-        told = run_as(
-            name,
-            "env",
-            "--chdir=/",
-            f"GIT_CONFIG_SYSTEM={path}",
-            "HOME=/nonexistent",
-            "git",
-            "config",
-            "user.email",
-        )
+        env = f"env --chdir=/ GIT_CONFIG_SYSTEM={path} HOME=/nonexistent".split()
+        told = run_as(name, *env, "git", "config", "user.email")
         assert told.stdout.strip() == IDENTITY["email"], told.stderr
-    assert (
-        "Permission denied" in run_as(bob, "ls", os.path.dirname(path)).stderr
-    )  # the name has to be known
+    # The name has to be known.
+    assert "Permission denied" in run_as(bob, "ls", os.path.dirname(path)).stderr
     assert os.path.dirname(path) != (await place.server.env())["SPAWNER_TOKENS_DIR"].decode()
 
 

@@ -71,39 +71,33 @@ async def test_a_delivered_token_is_found_nowhere_else(start_hub, debug_log, spa
     assert {"log", "error", "planted.sqlite", f"arguments of {process.pid}"} <= set(found)
 
 
-@pytest.mark.parametrize("policy", ["warn", "refuse"])
+WRONG = {
+    "key-fails": {"key": key_that_fails, "env": "A"},
+    "dict": {"key": "token_response", "env": "B"},
+    "refresh-token": {"key": lambda auth_state: auth_state["refresh_token"], "env": "C"},
+    "scope": {"required_scopes": "write", "env": "D"},
+}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"TokenSpawnerMixin.tokens_hook": hook_that_fails},
-        {"TokenSpawnerMixin.tokens": {"t": {"key": key_that_fails, "env": "T"}}},
-        {"TokenSpawnerMixin.tokens": {"t": {"key": "token_response", "env": "T"}}},
-        {
-            "TokenSpawnerMixin.tokens": {
-                "t": {"key": lambda auth_state: auth_state["refresh_token"], "env": "T"}
-            }
-        },
-        {"TokenSpawnerMixin.tokens": {"t": {"required_scopes": "write", "env": "T"}}},
+        {"TokenSpawnerMixin.tokens": WRONG},
         {"Spawner.cmd": ["/nonexistent"]},
         {"LocalTokenMixin.tokens_mount_path": "/proc/nonexistent"},
     ],
-    ids=["hook-fails", "key-fails", "dict", "refresh-token", "scope", "no-command", "no-directory"],
+    ids=["hook-fails", "tokens-wrong", "no-command", "no-directory"],
 )
-async def test_a_spawn_that_goes_wrong_tells_no_token(start_hub, debug_log, settings, policy):
-    hub = await start_hub(
-        "spawner_tokens.TokenSimpleLocalProcessSpawner",
-        {
-            "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
-            "TokenSpawnerMixin.tokens_missing": policy,
-            "JupyterHub.log_level": 10,
-            **settings,
-        },
-    )
-    user = await hub.user("alice", AUTH_STATE)
-    error = None
-    try:
-        await hub.spawn(user)
-    except Exception as caught:
-        error = caught
-    assert error or policy == "warn"
-    assert search(await places(hub, user, debug_log, error)) == []
+async def test_a_spawn_that_goes_wrong_tells_no_token(start_hub, debug_log, settings):
+    tokens = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}, "JupyterHub.log_level": 10}
+    hub = await start_hub("spawner_tokens.TokenSimpleLocalProcessSpawner", tokens | settings)
+    for name, policy in (("alice", "warn"), ("bob", "refuse")):
+        hub.app.config.TokenSpawnerMixin.tokens_missing = policy
+        user, error = await hub.user(name, AUTH_STATE), None
+        try:
+            await hub.spawn(user)
+        except Exception as caught:
+            error = caught
+        assert error or policy == "warn"
+        assert search(await places(hub, user, debug_log, error)) == []

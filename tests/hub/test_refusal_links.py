@@ -15,45 +15,33 @@ class OAuthLike(DummyAuthenticator):
         return f"{base_url}oauth_login"
 
 
-async def refusal(start_hub, name="alice", server="", **settings):
-    hub = await start_hub(SIMPLE, {"JupyterHub.authenticator_class": OAuthLike, **settings})
-    user = await hub.user(name)
-    return make_refusal(hub.spawner(user, server), [Problem("t", Reason.EXPIRED)])
+def refuse(hub, user, server="", reason=Reason.EXPIRED):
+    return make_refusal(hub.spawner(user, server), [Problem("t", reason)])
 
 
-async def test_the_link_of_an_oauthenticator_logs_in_anew_and_returns_to_the_spawn(start_hub):
-    error = await refusal(start_hub, server="work")
-    assert error.jupyterhub_message.endswith(
-        "Log in again: /hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork"
-    )
-    assert (
-        '<a href="/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork">Log in again</a>'
-        in error.jupyterhub_html_message
-    )
-
-
-async def test_where_a_login_cannot_help_the_link_tries_again(start_hub):
+async def test_the_link_logs_in_anew_and_returns_to_the_spawn_or_tries_again(start_hub):
     hub = await start_hub(SIMPLE, {"JupyterHub.authenticator_class": OAuthLike})
-    spawner = hub.spawner(await hub.user("alice"))
-    error = make_refusal(spawner, [Problem("t", Reason.MISCONFIGURED)])
+    alice = await hub.user("alice")
+    error = refuse(hub, alice, "work")
+    link = "/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork"
+    assert error.jupyterhub_message.endswith(f"Log in again: {link}")
+    assert f'<a href="{link}">Log in again</a>' in error.jupyterhub_html_message
+    error = refuse(hub, alice, reason=Reason.MISCONFIGURED)  # a login cannot help
     assert error.jupyterhub_message.endswith("when that is settled: Try again: /hub/spawn/alice")
 
-
-async def test_the_link_is_absolute_where_the_public_url_is_known(start_hub):
-    error = await refusal(start_hub, **{"JupyterHub.public_url": "https://hub.example.org/"})
-    assert (
-        "https://hub.example.org/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice"
-        in error.jupyterhub_message
-    )
-
-
-async def test_a_hostile_user_name_is_text_and_percent_signs_stay(start_hub):
-    name = "<b>%s&\"'"
-    error = await refusal(start_hub, name=name)
+    name = "<b>%s&\"'"  # a hostile name is text, and percent signs stay
+    error = refuse(hub, await hub.user(name))
     assert "<b>" not in error.jupyterhub_html_message
     assert f"of {name}: it has expired" in error.jupyterhub_message
     assert "%2Fhub%2Fspawn%2F%253Cb%253E" in error.jupyterhub_message
     assert "\n" not in error.jupyterhub_message
+
+
+async def test_the_link_is_absolute_where_the_public_url_is_known(start_hub):
+    public = {"JupyterHub.public_url": "https://hub.example.org/"}
+    hub = await start_hub(SIMPLE, {"JupyterHub.authenticator_class": OAuthLike, **public})
+    link = "https://hub.example.org/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice"
+    assert link in refuse(hub, await hub.user("alice")).jupyterhub_message
 
 
 async def test_somebody_elses_server_is_not_the_viewers_to_mend(start_hub):

@@ -9,7 +9,6 @@ from html import unescape
 
 import pytest
 from jupyterhub.crypto import CryptKeeper
-from pytest import param
 
 from spawner_tokens.refusal import _WORDS
 from spawner_tokens.tokens.selection import Reason
@@ -28,91 +27,25 @@ def with_another_key():
     CryptKeeper.instance().keys = [os.urandom(32)]
 
 
+ABSENT, WORDS = {"id_token": "s3cret-id"}, "your login did not give it"
+LOOKED_UP = "looked up 'access_token'; auth_state has 'id_token'"
+OFF = {"Authenticator.enable_auth_state": False}
+WRITE = {"TokenSpawnerMixin.tokens": {"git-lab": {"env": "T", "required_scopes": "write"}}}
 CASES = [
-    param(
-        Reason.AUTH_STATE_OFF,
-        {"Authenticator.enable_auth_state": False},
-        None,
-        None,
-        "does not keep the tokens of your login",
-        "c.Authenticator.enable_auth_state = True",
-        id="auth-state-off",
-    ),
-    param(
-        Reason.NO_CRYPT_KEY,
-        {},
-        GOOD,
-        without_keys,
-        "has no key to read",
-        "JUPYTERHUB_CRYPT_KEY",
-        id="no-crypt-key",
-    ),
-    param(
-        Reason.UNDECRYPTABLE,
-        {},
-        GOOD,
-        with_another_key,
-        "can no longer be read",
-        "encrypted with another key",
-        id="undecryptable",
-    ),
-    param(
-        Reason.NEVER_STORED,
-        {},
-        None,
-        None,
-        "nothing was kept of your last login",
-        "has not logged in",
-        id="never-stored",
-    ),
-    param(
-        Reason.ABSENT,
-        {},
-        {"id_token": "s3cret-id"},
-        None,
-        "your login did not give it",
-        "looked up 'access_token'; auth_state has 'id_token'",
-        id="absent",
-    ),
-    param(
-        Reason.EXPIRED,
-        {},
-        {**GOOD, "expires_at": 5},
-        None,
-        "it has expired",
-        "seconds ago",
-        id="expired",
-    ),
-    param(
-        Reason.SCOPE_MISSING,
-        {"TokenSpawnerMixin.tokens": {"git-lab": {"env": "T", "required_scopes": "write"}}},
-        GOOD,
-        None,
-        "(required: write; granted: 'read')",
-        "required: write; granted: 'read'",
-        id="scope-missing",
-    ),
+    (Reason.AUTH_STATE_OFF, OFF, None, None, "does not keep the tokens", "enable_auth_state = T"),
+    (Reason.NO_CRYPT_KEY, {}, GOOD, without_keys, "has no key to read", "JUPYTERHUB_CRYPT_KEY"),
+    (Reason.UNDECRYPTABLE, {}, GOOD, with_another_key, "can no longer be read", "with another key"),
+    (Reason.NEVER_STORED, {}, None, None, "nothing was kept of your last", "has not logged in"),
+    (Reason.ABSENT, {}, ABSENT, None, WORDS, LOOKED_UP),
+    (Reason.EXPIRED, {}, GOOD | {"expires_at": 5}, None, "it has expired", "seconds ago"),
+    (Reason.SCOPE_MISSING, WRITE, GOOD, None, "(required: write; granted: 'read')", "granted: 'r"),
 ]
 
 
-FIELDS = "reason, settings, auth_state, trouble, users_words, admins_words"
-each_reason = pytest.mark.parametrize(FIELDS, CASES)
-# The other ways show the same message: one that a login mends, and one that it does not.
-two_reasons = pytest.mark.parametrize(
-    FIELDS, [case for case in CASES if case.id in ("auth-state-off", "absent")]
-)
-
-
-async def prepare(start_hub, settings, auth_state, trouble=None, **more):
-    hub = await start_hub(
-        SIMPLE,
-        {
-            "TokenSpawnerMixin.tokens": {"git-lab": {"env": "T"}},
-            "TokenSpawnerMixin.tokens_missing": "refuse",
-            **settings,
-            **more,
-        },
-    )
+async def prepare(start_hub, settings, auth_state, trouble=None):
+    tokens = {"TokenSpawnerMixin.tokens": {"git-lab": {"env": "T"}}}
+    refuse = {"TokenSpawnerMixin.tokens_missing": "refuse"}
+    hub = await start_hub(SIMPLE, tokens | refuse | settings)
     user = await hub.user("alice")
     browser = await hub.browser(user)
     if auth_state:
@@ -127,48 +60,37 @@ def shown(answer):
     return " ".join(unescape(re.sub(r"<[^>]+>", "", answer.body.decode())).split())
 
 
-def status_of(reason):
-    return 500 if reason in (Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY) else 403
-
-
-@each_reason
-async def test_the_spawn_page_and_the_log_teach(
+@pytest.mark.parametrize(
+    "reason, settings, auth_state, trouble, users_words, admins_words",
+    CASES,
+    ids=[case[0].value for case in CASES],
+)
+async def test_the_spawn_page_the_api_and_the_log_teach(
     start_hub, caplog, reason, settings, auth_state, trouble, users_words, admins_words
 ):
     hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
+    status = 500 if reason in (Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY) else 403
     answer = await browser.fetch("/hub/spawn/alice")
-    assert answer.code == status_of(reason)
+    assert answer.code == status
     assert "needs the token git-lab of alice: " in shown(answer) and users_words in shown(answer)
     assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
     assert "alice: token git-lab: " in caplog.text and admins_words in caplog.text
-    assert hub.token_directories == []
-    assert "s3cret" not in caplog.text + answer.body.decode()
-
-
-@two_reasons
-async def test_the_api_answers_with_it(
-    start_hub, reason, settings, auth_state, trouble, users_words, admins_words
-):
-    hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
     headers = {"Authorization": f"token {user.new_api_token()}"}
-    answer = await browser.fetch("/hub/api/users/alice/server", form={}, headers=headers)
-    assert answer.code == status_of(reason)
-    message = json.loads(answer.body)["message"]
-    assert users_words in message and message.endswith("Log out and log in again: /hub/logout")
+    told = await browser.fetch("/hub/api/users/alice/server", form={}, headers=headers)
+    message = json.loads(told.body)["message"]
+    assert told.code == status and users_words in message
+    assert message.endswith("Log out and log in again: /hub/logout")
+    assert hub.token_directories == []
+    assert "s3cret" not in caplog.text + message + answer.body.decode()
 
 
-@two_reasons
-async def test_the_pending_and_progress_pages_show_it(
-    start_hub, reason, settings, auth_state, trouble, users_words, admins_words
-):
+async def test_the_pending_and_progress_pages_show_it(start_hub):
     released = asyncio.Event()
 
     async def wait(spawner):
         await released.wait()
 
-    hub, user, browser = await prepare(
-        start_hub, settings, auth_state, trouble, **{"Spawner.pre_spawn_hook": wait}
-    )
+    _, _, browser = await prepare(start_hub, {"Spawner.pre_spawn_hook": wait}, ABSENT)
     answer = await browser.fetch("/hub/spawn/alice")
     assert "Your server is starting up" in shown(answer)
     progress_url = re.search(r'EventSource\("([^"]+)"', answer.body.decode())[1]
@@ -184,24 +106,21 @@ async def test_the_pending_and_progress_pages_show_it(
         for line in b"".join(received).decode().splitlines()
         if line.startswith("data: ")
     ]
-    assert events[-1]["failed"] and users_words in events[-1]["message"]
+    assert events[-1]["failed"] and WORDS in events[-1]["message"]
     assert '<a href="/hub/logout">' in events[-1]["html_message"]
     answer = await browser.fetch("/hub/spawn-pending/alice")
-    assert users_words in shown(answer)
+    assert WORDS in shown(answer)
     assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
 
 
-@two_reasons
-async def test_the_options_form_shows_it_again_with_the_link_as_text(
-    start_hub, reason, settings, auth_state, trouble, users_words, admins_words
-):
+async def test_the_options_form_shows_it_again_with_the_link_as_text(start_hub):
     form = {"Spawner.options_form": "<input name='x'>"}
-    hub, user, browser = await prepare(start_hub, settings, auth_state, trouble, **form)
+    _, _, browser = await prepare(start_hub, form, ABSENT)
     page = await browser.fetch("/hub/spawn/alice")
     assert page.code == 200
     answer = await browser.post("/hub/spawn/alice", {"x": "y"})
     assert "Server Options" in shown(answer)
-    assert users_words in shown(answer) and "Log out and log in again: /hub/logout" in shown(answer)
+    assert WORDS in shown(answer) and "Log out and log in again: /hub/logout" in shown(answer)
 
 
 def test_each_reason_has_words_of_its_own():
@@ -225,7 +144,7 @@ async def test_a_real_browser_shows_it_where_the_script_of_the_pending_page_writ
     async def wait(spawner):
         await released.wait()
 
-    hub, _, _ = await prepare(start_hub, {}, None, **{"Spawner.pre_spawn_hook": wait})
+    hub, _, _ = await prepare(start_hub, {"Spawner.pre_spawn_hook": wait}, None)
     loop = asyncio.get_running_loop()
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")

@@ -6,7 +6,6 @@ import logging
 import pytest
 from jupyterhub import orm
 from jupyterhub.spawner import Spawner
-from pytest import param
 
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 
@@ -32,39 +31,37 @@ async def test_a_server_holds_its_users_token_as_variable_and_file(start_hub):
     assert hub.token_directories == []
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        param("{", id="brace"),
-        param("{username}{0}{}", id="format-fields"),
-        param("$(X) $HOME `id` %s %(x)s %", id="shell-and-percent"),
-        param("'\"\\", id="quotes"),
-        param(" a\n\r\n\tb \n", id="newlines-and-spaces"),
-        param("😀é\u200b", id="unicode"),
-        param("\x01\x1b[31m\x7f", id="control-characters"),
-        param("x" * 65536, id="64-kB"),
-    ],
-)
-async def test_a_hostile_value_is_delivered_byte_for_byte(start_hub, value):
-    tokens = {"t": {"env": "T", "variables": {"COMPANION": "user.name"}}}
+HOSTILE = {
+    "brace": "{",
+    "format-fields": "{username}{0}{}",
+    "shell-and-percent": "$(X) $HOME `id` %s %(x)s %",
+    "quotes": "'\"\\",
+    "newlines-and-spaces": " a\n\r\n\tb \n",
+    "unicode": "😀é\u200b",
+    "control-characters": "\x01\x1b[31m\x7f",
+    "long": "x" * 65536,
+}
+NO_TEXT = {"nul": "a\0b", "surrogate": "\ud800"}
+
+
+async def test_a_hostile_value_is_delivered_byte_for_byte_or_withheld(start_hub, caplog):
+    values = HOSTILE | NO_TEXT
+    variable = {name: name.upper().replace("-", "_") for name in values}
+    tokens = {
+        name: {"key": name, "env": env, "variables": {f"{env}_USER": f"user.{name}"}}
+        for name, env in variable.items()
+    }
     hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
-    name = value[1:] + "-"  # one that has the token in it would be left out
-    user = await hub.user("alice", auth_state(value, user={"name": name}))
-    server = await hub.spawn(user)
-    env = await server.env()
-    assert env["T"] == await server.token() == value.encode() and env["COMPANION"] == name.encode()
-
-
-@pytest.mark.parametrize("value", [param("a\0b", id="nul"), param("\ud800", id="surrogate")])
-async def test_a_value_that_no_variable_can_carry_is_withheld_with_the_reason(
-    start_hub, caplog, value
-):
-    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}})
-    user = await hub.user("alice", auth_state(value))
-    server = await hub.spawn(user)
-    assert "T" not in await server.env()
-    assert list(await server.files()) == ["t.json"]
-    assert "token t: cannot be delivered (it has a NUL byte" in caplog.text
+    # One that has the token in it would be left out.
+    user = {name: value[1:] + "-" for name, value in HOSTILE.items()}
+    server = await hub.spawn(await hub.user("alice", {**values, "user": user}))
+    env, files = await server.env(), await server.files()
+    for name, value in HOSTILE.items():
+        assert env[variable[name]] == files[name] == value.encode()
+        assert env[f"{variable[name]}_USER"] == user[name].encode()
+    for name in NO_TEXT:
+        assert variable[name] not in env and name not in files and f"{name}.json" in files
+        assert f"token {name}: cannot be delivered (it has a NUL byte" in caplog.text
 
 
 async def test_two_named_servers_of_one_user_have_files_of_their_own(start_hub):
@@ -194,23 +191,16 @@ async def test_config_is_never_grown_by_a_spawn(start_hub):
     assert (await (await hub.spawn(user)).env())["T"] == b"second"
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-async def test_the_token_hook_has_the_last_word(start_hub, is_async):
+async def test_the_token_hook_may_be_async_and_has_the_last_word(start_hub):
     seen = {}
 
-    def hook(spawner, auth_state, tokens):
+    async def hook(spawner, auth_state, tokens):
+        await asyncio.sleep(0)
         seen.update(tokens, user=spawner.user.name, keys=sorted(auth_state))
         return {"t": tokens["t"].upper(), "vault": "from-vault"}
 
-    async def async_hook(*args):
-        await asyncio.sleep(0)
-        return hook(*args)
-
     tokens = {"t": {"env": "T"}, "vault": {"key": "vault", "env": "V"}, "gone": {"env": "GONE"}}
-    settings = {
-        "TokenSpawnerMixin.tokens": tokens,
-        "TokenSpawnerMixin.tokens_hook": async_hook if is_async else hook,
-    }
+    settings = {"TokenSpawnerMixin.tokens": tokens, "TokenSpawnerMixin.tokens_hook": hook}
     hub = await start_hub(SIMPLE, settings)
     env = await (await hub.spawn(await hub.user("alice", auth_state()))).env()
     assert seen == {
@@ -222,40 +212,23 @@ async def test_the_token_hook_has_the_last_word(start_hub, is_async):
     assert (env["T"], env["V"]) == (b"THE-TOKEN", b"from-vault") and "GONE" not in env
 
 
-@pytest.mark.parametrize(
-    "hook, words",
-    [
-        param(
-            lambda spawner, auth_state, tokens: 1 / len(tokens["x"]),
-            "KeyError in <lambda>, line",
-            id="raises",
-        ),
-        param(
-            lambda spawner, auth_state, tokens: None,
-            "it did not return a dict",
-            id="returns-nothing",
-        ),
-        param(lambda spawner: {}, "TypeError in call", id="takes-other-arguments"),
-    ],
-)
-async def test_a_token_hook_that_fails_withholds_all_and_says_where(start_hub, caplog, hook, words):
-    settings = {
-        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
-        "TokenSpawnerMixin.tokens_hook": hook,
-    }
-    hub = await start_hub(SIMPLE, settings)
-    server = await hub.spawn(await hub.user("alice", auth_state()))
-    assert "T" not in await server.env()
-    assert words in caplog.text
+HOOKS = {
+    "KeyError in <lambda>, line": lambda spawner, auth_state, tokens: 1 / len(tokens["x"]),
+    "it did not return a dict": lambda spawner, auth_state, tokens: None,
+    "TypeError in call": lambda spawner: {},
+}
 
 
-async def test_a_hook_that_names_an_undeclared_token_is_told(start_hub, caplog):
-    settings = {
-        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
-        "TokenSpawnerMixin.tokens_hook": lambda spawner, auth_state, tokens: {**tokens, "x": "y"},
-    }
-    hub = await start_hub(SIMPLE, settings)
-    await hub.spawn(await hub.user("alice", auth_state()))
+async def test_a_token_hook_that_fails_withholds_all_and_says_where(start_hub, caplog):
+    hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}})
+    user = await hub.user("alice", auth_state())
+    for number, (words, hook) in enumerate(HOOKS.items()):
+        hub.app.config.TokenSpawnerMixin.tokens_hook = hook
+        server = await hub.spawn(user, f"s{number}")
+        assert "T" not in await server.env()
+        assert words in caplog.text
+    hub.app.config.TokenSpawnerMixin.tokens_hook = lambda *args: {**args[2], "x": "y"}
+    await hub.spawn(user)
     assert "tokens_hook returned 'x', which is not declared in tokens" in caplog.text
 
 
