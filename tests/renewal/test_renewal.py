@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from jupyterhub.auth import DummyAuthenticator
 from tornado.httpclient import AsyncHTTPClient
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
@@ -28,12 +27,12 @@ from ..support.oauth import (
     wait_for_server,
 )
 from ..support.provider import start_provider
+from ..support.scripted import Provider, login, tokens
 from ..support.spawners import VariablesOnly
 from ..support.waiting import until
 
 SIMPLE = TokenSimpleLocalProcessSpawner
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
-OPTIONS = [[], ["--single-threaded", "--reuse-protection"]]
 
 
 def token_file(spawner):
@@ -48,10 +47,6 @@ async def change_auth_state(hub, token, name, auth_state):
         headers={"Authorization": f"token {token}"},
         body=json.dumps({"auth_state": auth_state}),
     )
-
-
-def records(caplog, text):
-    return [record for record in caplog.records if text in record.getMessage()]
 
 
 @pytest.fixture
@@ -78,8 +73,15 @@ async def has_ended(provider, token):
     return not await provider.is_live(token)
 
 
-@pytest.mark.parametrize("way", ["cookie", "own API token", "admin's API token"])
-@pytest.mark.parametrize("options", OPTIONS, ids=["threaded", "single-threaded, reuse protection"])
+@pytest.mark.parametrize(
+    "way, options",
+    [
+        ("cookie", []),
+        ("own API token", ["--single-threaded", "--reuse-protection"]),
+        ("admin's API token", ["--single-threaded", "--reuse-protection"]),
+    ],
+    ids=["cookie", "own API token", "admin's API token"],
+)
 async def test_spawns_at_once_after_the_end_of_a_token_make_one_request(
     start_hub, make_provider, way, options
 ):
@@ -93,7 +95,7 @@ async def test_spawns_at_once_after_the_end_of_a_token_make_one_request(
     await until(lambda: has_ended(provider, old))
     provider = await make_provider("--token-lifetime", "3600", *options)
 
-    names = [f"s{i}" for i in range(10)]
+    names = [f"s{i}" for i in range(5)]
     start = {
         "cookie": lambda: partial(start_by_cookie, hub, browser),
         "own API token": lambda: partial(start_by_token, hub, alice.new_api_token()),
@@ -133,51 +135,21 @@ async def test_checks_at_once_are_one_request(start_hub, make_provider):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        pytest.param({}, id="defaults"),
-        pytest.param({"Authenticator.auth_refresh_age": 0}, id="auth_refresh_age = 0"),
-        pytest.param({"Authenticator.refresh_pre_spawn": False}, id="refresh_pre_spawn = False"),
-    ],
+    [{}, {"Authenticator.auth_refresh_age": 0}, {"Authenticator.refresh_pre_spawn": False}],
+    ids=["defaults", "auth_refresh_age = 0", "refresh_pre_spawn = False"],
 )
-async def test_a_token_that_would_end_soon_is_renewed_before_it_is_handed_over(
-    start_hub, make_provider, settings
-):
-    provider = await make_provider("--token-lifetime", "500")
-    hub = await start_hub(SIMPLE, hub_settings(provider) | TOKENS | settings)
+async def test_a_token_that_would_end_soon_is_renewed_before_it_is_handed_over(start_hub, settings):
+    provider = Provider(lambda user, n: tokens(user, n, expires_in=500))
+    hub = await start_hub(SIMPLE, provider.settings() | settings)
     alice = await hub.user("alice")
     hub.spawner(alice)
-    answer = await provider.log_in("alice")
-    old = answer["access_token"]
-    for left, grants in (
-        (251, 0),
-        (249, 1),
-    ):  # 300 are asked for, but never more than half of its life
-        answer["created_at"] = time.time() - 500 + left
+    # 300 are asked for, but never more than half of its life.
+    for left, token in ((251, "alice-a0"), (249, "alice-a1")):
+        answer = tokens("alice", 0, expires_in=500, created_at=time.time() - 500 + left)
         await alice.save_auth_state(make_auth_state("alice", answer))
-        server = await hub.spawn(alice)
-        assert ((await server.files())["t"].decode() == old) is (grants == 0)
-        assert provider.grants() == grants
+        assert await (await hub.spawn(alice)).token() == token.encode()
+        assert len(provider.grants["alice"]) == (token != "alice-a0")
         await alice.stop("")
-
-
-async def test_a_running_servers_file_holds_a_live_token_for_many_lives(start_hub, make_provider):
-    provider = await make_provider("--token-lifetime", "3")
-    hub = await start_hub(SIMPLE, hub_settings(provider) | TOKENS)
-    alice = await hub.user("alice")
-    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
-    await hub.spawn(alice, "a")
-    await hub.spawn(alice, "b")
-    files = [token_file(alice.spawners[name]) for name in "ab"]
-    seen = set()
-    while len(seen) < 5:
-        for file in files:
-            token = file.read_text()
-            seen.add(token)
-            if not await provider.is_live(
-                token
-            ):  # it ends when the provider gives the new one, which is on its way
-                await until(partial(differs, file, token), 1)
-    assert provider.grants() <= len(seen) + 1
 
 
 async def test_whoever_saves_the_auth_state_all_running_servers_see_it(start_hub):
@@ -200,10 +172,12 @@ async def test_whoever_saves_the_auth_state_all_running_servers_see_it(start_hub
     assert token_file(bob.spawners[""]).read_text() == "bob's"
 
 
-async def test_nothing_is_written_when_nothing_changed(start_hub):
+async def test_nothing_is_written_when_nothing_changed_and_what_the_login_no_longer_gives_goes(
+    start_hub, caplog
+):
     hub = await start_hub(SIMPLE, TOKENS)
     alice = await hub.user("alice", {"access_token": "one"})
-    await hub.spawn(alice)
+    server = await hub.spawn(alice)
     file = token_file(alice.spawners[""])
     inode = os.stat(file).st_ino
     for _ in range(3):
@@ -215,87 +189,33 @@ async def test_nothing_is_written_when_nothing_changed(start_hub):
 
     await until(partial(differs, file, "one"))
     assert os.stat(file).st_ino != inode
-
-
-async def test_a_token_that_the_login_no_longer_gives_goes(start_hub, caplog):
-    hub = await start_hub(SIMPLE, TOKENS)
-    alice = await hub.user("alice", {"access_token": "one"})
-    server = await hub.spawn(alice)
     await alice.save_auth_state({"other": "x"})
-
-    async def gone():
-        return "t" not in await server.files()
-
-    await until(gone)
-    assert b'"status": "absent"' in (await server.files())["t.json"]
-    assert records(caplog, "alice: token t: not in auth_state")
+    await server.until(None)
+    assert b'"status": "absent"' in await server.token("t.json")
+    assert "alice: token t: not in auth_state" in caplog.text
 
 
-async def test_without_token_renew_nothing_is_wrapped_and_nothing_is_renewed(
-    start_hub, make_provider
-):
-    provider = await make_provider("--token-lifetime", "2")
-    hub = await start_hub(
-        SIMPLE, hub_settings(provider) | TOKENS | {"TokenSpawnerMixin.tokens_renew": False}
-    )
-    alice = await hub.user("alice")
-    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
+async def test_without_token_renew_nothing_is_wrapped_and_nothing_is_renewed(start_hub):
+    provider = Provider()
+    hub = await start_hub(SIMPLE, provider.settings() | {"TokenSpawnerMixin.tokens_renew": False})
+    alice = await hub.user("alice", login("alice", left=-10))
     server = await hub.spawn(alice)
-    token = (await server.files())["t"]
     assert not {"refresh_user", "get_token_info", "httpfetch"} & vars(hub.app.authenticator).keys()
-    await until(lambda: has_ended(provider, token.decode()))
-    await alice.save_auth_state({"access_token": "new"})
-    assert (await server.files())["t"] == token and provider.grants() == 0
+    await alice.save_auth_state(login("alice", n=5))
+    assert await server.token() == b"alice-a0" and not provider.grants
 
 
-async def test_a_server_with_variables_alone_is_not_renewed_for(start_hub, make_provider):
-    provider = await make_provider("--token-lifetime", "2")
-    hub = await start_hub(VariablesOnly, hub_settings(provider) | TOKENS)
-    alice = await hub.user("alice")
-    hub.spawner(alice)
-    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
-    token = (await (await hub.spawn(alice)).env())["T"].decode()
-    await until(lambda: has_ended(provider, token))
-    assert provider.grants() == 0
+async def test_a_server_with_variables_alone_is_renewed_for_at_its_start_and_no_more(start_hub):
+    provider = Provider(lambda user, n: tokens(user, n, expires_in=1))
+    hub = await start_hub(VariablesOnly, provider.settings() | TOKENS)
+    alice = await hub.user("alice", login("alice", left=-10))
+    assert (await (await hub.spawn(alice)).env())["T"] == b"alice-a1"
+    end = time.monotonic() + 1.5
+    await until(lambda: time.monotonic() > end)
+    assert len(provider.grants["alice"]) == 1
     await alice.stop("")
-    assert await provider.is_live((await (await hub.spawn(alice)).env())["T"].decode())
-    assert provider.grants() == 1
-
-
-async def test_a_stopped_server_is_not_renewed_for(start_hub, make_provider):
-    provider = await make_provider("--token-lifetime", "2")
-    hub = await start_hub(SIMPLE, hub_settings(provider) | TOKENS)
-    alice = await hub.user("alice")
-    await alice.save_auth_state(make_auth_state("alice", await provider.log_in("alice")))
-    await hub.spawn(alice)
-    await alice.stop("")
-    grants = provider.grants()
-    token = (await alice.get_auth_state())["access_token"]
-    await until(lambda: has_ended(provider, token))
-    assert provider.grants() == grants and hub.token_directories == []
-
-
-async def test_what_nothing_renews_is_delivered_and_said_once(start_hub, caplog):
-    hub = await start_hub(SIMPLE, TOKENS | {"JupyterHub.authenticator_class": DummyAuthenticator})
-    ending = {
-        "access_token": "one",
-        "token_response": {"access_token": "one", "expires_in": 7200, "created_at": 0},
-    }
-    ending["token_response"]["created_at"] = int(time.time()) - 3600
-    alice, bob = (
-        await hub.user("alice", ending),
-        await hub.user("bob", {"access_token": "no end is known"}),
-    )
-    server = await hub.spawn(alice)
-    await hub.spawn(alice, "b")
-    await hub.spawn(bob)
-    assert b'"expires_at": null' not in (await server.files())["t.json"]
-    await alice.save_auth_state(ending | {"more": 1})
-    await hub.spawn(alice, "c")
-    said = records(caplog, "Nothing renews these tokens")
-    assert [record.getMessage() for record in said] == [
-        "Nothing renews these tokens of alice, which have an end: t"
-    ]
+    assert (await (await hub.spawn(alice)).env())["T"] == b"alice-a2"
+    assert len(provider.grants["alice"]) == 2
 
 
 async def test_a_restarted_hub_renews_what_an_override_asked_for(start_hub, make_provider):
@@ -342,11 +262,7 @@ def test_a_token_is_renewed_in_its_last_part_but_not_in_its_first_half(
 def test_a_token_of_unknown_age_is_stale_and_one_without_an_end_never():
     unknown = Lifetime(total=60)
     assert unknown.stale_at(300, 0, 1) == unknown.short_at(300) == -math.inf
-    assert (
-        Lifetime(issued_at=1).stale_at(300, 0, 1) == Lifetime(issued_at=1).short_at(300) == math.inf
-    )
-    assert (
-        Lifetime(expires_at=1000).stale_at(300, 90, 0)
-        == Lifetime(expires_at=1000).short_at(300)
-        == 700
-    )
+    for endless in (Lifetime(), Lifetime(issued_at=1)):
+        assert endless.stale_at(300, 0, 1) == endless.short_at(300) == math.inf
+    ending = Lifetime(expires_at=1000)
+    assert ending.stale_at(300, 90, 0) == ending.short_at(300) == 700
