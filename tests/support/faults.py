@@ -5,8 +5,7 @@ A fault is an async function of ``forward``, which sends the request on and retu
 """
 
 import asyncio
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tornado.httpclient import HTTPError
 from tornado.httpserver import HTTPServer
@@ -34,15 +33,11 @@ async def drop_after(forward):
     return None
 
 
-async def garbage_before(forward):
+async def garbage_after(forward):
+    await forward()
     return Answer(
         body=b'{"access_token": "gar', headers=HTTPHeaders({"Content-Type": "application/json"})
     )
-
-
-async def garbage_after(forward):
-    await forward()
-    return await garbage_before(forward)
 
 
 class Gate:
@@ -58,14 +53,6 @@ class Gate:
         await self._opened.wait()
 
 
-def hold_before(gate):
-    async def hold_before(forward):
-        await gate.wait()
-        return await forward()
-
-    return hold_before
-
-
 def hold_after(gate):
     async def hold_after(forward):
         answer = await forward()
@@ -73,14 +60,6 @@ def hold_after(gate):
         return answer
 
     return hold_after
-
-
-def delay_before(seconds):
-    async def delay_before(forward):
-        await asyncio.sleep(seconds)
-        return await forward()
-
-    return delay_before
 
 
 def delay_after(seconds):
@@ -99,18 +78,6 @@ def status(code, body=b"", headers=()):
         return Answer(code, body, HTTPHeaders(headers))
 
     return status
-
-
-def replace_answer(function):
-    """Another JSON than the target's: what ``function`` makes of it; with status 200."""
-
-    async def replace_answer(forward):
-        answer = await forward()
-        return replace(
-            answer, code=200, body=json.dumps(function(json.loads(answer.body))).encode()
-        )
-
-    return replace_answer
 
 
 class FaultyProxy:
