@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -24,37 +24,29 @@ class Checks(Platform):
             pytest.skip("delivery_delay is infinite: a running server sees nothing new")
         return await servers.start(files)
 
-    async def _start_several(
-        self, servers: Servers, keys: Iterable[tuple[str, str]]
-    ) -> tuple[dict[Any, Any], dict[Any, Files]]:
-        """Start a server for each pair of user and name. Returns their Spawners and files."""
-        started: dict[Any, Any] = {}
-        files: dict[Any, Files] = {}
-        for key in keys:
-            public = self._make_public(await servers.make(*key), "public".join(key).encode())
-            files[key] = {"t": " of ".join(key).encode(), **public}
-            started[key] = await servers.start(files[key], *key)
-        await self._expect_all(started, files)
-        return started, files
-
     def _make_public(self, spawner: Any, contents: bytes | None) -> Files:
         """The file that everybody may read, where the backend delivers it."""
         return {} if spawner.tokens_public_path is None else {PUBLIC_FILE: contents}
 
     @asynccontextmanager
-    async def _obstructed(
-        self, servers: Servers, spawner: Any, stopped: bool = False
-    ) -> AsyncIterator[None]:
+    async def _obstructed(self, servers: Servers, spawner: Any) -> AsyncIterator[None]:
         """Deliveries to this server fail meanwhile. It runs with a file ``t``.
 
-        It is stopped first with ``stopped``, and where a running server sees nothing new.
+        It is stopped first where a running server sees nothing new.
         """
         if type(self).obstructed is Platform.obstructed:
             expect_here(self._find_path(spawner, "t"))
-        if stopped or spawner.delivery_delay == math.inf:
+        if spawner.delivery_delay == math.inf:
             await self._stop_and_withdraw(servers, spawner)
         async with self.obstructed(spawner):
             yield
+
+    async def _expect_failure(
+        self, spawner: Any, obstructed: AbstractAsyncContextManager[None]
+    ) -> None:
+        async with obstructed:
+            with pytest.raises(OSError):
+                await spawner.deliver_files({"t": b"new", "u": b"value"})
 
     async def _stop_and_withdraw(self, servers: Servers, spawner: Any) -> None:
         await servers.stop(spawner)
@@ -80,7 +72,7 @@ class Checks(Platform):
             while (found := await self.read_file(spawner, path)) not in right:
                 words = f"{name}: {describe(found)} in place of {describe(contents)}"
                 assert time.monotonic() < deadline, words
-                await asyncio.sleep(min(1.0, delay / 10))
+                await asyncio.sleep(min(0.2, delay / 10))
 
     async def _expect_all(self, started: Mapping[Any, Any], files: Mapping[Any, Files]) -> None:
         for key, spawner in started.items():

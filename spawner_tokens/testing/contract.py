@@ -30,34 +30,11 @@ class DeliveryContract(PrivacyContract, RemovalContract):
 
     @pytest.mark.asyncio
     async def test_a_server_finds_all_of_its_files_whole(self, servers: Servers) -> None:
-        files = {"t": b"value", "t.json": b'{"status": "ok"}\n', "u": b"another"}
+        """With every name that a token can have, and none of what has nothing to hold."""
+        files: dict[str, bytes | None] = {name: f"of {name}".encode() for name in DIFFICULT_NAMES}
+        files |= {**self.difficult_values, "t": None}
+        files |= self._make_public(await servers.make(), None)
         await self._expect(await servers.start(files), files)
-
-    @pytest.mark.asyncio
-    async def test_difficult_contents_arrive_byte_for_byte(self, servers: Servers) -> None:
-        await self._expect(await servers.start(self.difficult_values), self.difficult_values)
-
-    @pytest.mark.asyncio
-    async def test_every_name_that_a_token_can_have_is_a_file(self, servers: Servers) -> None:
-        files = {name: f"of {name}".encode() for name in DIFFICULT_NAMES}
-        await self._expect(await servers.start(files), files)
-
-    @pytest.mark.asyncio
-    async def test_a_file_that_has_nothing_to_hold_is_not_there(self, servers: Servers) -> None:
-        files = {"t": None, "u": b"value", **self._make_public(await servers.make(), None)}
-        await self._expect(await servers.start(files), files)
-
-    @pytest.mark.asyncio
-    async def test_the_file_that_is_no_secret_is_at_its_own_path(self, servers: Servers) -> None:
-        spawner = await servers.make()
-        if spawner.tokens_public_path is None:
-            pytest.skip("tokens_public_path is None: it is not delivered")
-        files = {**self._make_public(spawner, b"[user]\n\tname = {Alice}\n"), "t": b"value"}
-        spawner = await servers.start(files)
-        await self._expect(spawner, files)
-        assert await self.can_others_read(spawner, spawner.tokens_public_path), (
-            "others cannot read it"
-        )
 
     @pytest.mark.asyncio
     async def test_a_running_server_sees_what_changed_and_keeps_the_rest(
@@ -114,53 +91,20 @@ class DeliveryContract(PrivacyContract, RemovalContract):
         assert reads > 1
 
     @pytest.mark.asyncio
-    async def test_what_cannot_be_delivered_is_an_oserror_and_later_it_can(
+    async def test_what_cannot_be_delivered_is_an_oserror_and_leaves_nothing(
         self, servers: Servers
     ) -> None:
+        before = await self.list_stored(await servers.make())
         spawner = await servers.start({"t": b"old"})
-        async with self._obstructed(servers, spawner):
-            with pytest.raises(OSError):
-                await spawner.deliver_files({"t": b"new"})
-        if spawner.delivery_delay < math.inf:
+        await self._expect_failure(spawner, self._obstructed(servers, spawner))
+        if spawner.delivery_delay < math.inf:  # later it can be
             await spawner.deliver_files({"t": b"new"})
             await self._expect(spawner, {"t": b"new"})
-
-    @pytest.mark.asyncio
-    async def test_what_cannot_be_delivered_before_the_start_is_an_oserror_too(
-        self, servers: Servers
-    ) -> None:
-        spawner = await servers.make()
-        if spawner.delivers_in_start:
-            pytest.skip("delivers_in_start: nothing is delivered before it")
-        before = await self.list_stored(spawner)
-        async with self._obstructed(servers, await servers.start({"t": b"old"}), stopped=True):
-            with pytest.raises(OSError):
-                await spawner.deliver_files({"t": b"new"})
+            await self._expect_failure(spawner, self._obstructed(servers, spawner))
+            await servers.stop(spawner)
         await spawner.withdraw_files()
         await self._expect_nothing_left(spawner, before)
-
-    @pytest.mark.asyncio
-    async def test_deliveries_to_servers_at_once_do_not_mix(self, servers: Servers) -> None:
-        names = ("", "x", "y")
-        files = {
-            name: {file: f"{file} of {name}".encode() * 9999 for file in ("t", "u")}
-            for name in names
-        }
-        spawners = await asyncio.gather(
-            *(servers.start(files[name], server=name) for name in names)
-        )
-        started = dict(zip(names, spawners, strict=True))
-        await self._expect_all(started, files)
-        for _ in range(_ROUNDS if spawners[0].delivery_delay < math.inf else 0):
-            files = {
-                name: {file: contents[::-1] for file, contents in files[name].items()}
-                for name in names
-            }
-            await asyncio.gather(
-                *(spawner.deliver_files(files[name]) for name, spawner in started.items())
-            )
-            await self._expect_all(started, files)
-
-
-# How often several servers get files at once.
-_ROUNDS = 5
+        if not spawner.delivers_in_start:
+            await self._expect_failure(spawner, self.obstructed(spawner))
+            await spawner.withdraw_files()
+            await self._expect_nothing_left(spawner, before)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ..tokens.files import PUBLIC_FILE
 from .checks import Checks
 from .contents import Files
 from .platform import Platform, Servers, expect_here, is_open
@@ -27,7 +28,9 @@ class PrivacyContract(Checks):
 
     @pytest.mark.asyncio
     async def test_nobody_but_the_servers_user_can_read_a_token(self, servers: Servers) -> None:
+        """And everybody the file that is not a secret, at its own path."""
         files: dict[str, bytes | None] = {"t": b"value", "u": b"another"}
+        files |= self._make_public(await servers.make(), b"[user]\n\tname = {Alice}\n")
         with _usual_umask():
             spawner = await servers.start(files)
             await self._expect_private(spawner, files)
@@ -94,7 +97,10 @@ class PrivacyContract(Checks):
         await self._expect(spawner, files)
         for name in files:
             can_read = await self.can_others_read(spawner, self._find_path(spawner, name))
-            assert not can_read, f"{name}: others than the server's user can read it"
+            if name == PUBLIC_FILE:
+                assert can_read, f"{name}: others cannot read it"
+            else:
+                assert not can_read, f"{name}: others than the server's user can read it"
 
 
 @contextmanager

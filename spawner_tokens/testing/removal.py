@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
@@ -16,91 +17,61 @@ class RemovalContract(Checks):
     """The part of the contract about what is left of a server."""
 
     @pytest.mark.asyncio
-    async def test_what_was_withdrawn_is_not_there_when_the_server_starts_again(
-        self, servers: Servers
-    ) -> None:
-        public = self._make_public(await servers.make(), b"old")
-        await servers.stop(await servers.start({"t": b"old", "u": b"old", **public}))
+    async def test_nothing_is_left_of_a_server_that_has_stopped(self, servers: Servers) -> None:
+        spawner = await servers.make()
+        await spawner.withdraw_files()  # nothing, which is not an error
+        before = await self.list_stored(spawner)
+        public = self._make_public(spawner, b"old")
+        files: Files = {"t": b"old", "u": b"old", **public}
+        spawner = await servers.start(files)
+        first = await self._list_new(spawner, before)
+        if spawner.delivery_delay < math.inf:
+            await spawner.deliver_files({**files, "t": b"new"})
+            second = await self._list_new(spawner, before)
+            assert len(second) <= len(first), f"a delivery leaves behind: {sorted(second - first)}"
+        await servers.stop(spawner)
         # Another Spawner than the one that delivered, as a Hub has that was started since.
-        await (await servers.make()).withdraw_files()
+        again = await servers.make()
+        for _ in range(2):
+            await again.withdraw_files()
+        await self._expect_nothing_left(again, before)
         again = await servers.start({"u": b"new"})
         await self._expect(again, {"t": None, "u": b"new", **dict.fromkeys(public)})
 
     @pytest.mark.asyncio
-    async def test_withdrawing_twice_or_nothing_is_no_error(self, servers: Servers) -> None:
-        spawner = await servers.make()
-        await spawner.withdraw_files()
-        spawner = await servers.start({"t": b"value"})
-        await servers.stop(spawner)
-        for _ in range(2):
-            await spawner.withdraw_files()
-        await (await servers.make()).withdraw_files()
-
-    @pytest.mark.asyncio
-    async def test_nothing_is_left_of_servers_that_have_stopped(self, servers: Servers) -> None:
-        before = await self.list_stored(await servers.make())
-        started = [
-            await servers.start({"t": b"old", "u": b"value"}, server=server) for server in ("", "x")
-        ]
-        first = await self._list_new(started[0], before)
-        if started[0].delivery_delay < math.inf:
-            for spawner in started:
-                await spawner.deliver_files({"t": b"new", "u": b"value"})
-            second = await self._list_new(started[0], before)
-            assert len(second) <= len(first), f"a delivery leaves behind: {sorted(second - first)}"
-        for spawner in started:
-            await self._stop_and_withdraw(servers, spawner)
-        await self._expect_nothing_left(spawner, before)
-
-    @pytest.mark.asyncio
-    async def test_nothing_is_left_of_a_delivery_that_failed(self, servers: Servers) -> None:
-        before = await self.list_stored(await servers.make())
-        spawner = await servers.start({"t": b"old"})
-        async with self._obstructed(servers, spawner):
-            with pytest.raises(OSError):
-                await spawner.deliver_files({"t": b"new", "u": b"value"})
-        if spawner.delivery_delay < math.inf:
-            await servers.stop(spawner)
-        await spawner.withdraw_files()
-        await self._expect_nothing_left(spawner, before)
-
-    @pytest.mark.asyncio
-    async def test_servers_have_nothing_of_each_other(self, servers: Servers) -> None:
+    async def test_servers_at_once_have_nothing_of_each_other(self, servers: Servers) -> None:
         # The first one's name is the beginning of the others', whatever joins user and server.
         first, second = self.users
-        started, files = await self._start_several(
-            servers, [(first, ""), (first, "x"), (second, "")]
-        )
-        for key in ((first, ""), (first, "x")):
-            await self._stop_and_withdraw(servers, started.pop(key))
-            await self._expect_all(started, files)
-            started[key] = await servers.start(files[key], *key)
-
-    @pytest.mark.asyncio
-    async def test_a_sweep_leaves_the_files_of_running_servers_alone(
-        self, servers: Servers
-    ) -> None:
-        first, second = self.users
-        started, files = await self._start_several(
-            servers, [(first, ""), (first, "x"), (second, "")]
-        )
-        gone = await servers.start({"t": b"value"}, server="y")
-        await servers.stop(gone)
-        await gone.sweep_files()
+        keys = [(first, ""), (first, "x"), (second, "")]
+        files: dict[tuple[str, str], dict[str, bytes | None]] = {}
+        for key in keys:
+            files[key] = {file: "".join((file, *key)).encode() * 9999 for file in ("t", "u")}
+            files[key] |= self._make_public(await servers.make(*key), "of".join(key).encode())
+        spawners = await asyncio.gather(*(servers.start(files[key], *key) for key in keys))
+        started = dict(zip(keys, spawners, strict=True))
         await self._expect_all(started, files)
-        await gone.withdraw_files()
+        for _ in range(_ROUNDS if spawners[0].delivery_delay < math.inf else 0):
+            for key in keys:
+                files[key] = {name: (text or b"")[::-1] for name, text in files[key].items()}
+            await asyncio.gather(*(started[key].deliver_files(files[key]) for key in keys))
+            await self._expect_all(started, files)
+        await self._stop_and_withdraw(servers, started.pop(keys[0]))
+        await self._expect_all(started, files)
+        started[keys[0]] = await servers.start(files[keys[0]], *keys[0])
+        await self._stop_and_withdraw(servers, started.pop(keys[1]))
+        await self._expect_all(started, files)
 
     @pytest.mark.asyncio
-    async def test_a_sweep_removes_what_a_hub_that_was_killed_has_left(
+    async def test_a_sweep_removes_what_a_hub_that_was_killed_has_left_and_no_more(
         self, servers: Servers
     ) -> None:
         first, second = self.users
         other = await servers.make(second)
         if type(other).sweep_files is TokenBackend.sweep_files:
             pytest.skip("sweep_files() does nothing: what is left stays until the next start")
-        # A server runs whose name begins like the others'.
-        await servers.start({"t": b"value"}, server="x")
         files: Files = {"t": b"value", "u": b"another"}
+        # A server runs whose name begins like the others'.
+        runs = await servers.start(files, server="x")
         before, gone = {}, {}
         for key in ((first, ""), (first, "xx"), (second, "")):
             before[key] = await self.list_stored(await servers.make(*key))
@@ -109,5 +80,10 @@ class RemovalContract(Checks):
         for spawner in gone.values():
             await servers.stop(spawner)
         await other.sweep_files()
+        await self._expect(runs, files)
         for key, spawner in gone.items():
             await self._expect_nothing_left(spawner, before[key])
+
+
+# How often several servers get files at once.
+_ROUNDS = 5

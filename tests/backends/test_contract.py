@@ -15,6 +15,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenDockerSpawner, TokenKubeSpawner, TokenSimpleLocalProcessSpawner
 from spawner_tokens.testing import DIFFICULT_VALUES, DeliveryContract
+from spawner_tokens.testing.checks import Checks
 from spawner_tokens.tokens.files import PUBLIC_FILE
 
 from ..support.cluster import PATCH_RULES, Z2JH_RULES
@@ -109,7 +110,7 @@ class TestDockerByBind(DeliveryContract):
 
 class TestDockerByVolume(TestDockerByBind):
     mode = "volume"
-    rewrites = 50
+    rewrites = 20
 
     async def list_stored(self, spawner):
         # A container that has stopped keeps its volume, which is empty by then.
@@ -169,8 +170,9 @@ class TestSwarm(DeliveryContract):
                 type(spawner)._client = there
 
 
-class TestKubeByPatch(DeliveryContract):
+class KubeServers:
     rules = PATCH_RULES
+    rewrites = 50
 
     @pytest.fixture
     async def make_spawner(self, kube, start_hub):
@@ -219,5 +221,13 @@ class TestKubeByPatch(DeliveryContract):
             spawner.namespace = self.namespace.name
 
 
-class TestKubeByReplacing(TestKubeByPatch):
+class TestKubeByPatch(KubeServers, DeliveryContract):
+    pass
+
+
+class TestKubeByReplacing(KubeServers, Checks):
+    """Only a change is not made in the same way."""
+
     rules = Z2JH_RULES
+    test_changes = DeliveryContract.test_a_running_server_sees_what_changed_and_keeps_the_rest
+    test_reader = DeliveryContract.test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part

@@ -133,11 +133,6 @@ class KeepsWhatIsNone(Right):
         pass
 
 
-class AddsNewline(Right):
-    def write(self, path, contents):
-        super().write(path, contents.rstrip() + b"\n")
-
-
 class ExpandsVariables(Right):
     def write(self, path, contents):
         super().write(path, os.path.expandvars(contents.replace(b"$X", b"$HOME")))
