@@ -1,6 +1,5 @@
 """Spawners by others: what their servers get, and where a variable shows on its way to them."""
 
-import asyncio
 import gc
 import os
 import pwd
@@ -20,7 +19,6 @@ from systemdspawner import SystemdSpawner
 from traitlets.config import Config
 
 from spawner_tokens import LocalTokenMixin
-from spawner_tokens.testing import DeliveryContract
 
 pytestmark = pytest.mark.xdist_group("system users")
 
@@ -38,28 +36,6 @@ class TokenSudoSpawner(LocalTokenMixin, SudoSpawner):
 
 class TokenSystemdSpawner(LocalTokenMixin, SystemdSpawner):
     pass
-
-
-class TestBatchSpawner(DeliveryContract):
-    spawner_class = TokenBatchSpawner
-
-    @pytest.fixture
-    def config(self, memory):
-        config = Config()
-        config.LocalTokenMixin.tokens_mount_path = str(memory)
-        return config
-
-    @pytest.fixture(autouse=True)
-    def users_of_the_system(self, system_users):
-        self.users = system_users[:2]
-
-    async def read_file(self, spawner, path):
-        user = pwd.getpwnam(spawner.user.name)
-        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        read = await asyncio.to_thread(
-            subprocess.run, ["cat", path], capture_output=True, cwd="/", **identity
-        )
-        return read.stdout if read.returncode == 0 else None
 
 
 @pytest.fixture
@@ -181,41 +157,35 @@ def batch(commands, write_command, system_users):
     return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
 
 
-async def test_a_job_on_the_hubs_host_has_files_and_variables(
-    batch, system_users, start_hub, token
-):
-    settings, _ = batch
-    hub = await start_hub(TokenBatchSpawner, settings)
-    user = await hub.user(system_users[0], {"access_token": token})
-    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid, token)
-    env = await server.env()
-    assert (
-        env["GIT_CONFIG_COUNT"] != b"0"
-        and b"credential.https://git.example.org.helper" in env.values()
-    )
-    await user.stop("")
-    assert hub.token_directories == []
-
-
-async def test_a_jobs_variables_are_in_the_batch_systems_spool_and_in_the_debug_log(
+async def test_a_job_has_files_and_variables_which_also_show_where_the_readme_says(
     batch, system_users, start_hub, caplog, token
 ):
     settings, spool = batch
-    hub = await start_hub(TokenBatchSpawner, settings)
-    for logger in (
-        hub.app.log.name,
-        "traitlets",
-    ):  # JupyterHub 5: the latter's, if a Spawner was made before any Hub
+    query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
+    hub = await start_hub(
+        TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query}
+    )
+    # JupyterHub 5: traitlets' logger, if a Spawner was made before any Hub
+    for logger in (hub.app.log.name, "traitlets"):
         caplog.set_level("DEBUG", logger=logger)
     user = await hub.user(system_users[0], {"access_token": token})
-    await hub.spawn(user)
+    server = await check_files(hub, user, pwd.getpwnam(system_users[0]).pw_uid, token)
+    env = await server.env()
+    assert b"credential.https://git.example.org.helper" in env.values()
     kept = {path.suffix: token.encode() in path.read_bytes() for path in spool.iterdir()}
     assert kept == {".env": True, ".script": False, ".pid": False, ".log": False}
     assert find_in_process_list(token) == []
     shown = {record.levelname for record in caplog.records if token in record.getMessage()}
-    assert shown == {
-        "DEBUG"
-    }  # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
+    # batchspawner.py, submit_batch_script: "Spawner submitting environment: %s"
+    assert shown == {"DEBUG"}
+    # batchspawner.py, get_state: "job_status" is what the command printed. TorqueSpawner runs
+    # "qstat -x", PBSSpawner "qstat -fx", and both scripts have "#PBS -v {keepvars}": the job's
+    # Variable_List, by qsub's manual.
+    state = dict(user.spawners[""].orm_spawner.state)
+    assert token in state.pop("job_status")
+    assert token not in str(state)
+    await user.stop("")
+    assert hub.token_directories == []
 
 
 async def test_a_job_with_files_alone_has_its_token_nowhere_else(
@@ -228,24 +198,6 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(
     assert await server.token() == token.encode()
     assert not [path.name for path in spool.iterdir() if token.encode() in path.read_bytes()]
     assert token not in caplog.text and find_in_process_list(token) == []
-
-
-async def test_what_a_query_says_of_variables_is_in_the_hubs_database(
-    batch, system_users, start_hub, token
-):
-    settings, _ = batch
-    query = settings["BatchSpawnerBase.batch_query_cmd"].replace("batch query", "batch describe")
-    hub = await start_hub(
-        TokenBatchSpawner, {**settings, "BatchSpawnerBase.batch_query_cmd": query}
-    )
-    user = await hub.user(system_users[0], {"access_token": token})
-    await hub.spawn(user)
-    # batchspawner.py, get_state: "job_status" is what the command printed. TorqueSpawner runs
-    # "qstat -x", PBSSpawner "qstat -fx", and both scripts have "#PBS -v {keepvars}": the job's
-    # Variable_List, by qsub's manual.
-    state = user.spawners[""].orm_spawner.state
-    assert token in state.pop("job_status")
-    assert token not in str(state)
 
 
 # -- sudospawner -----------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """wrapspawner, whose child is ours: what its servers get, and what is left of them."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,11 @@ from spawner_tokens import TokenSimpleLocalProcessSpawner
 from ..project.test_readme import blocks, load
 from .test_custom_spawners import TOKENS
 
-pytestmark = pytest.mark.xdist_group("system users")
-
-
-# -- wrapspawner -----------------------------------------------------------------------------
-
-
-# WrapSpawner's own
-wraps = pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
-
+pytestmark = [
+    pytest.mark.xdist_group("system users"),
+    # WrapSpawner's own
+    pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning"),
+]
 
 WRAPPED = {
     **TOKENS,
@@ -33,26 +28,19 @@ async def start_wrapped(start_hub, spawner_class):
     user = await hub.user("alice", {"access_token": "first"})
     server = await hub.spawn(user)
     assert await server.token() == b"first" and (await server.env())["T"] == b"first"
+    await user.save_auth_state({"access_token": "second"})
     return hub, user, server
 
 
-@wraps
-@pytest.mark.parametrize("spawner_class", [WrapSpawner, ProfilesSpawner])
-async def test_wrapspawner_hands_over_what_the_wrapped_spawner_does_and_no_more(
-    start_hub, spawner_class
+async def test_wrapspawner_hands_over_and_no_more_and_what_is_left_goes_after_the_hubs_next_start(
+    start_hub,
 ):
-    hub, user, server = await start_wrapped(start_hub, spawner_class)
-    await user.save_auth_state({"access_token": "second"})
-    await asyncio.sleep(1)
+    hub, user, server = await start_wrapped(start_hub, WrapSpawner)
+    assert not user.spawners[""].child_spawner.tokens_running
     assert await server.token() == b"first"
     await user.stop("")
     assert hub.token_directories != []  # until the server's next start
     assert await (await hub.spawn(user)).token() == b"second"
-
-
-@wraps
-async def test_what_a_wrapped_server_leaves_goes_when_the_next_one_starts_after_the_hub(start_hub):
-    hub, user, _ = await start_wrapped(start_hub, WrapSpawner)
     await user.stop("")
     left = hub.token_directories
     again = await start_hub(WrapSpawner, WRAPPED)
@@ -63,7 +51,6 @@ async def test_what_a_wrapped_server_leaves_goes_when_the_next_one_starts_after_
     assert again.token_directories == [Path(bob.spawners[""].child_spawner.tokens_directory).name]
 
 
-@wraps
 @pytest.mark.parametrize("profiles", [False, True])
 async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothing(
     start_hub, tmp_path, profiles
@@ -75,7 +62,6 @@ async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothin
     if profiles:
         spawner_class = type("TokenProfilesSpawner", (spawner_class, ProfilesSpawner), {})
     hub, user, server = await start_wrapped(start_hub, spawner_class)
-    await user.save_auth_state({"access_token": "second"})
     await server.until(b"second")
     await user.stop("")
     assert hub.token_directories == []
