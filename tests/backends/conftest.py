@@ -4,13 +4,11 @@ import os
 import shutil
 
 import pytest
-from traitlets import default
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner, TokenSwarmSpawner
 
 from ..support.cluster import Z2JH_RULES
 from ..support.engine import Swarm
-from ..support.ports import random_port
 
 LOGIN = {"access_token": "the-token"}
 
@@ -32,14 +30,7 @@ def swarm(swarm_of_session):
 
 @pytest.fixture
 def swarm_spawner_class(swarm):
-    """For servers on one network, so each at a port of its own."""
-
-    class OwnPort(swarm.spawner_class(TokenSwarmSpawner)):
-        @default("port")
-        def _default_port(self):
-            return random_port()
-
-    return OwnPort
+    return swarm.spawner_class(TokenSwarmSpawner)
 
 
 @pytest.fixture

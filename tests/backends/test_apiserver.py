@@ -1,5 +1,6 @@
 """The API server's retry rules, against a real HTTP server that answers what a test says."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,7 +10,7 @@ from pytest import param
 
 from spawner_tokens.backends.kubernetes.apiserver import Answer, ApiFailure, ApiServer
 
-NO_ANSWER = None
+NO_ANSWER, TOO_SLOW = None, 0
 SECRET = {"data": {"t": "dGhlLXRva2Vu"}}
 
 
@@ -23,6 +24,8 @@ async def serving(statuses, patience):
         asked.append(request)
         if status is NO_ANSWER:
             request.transport.close()
+        if status == TOO_SLOW:
+            await asyncio.sleep(1.2)
         return web.json_response(SECRET, status=status or 200)
 
     application = web.Application()
@@ -45,6 +48,7 @@ async def serving(statuses, patience):
         param([408, 200], (), 200, id="request-timeout"),
         param([500, 503, 200], (), 200, id="server-errors"),
         param([NO_ANSWER, 200], (), 200, id="no-answer"),
+        param([TOO_SLOW, 200], (), 200, id="slow-answer"),
         param([NO_ANSWER, 403, 401, 200], (), 200, id="refused-right-after-an-outage"),
         param([NO_ANSWER, 403, 200], (403,), 200, id="expected-refusal-after-an-outage"),
         param([403], (403,), 403, id="expected-refusal"),

@@ -3,26 +3,15 @@
 import asyncio
 import time
 
-from traitlets import default
-
-from spawner_tokens import TokenDockerSpawner
-
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
+from ..support.spawners import BothModes
 
-LIFETIME, LIFETIMES = 6, 10  # seconds
+LIFETIME, LIFETIMES = 6, 3  # seconds
 # This provider ends the old token at the refresh. A look counts as dead if the file still has that
 # token after so many seconds.
 # Deliveries take milliseconds, see benchmarks/docker.py; the machine may be busy.
 DELIVERY = 2
-
-
-class BothModes(TokenDockerSpawner):
-    """The server that is called ``volume`` gets its files in that mode."""
-
-    @default("tokens_volume_mode")
-    def _default_tokens_volume_mode(self):
-        return "volume" if self.name else "bind"
 
 
 async def look(provider, server):
@@ -37,7 +26,7 @@ async def look(provider, server):
     return False
 
 
-async def test_ten_lifetimes_without_a_dead_look(engine, start_hub, tmp_path):
+async def test_three_lifetimes_without_a_dead_look(engine, start_hub, tmp_path):
     async with start_provider(
         tmp_path, "--token-lifetime", str(LIFETIME), "--reuse-protection"
     ) as provider:

@@ -1,6 +1,5 @@
 """Tokens in pods of a real Kubernetes API server, with the rights of Zero to JupyterHub's hub."""
 
-import asyncio
 import base64
 import json
 
@@ -57,9 +56,8 @@ async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothin
         assert stopped == ["get secrets 200", "delete secrets 200"] or rules is PATCH_RULES
 
 
-@both_roles
-async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hub, rules):
-    namespace, made = kube(rules), []
+async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hub):
+    namespace, made = kube(), []
     spec = {"env": ["T", "U"], "variables": {"NAME": "name"}, "settings": {"S": "$(T)$$"}}
     spec["git"] = "https://git.example.org"
 
@@ -90,29 +88,18 @@ async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hu
         kubernetes_validate.validate(made[0], version, strict=True)
 
 
-@pytest.mark.parametrize(
-    "traits, mode, uid",
-    [
-        param({}, 0o444, None, id="image"),
-        param({"uid": 1000, "fs_gid": 100}, 0o440, 1000, id="z2jh"),
-        param({"uid": 4321, "gid": 0}, 0o440, 4321, id="openshift"),
-        param({"uid": 4321}, 0o444, 4321, id="user-alone"),
-    ],
-)
-async def test_the_files_are_as_closed_as_the_servers_user_allows(
-    kube, start_hub, traits, mode, uid
-):
+async def test_the_files_are_as_closed_as_the_servers_user_allows(kube, start_hub):
     namespace = kube()
     auth_state = {**AUTH_STATE, "login": "Al", "email": "al@example.org"}
     spec = {"preset": "github", "key": "access_token", "git_identity": True}
-    settings = namespace.settings(**traits)
+    settings = namespace.settings(uid=1000, fs_gid=100)
     hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
     server = await hub.spawn(await hub.user("alice", {**auth_state, "github_user": auth_state}))
-    assert (await server.ask(""))["uid"] == uid or uid is None  # the image's own
+    assert (await server.ask(""))["uid"] == 1000
     assert await server.token() == b"the-token"
     public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
     found = await server.run("stat", "-L", "-c", "%a", f"{DIRECTORY}/t", public)
-    assert found.out == f"{mode:o}\n444\n"
+    assert found.out == "440\n444\n"
     assert (await server.run("touch", f"{DIRECTORY}/x")).code != 0
     assert (await server.run("git", "config", "user.email")).out == "al@example.org\n"
 
@@ -185,16 +172,6 @@ async def test_profiles_hooks_and_volumes_keep_the_last_word(kube, start_hub):
     assert namespace.secrets() == {}
 
 
-async def test_what_an_admin_mounts_in_our_place_stays(kube, start_hub):
-    namespace = kube()
-    volumes, mounts = [{"name": "mine", "emptyDir": {}}], [{"name": "mine", "mountPath": DIRECTORY}]
-    hub = await start_hub(
-        KUBE, {**TOKENS, **namespace.settings(volumes=volumes, volume_mounts=mounts)}
-    )
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
-    assert "t" not in await server.files() and (await server.env())["T"] == b"the-token"
-
-
 async def test_servers_in_namespaces_of_their_users_have_their_secrets_there(kube, start_hub):
     rules = [*Z2JH_RULES, {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]}]
     namespace = kube(rules, everywhere=True)
@@ -212,22 +189,6 @@ async def test_servers_in_namespaces_of_their_users_have_their_secrets_there(kub
         assert namespace.cluster.ask("GET", path) is None
     finally:
         namespace.cluster.ask("DELETE", f"/api/v1/namespaces/{there}")
-
-
-async def test_twenty_servers_at_once_have_each_its_own_secret(kube, start_hub):
-    namespace = kube()
-    hub = await start_hub(
-        KUBE, {**TOKENS, **namespace.settings(), "KubeSpawner.k8s_api_request_retry_timeout": 30}
-    )
-    users = [
-        await hub.user(f"user{number}", {"access_token": f"token-{number}"}) for number in range(20)
-    ]
-    servers = await asyncio.gather(*map(hub.spawn, users))
-    files = await asyncio.gather(*(server.files() for server in servers))
-    assert [found["t"] for found in files] == [f"token-{number}".encode() for number in range(20)]
-    assert len(namespace.secrets()) == 20
-    await asyncio.gather(*(user.stop("") for user in users))
-    assert namespace.secrets() == {}
 
 
 # -- settings ------------------------------------------------------------------------------------

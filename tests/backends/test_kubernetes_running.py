@@ -5,15 +5,18 @@ import yaml
 
 from spawner_tokens.backends.kubernetes.rbac import make_role
 
-from ..support.cluster import KUBESPAWNER_RULES, PATCH_RULES
+from ..support.cluster import KUBESPAWNER_RULES
 from ..support.waiting import until
-from .test_kubernetes import AUTH_STATE, KUBE, NAME, TOKENS, both_roles, decoded, owners
+from .test_kubernetes import AUTH_STATE, KUBE, NAME, TOKENS, decoded, owners
 
 
-@both_roles
-async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(start_pod, rules):
-    namespace, _, user, server = await start_pod(rules)
-    if rules is PATCH_RULES:
+@pytest.mark.parametrize("patch", [False, True], ids=["z2jh", "patch"])
+async def test_with_the_rights_that_the_command_prints_each_server_sees_each_new_token(
+    start_pod, start_hub, patch, caplog
+):
+    role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
+    namespace, _, user, server = await start_pod([*KUBESPAWNER_RULES, *role["rules"]])
+    if patch:
         await until(lambda: owners(namespace.get("secrets", NAME)))
     namespace.audit()
     for number in range(3):
@@ -22,33 +25,34 @@ async def test_a_running_server_sees_each_new_token_and_its_pod_owns_the_secret(
     [pod] = namespace.all("pods")
     secret = namespace.get("secrets", NAME)
     assert owners(secret) == [pod["metadata"]["uid"]] and decoded(secret)[".env.t"] == b"token-2"
-    assert ("spawner-tokens/renewed" in pod["metadata"]["annotations"]) == (rules is PATCH_RULES)
+    assert ("spawner-tokens/renewed" in pod["metadata"]["annotations"]) == patch
     asked = namespace.audit("secrets", "pods")
-    if rules is PATCH_RULES:
+    if patch:
         assert asked in (None, ["get secrets 200", "patch secrets 200", "patch pods 200"] * 3)
     else:
         again = ["get secrets 200", "delete secrets 200", "create secrets 201"]
         assert asked in (None, [again[0], "get pods 200", *again[1:], *again, *again])
-    namespace.delete("pods", "jupyter-alice")  # by somebody else, and the Hub does not look
-    await until(lambda: namespace.secrets() == {}, seconds=30)
 
-
-@both_roles
-async def test_a_hub_started_again_knows_its_secrets(start_pod, start_hub, rules):
-    namespace, _, user, server = await start_pod(rules)
-    before = namespace.get("secrets", NAME)["metadata"]["uid"]
-    settings = {
-        **namespace.settings(),
-        "KubeTokenMixin.tokens_secret_name_template": "other-{pod_name}",
-    }
-    again = await start_hub(KUBE, {**TOKENS, **settings})
-    user = await again.user("alice")
+    # A Hub that is started again knows its Secrets, also with another name for new ones.
+    template = "other-{pod_name}"
+    settings = {"KubeTokenMixin.tokens_secret_name_template": template, **namespace.settings()}
+    hub = await start_hub(KUBE, {**TOKENS, **settings})
+    user = await hub.user("alice")
     await until(lambda: user.spawners[""].tokens_running)
-    await user.save_auth_state({"access_token": "new-token"})
-    await server.until(b"new-token")
-    assert (namespace.get("secrets", NAME)["metadata"]["uid"] == before) == (rules is PATCH_RULES)
+    work = await hub.spawn(user, "work")
+    await user.save_auth_state({"access_token": "new"})
+    for each in (server, work):
+        await each.until(b"new")
+    assert set(namespace.secrets()) == {NAME, "other-jupyter-alice--work"}
+    same = namespace.get("secrets", NAME)["metadata"]["uid"] == secret["metadata"]["uid"]
+    assert same == patch
     await user.stop("")
-    assert namespace.secrets() == {}
+    assert set(namespace.secrets()) == {"other-jupyter-alice--work"}
+    assert await work.token() == b"new"
+    await user.stop("work")
+    assert namespace.secrets() == {} and "Could not" not in caplog.text
+    refused = [asked for asked in namespace.audit("secrets", "pods") or () if asked.endswith("403")]
+    assert refused == [] if patch else set(refused) <= {"patch secrets 403"}
 
 
 async def test_a_withheld_token_leaves_the_mount(start_pod):
@@ -69,27 +73,3 @@ async def test_a_token_that_is_only_a_variable_comes_by_the_secret_too(kube, sta
     env = await (await hub.spawn(await hub.user("alice", AUTH_STATE))).env()
     assert env["V"] == b"the-token" and "SPAWNER_TOKENS_DIR" not in env
     assert "spawner-tokens" not in repr(namespace.all("pods")[0]["spec"].get("volumes"))
-
-
-@pytest.mark.parametrize("patch", [False, True])
-async def test_the_rights_that_the_command_prints_are_enough_for_all_of_a_users_servers(
-    kube, start_hub, patch, caplog
-):
-    role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
-    namespace = kube([*KUBESPAWNER_RULES, *role["rules"]])
-    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
-    user = await hub.user("alice", AUTH_STATE)
-    servers = [await hub.spawn(user, name) for name in ("", "work")]
-    await user.save_auth_state({"access_token": "new"})
-    for server in servers:
-        await server.until(b"new")
-    assert set(namespace.secrets()) == {NAME, "jupyter-alice--work-tokens"}
-    await user.stop("")
-    assert (
-        set(namespace.secrets()) == {"jupyter-alice--work-tokens"}
-        and await servers[1].token() == b"new"
-    )
-    await user.stop("work")
-    assert namespace.secrets() == {} and "Could not" not in caplog.text
-    refused = [asked for asked in namespace.audit("secrets", "pods") or () if asked.endswith("403")]
-    assert refused == [] if patch else set(refused) <= {"patch secrets 403"}

@@ -12,9 +12,8 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSwarmSpawner
 
-from ..support.hub import SERVER
+from ..support.hub import SERVER, Server
 from ..support.waiting import until
-from .test_docker import STACKS, SWITCH
 
 pytestmark = pytest.mark.xdist_group("swarm")
 
@@ -26,7 +25,7 @@ TOO_LARGE = "x" * 512_000
 
 def settings(swarm, image=None, **traits):
     found = swarm.settings(image, **{"pull_policy": "skip", **traits})
-    del found["DockerSpawner.port"], found["DockerSpawner.extra_create_kwargs"]
+    del found["DockerSpawner.extra_create_kwargs"]
     return {**TOKENS, **found}
 
 
@@ -43,31 +42,35 @@ def start(swarm, swarm_spawner_class, start_hub):
 
 
 async def test_a_task_has_its_users_token_as_secrets_and_nothing_stays(start, swarm):
-    _, user, server = await start()
+    hub, user, server = await start()
     env = await server.env()
     assert env["SPAWNER_TOKENS_DIR"] == DIRECTORY.encode()
     assert env["T_TOKEN_FILE"] == f"{DIRECTORY}/t".encode()
     assert await server.token() == b"the-token"
     assert (await server.run("stat", "-f", "-c", "%T", f"{DIRECTORY}/t")).out == "tmpfs\n"
-    assert len(swarm.secrets()) == 2  # with t.json
+    before = swarm.secrets()
+    assert len(before) == 2  # with t.json
+    await user.save_auth_state({"access_token": "new"})  # for the next start
+    assert not user.spawners[""].tokens_running
+    assert await server.token() == b"the-token" and swarm.secrets() == before
     await user.stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
+    server = await hub.spawn(user)
+    assert await server.token() == b"new"
+    assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
 
 
 @pytest.mark.parametrize(
-    "changes, image_user, extra, uid, mode",
+    "image_user, extra, uid, mode",
     [
-        param([], "1000:100", {}, 1000, "0o400", id="the-images-user"),
-        param([STACKS, SWITCH], "root", {}, 1000, "0o400", id="root-that-becomes-another"),
-        param([], "1000:100", {"user": "1001:100"}, 1001, "0o400", id="the-services-user"),
-        param([], "other", {}, 0, "0o444", id="a-name-that-only-the-container-knows"),
-        param([], "root", {}, 0, "0o444", id="root"),
+        param("1000:100", {"user": "1001:100"}, 1001, "0o400", id="the-services-user"),
+        param("other", {}, 0, "0o444", id="a-name-that-only-the-container-knows"),
     ],
 )
 async def test_only_the_servers_user_reads_a_token_where_it_is_known(
-    swarm, swarm_spawner_class, start_hub, changes, image_user, extra, uid, mode
+    swarm, swarm_spawner_class, start_hub, image_user, extra, uid, mode
 ):
-    image = swarm.image(*changes, user=image_user)
+    image = swarm.image(user=image_user)
     tokens = {
         "t": {"git": "https://git.example.org", "git_identity": {"name": "name", "email": "email"}}
     }
@@ -84,20 +87,6 @@ async def test_only_the_servers_user_reads_a_token_where_it_is_known(
     assert bytes.fromhex(found["t"]["contents"]) == b"the-token"
     public = (await server.env())["GIT_CONFIG_SYSTEM"].decode()
     assert (await server.run("stat", "-c", "%a", public)).out == "444\n"
-
-
-async def test_a_server_keeps_the_token_that_it_was_started_with_and_the_next_start_has_the_new_one(
-    start, swarm
-):
-    hub, user, server = await start()
-    before = swarm.secrets()
-    await user.save_auth_state({"access_token": "new"})
-    assert not user.spawners[""].tokens_running
-    assert await server.token() == b"the-token" and swarm.secrets() == before
-    await user.stop("")
-    server = await hub.spawn(user)
-    assert await server.token() == b"new"
-    assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
 
 
 async def test_each_of_a_users_servers_has_its_own_whatever_the_names(
@@ -154,11 +143,16 @@ async def test_a_server_that_ends_by_itself_is_not_started_again_and_leaves_noth
 def slow(swarm):
     """Settings for servers that take two seconds to end."""
     command = ["sh", "-c", 'trap "" TERM; "$@"; exit', "slow", sys.executable, SERVER]
-    return settings(swarm, cmd=command, extra_container_spec={"stop_grace_period": 2_000_000_000})
+    return settings(swarm, cmd=command, extra_container_spec={"stop_grace_period": 5_000_000_000})
 
 
-async def test_a_server_whose_node_does_not_answer_has_stopped(start, swarm):
-    _, user, _ = await start(slow(swarm))
+async def test_a_server_whose_node_does_not_answer_has_stopped_and_its_secrets_go_at_once(
+    start, swarm
+):
+    # Its servers take some seconds to end.
+    command = ["sh", "-c", 'trap "" TERM; "$@"; exit', "slow", sys.executable, SERVER]
+    slow = {"cmd": command, "extra_container_spec": {"stop_grace_period": 5_000_000_000}}
+    _, user, server = await start(settings(swarm, **slow))
     (service,) = swarm.services()
     # As when a node is lost: the Swarm has given the task up, whose last known state is running.
     swarm.set_availability("drain")
@@ -167,12 +161,6 @@ async def test_a_server_whose_node_does_not_answer_has_stopped(start, swarm):
     )
     assert task["Status"]["State"] == "running"
     assert await user.spawners[""].poll() is not None
-    await user.stop("")
-    assert swarm.secrets() == [] and swarm.services() == {}
-
-
-async def test_the_secrets_are_gone_while_a_task_still_takes_its_time_to_end(start, swarm):
-    _, user, server = await start(slow(swarm))
     await user.stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
     assert await server.token() == b"the-token"
@@ -230,9 +218,8 @@ async def test_secrets_that_cannot_be_made_do_not_stop_a_spawn_unless_asked_to(
     assert swarm.secrets() == [] and swarm.services() == {}
 
 
-async def test_an_engine_that_manages_no_swarm_is_an_os_error(start_engine, start_hub):
-    engine = start_engine()
-    hub = await start_hub(engine.spawner_class(TokenSwarmSpawner), settings(engine))
+async def test_an_engine_that_manages_no_swarm_is_an_os_error(engine, start_hub):
+    hub = await start_hub(TokenSwarmSpawner, settings(engine))
     with pytest.raises(OSError, match="not a swarm manager"):
         await hub.spawner(await hub.user("alice", LOGIN)).deliver_files({"t": b"x"})
 
@@ -265,32 +252,24 @@ async def test_a_service_that_a_hub_left_behind_gives_way_with_its_secrets(start
     assert len(swarm.secrets()) == 2 and not set(swarm.secrets()) & set(before)
 
 
-async def test_the_name_may_depend_on_the_image_that_a_user_chose(
-    swarm, swarm_spawner_class, start_hub
+async def test_the_name_may_depend_on_the_image_and_a_variable_that_the_admin_sets_wins(
+    swarm, swarm_spawner_class, start_hub, caplog
 ):
     traits = {
         "name_template": "{imagename}-{username}",
         "allowed_images": {"other": swarm.image("ENV OTHER=1")},
+        "environment": {"T_TOKEN_FILE": "theirs"},
     }
     hub = await start_hub(swarm_spawner_class, settings(swarm, **traits))
     user = await hub.user("alice", LOGIN)
     before = hub.spawner(user).object_name
     await user.spawn("", options={"image": "other"})
+    assert (await Server(user.spawners[""]).env())["T_TOKEN_FILE"] == b"theirs"
+    assert caplog.text.count("Spawner.environment sets T_TOKEN_FILE") == 1
     assert swarm.services().keys() == {user.spawners[""].object_name} != {before}
     assert len(swarm.secrets()) == 2
     await user.stop("")
     assert swarm.secrets() == [] and swarm.services() == {}
-
-
-async def test_a_variable_that_the_admin_sets_wins_and_is_logged_once(
-    swarm, swarm_spawner_class, start_hub, caplog
-):
-    hub = await start_hub(
-        swarm_spawner_class, {**settings(swarm), "Spawner.environment": {"T_TOKEN_FILE": "theirs"}}
-    )
-    server = await hub.spawn(await hub.user("alice", LOGIN))
-    assert (await server.env())["T_TOKEN_FILE"] == b"theirs"
-    assert caplog.text.count("Spawner.environment sets T_TOKEN_FILE") == 1
 
 
 def test_a_relative_directory_is_refused_when_the_config_is_read():

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import docker
+from traitlets import default
 
 from .ports import random_port
 
@@ -59,9 +60,8 @@ class Engine:
             "image": image or self.image(),
             "volumes": {path: {"bind": path, "mode": "ro"} for path in MOUNTS},
             "pull_policy": "never",
-            "extra_create_kwargs": {
-                "stop_signal": "SIGKILL"
-            },  # a shell as the first process has no other
+            # a shell as the first process has no other
+            "extra_create_kwargs": {"stop_signal": "SIGKILL"},
         }
         return {f"DockerSpawner.{name}": value for name, value in {**usual, **traits}.items()}
 
@@ -134,24 +134,9 @@ class OwnEngine(Engine):
 
     def start(self):
         folder = self._folder
-        command = [
-            "nsenter",
-            f"--net=/run/netns/{self._name}",
-            "dockerd",
-            "-H",
-            self.url,
-            "-p",
-            folder / "pid",
-        ]
-        command += [
-            "--data-root",
-            folder / "data",
-            "--exec-root",
-            folder / "run",
-            "--bridge",
-            "none",
-            *self._flags,
-        ]
+        command = ["nsenter", f"--net=/run/netns/{self._name}", "dockerd", "-H", self.url]
+        command += ["-p", folder / "pid", "--data-root", folder / "data"]
+        command += ["--exec-root", folder / "run", "--bridge", "none", *self._flags]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
@@ -167,18 +152,17 @@ class OwnEngine(Engine):
         (self._folder / "pid").unlink(missing_ok=True)
 
     def settings(self, image=None, **traits):
-        usual = {
-            "network_name": "host",
-            "use_internal_ip": True,
-            "host_ip": self.address,
-            "port": random_port(),
-        }
+        usual = {"network_name": "host", "use_internal_ip": True, "host_ip": self.address}
         return super().settings(image, **{**usual, **traits})
 
     def spawner_class(self, base):
         """A class for its servers, by DockerSpawner's documentation of ``network_mode=host``."""
 
         class OnHostsNetwork(base):
+            @default("port")
+            def _default_port(self):
+                return random_port()
+
             async def get_ip_and_port(self):
                 return self.host_ip, self.port
 
@@ -190,9 +174,8 @@ class OwnEngine(Engine):
         self._spawners_client.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
-        for line in reversed(
-            Path("/proc/mounts").read_text().splitlines()
-        ):  # of one that was killed
+        # of one that was killed
+        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if (where := line.split()[1]).startswith(f"{self._folder}/"):
                 subprocess.run(["umount", "--lazy", where])
         shutil.rmtree(self._folder)
@@ -240,26 +223,14 @@ def _make_root():
     """A tar of a root file system."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as tar:
-        paths = {
-            "etc",
-            "tmp",
-            "run",
-            "proc",
-            "sys",
-            "dev",
-            "root",
-            "home/jovyan",
-            "var/tmp",
-            "var/run",
-        }
+        paths = {"etc", "tmp", "run", "proc", "sys", "dev", "root"}
+        paths |= {"home/jovyan", "var/tmp", "var/run"}
         paths |= {path.lstrip("/") for path in MOUNTS}
         above = {str(parent) for path in paths for parent in Path(path).parents} - {"."}
         for path in sorted(paths | above):
             directory = tarfile.TarInfo(path)
-            directory.type, directory.mode = (
-                tarfile.DIRTYPE,
-                0o1777 if path.endswith("tmp") else 0o755,
-            )
+            directory.type = tarfile.DIRTYPE
+            directory.mode = 0o1777 if path.endswith("tmp") else 0o755
             if path == "home/jovyan":
                 directory.uid, directory.gid = 1000, 100
             tar.addfile(directory)
@@ -267,11 +238,8 @@ def _make_root():
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
             tar.addfile(link)
-        for name, text in (
-            ("passwd", PASSWD),
-            ("group", GROUP),
-            ("nsswitch.conf", "hosts: files dns\n"),
-        ):
+        texts = {"passwd": PASSWD, "group": GROUP, "nsswitch.conf": "hosts: files dns\n"}
+        for name, text in texts.items():
             file = tarfile.TarInfo(f"etc/{name}")
             file.size = len(text)
             tar.addfile(file, io.BytesIO(text.encode()))

@@ -21,38 +21,18 @@ class PodMade(TokenKubeSpawner):
         die()
 
 
-class OwnerSet(TokenKubeSpawner):
-    async def _set_owner(self, secret):
-        await super()._set_owner(secret)
-        die()
-
-
 class _InGap(Secrets):
     async def _delete(self, secret):
         await super()._delete(secret)
         die()
 
 
-class _AfterChange(Secrets):
-    async def renew(self, *args):
-        await super().renew(*args)
-        die()
-
-
 class SecretDeleted(TokenKubeSpawner):
     """In a renewal, between delete and create."""
-
-    secrets_class = _InGap
 
     @property
     def _secrets(self):
         made = super()._secrets
         if self.tokens_running:
-            made.__class__ = self.secrets_class
+            made.__class__ = _InGap
         return made
-
-
-class SecretRenewed(SecretDeleted):
-    """After a renewal."""
-
-    secrets_class = _AfterChange

@@ -4,6 +4,7 @@ import os
 import signal
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
+from traitlets import default
 
 from spawner_tokens import TokenDockerSpawner, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
 
@@ -22,13 +23,6 @@ class WithProfile(TokenSpawnerMixin, _Profile):
     """Changes its environment during the start, as KubeSpawner's profiles do."""
 
 
-class WithoutArguments(TokenSimpleLocalProcessSpawner):
-    """Runs the command as it is."""
-
-    def get_args(self):
-        return []
-
-
 class KilledBefore(TokenSimpleLocalProcessSpawner):
     """The Hub dies (-9) with the files in place, before the server's process begins."""
 
@@ -43,6 +37,14 @@ class KilledAfter(TokenSimpleLocalProcessSpawner):
         await super().start()
         print(self.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class BothModes(TokenDockerSpawner):
+    """The server that is called ``volume`` gets its files in that mode, the others by ``bind``."""
+
+    @default("tokens_volume_mode")
+    def _default_tokens_volume_mode(self):
+        return "volume" if self.name == "volume" else "bind"
 
 
 class KilledWhenCreated(TokenDockerSpawner):
