@@ -10,18 +10,10 @@ from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError
 
-from spawner_tokens.renewal.grant import (
-    FailureKind,
-    ResponseRecorder,
-    explain_failure,
-    is_transient,
-)
+from spawner_tokens.renewal.grant import FailureKind as Kind
+from spawner_tokens.renewal.grant import ResponseRecorder, explain_failure, is_transient
 
-REJECTED, MISCONFIGURED, TRANSIENT = (
-    FailureKind.REJECTED,
-    FailureKind.MISCONFIGURED,
-    FailureKind.TRANSIENT,
-)
+REJECTED, MISCONFIGURED, TRANSIENT = Kind.REJECTED, Kind.MISCONFIGURED, Kind.TRANSIENT
 SECRET = "s3cret-refresh-token"
 
 
