@@ -4,17 +4,25 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from spawner_tokens.__main__ import main
 from spawner_tokens.demo.browser import Browser
-from spawner_tokens.demo.processes import find_processes, is_listening, wait_until
+from spawner_tokens.demo.check import expect_live_file, expect_no_leak
+from spawner_tokens.demo.processes import DemoError, find_processes, is_listening, wait_until
+from spawner_tokens.demo.provider import DATABASE
 
+from ..support.hub import SERVER
+
+TOKEN = "issued0by0the0demos0provider"
 COMMAND = [sys.executable, "-m", "spawner_tokens", "demo"]
 
 
@@ -37,9 +45,9 @@ def run_command(folder, *arguments):
 
 
 @contextmanager
-def run_until_welcome(folder):
+def run_until_welcome(folder, *arguments):
     """The running demo, the address it names, and a password for alice."""
-    with run_command(folder) as process:
+    with run_command(folder, *arguments) as process:
         welcome = ""
         while "Ctrl-C" not in welcome:
             line = process.stdout.readline()
@@ -49,15 +57,13 @@ def run_until_welcome(folder):
         yield process, url, re.search(r"user alice +password (\S+)", welcome)[1]
 
 
-def check(tmp_path, *arguments):
-    """Exit status, output, and the steps of ``demo --check`` by name."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    report = tmp_path / "report.json"
-    with run_command(folder, "--check", "--json", str(report), *arguments) as process:
-        output, _ = process.communicate(timeout=300)
-    assert_nothing_left(folder)
-    return process.returncode, output, json.loads(report.read_text())
+def write_config(folder, lines):
+    """The demo's configuration with more lines: the option for it."""
+    path = folder / "config.py"
+    path.write_text(
+        f"from spawner_tokens.demo import CONFIG\nload_subconfig(str(CONFIG))\n{lines}\n"
+    )
+    return "--config", str(path)
 
 
 def listening_ports(folder):
@@ -73,68 +79,71 @@ def assert_nothing_left(folder):
     assert find_processes(folder) == []
 
 
-def test_the_check_is_true_from_login_to_nothing_left(tmp_path):
-    status, output, report = check(tmp_path)
-    assert status == 0, output
-    assert report["ok"]
-    assert {step["error"] for step in report["steps"]} == {None}
-    assert [step["name"] for step in report["steps"]] == re.findall(
-        r"^ok +[\d.]+ s  (.*)$", output, re.MULTILINE
+def test_the_check_fails_at_the_step_that_is_not_true_and_reports_it(tmp_path):
+    folder, report = tmp_path / "temporary", tmp_path / "report.json"
+    folder.mkdir()
+    config = write_config(
+        tmp_path,
+        "hook = lambda spawner, auth_state, tokens: {'demo': tokens['demo'][::-1]}\n"
+        "c.TokenSpawnerMixin.tokens_hook = hook",
     )
-    assert report["steps"][0]["name"] == "the OAuth provider is up"
-    assert report["steps"][-1]["name"] == "no process, no port and no folder is left"
+    with run_command(folder, "--check", "--json", str(report), *config) as process:
+        output, _ = process.communicate(timeout=300)
+    assert_nothing_left(folder)
+    assert process.returncode == 1, output
+    found = json.loads(report.read_text())
+    assert not found["ok"]
+    failed = [(each["name"], each["error"]) for each in found["steps"] if not each["ok"]]
+    step = "alice: variable and file hold tokens that the provider issued"
+    assert failed == [(step, "DEMO_TOKEN is not an issued token")]
+    names = [step["name"] for step in found["steps"]]
+    assert [name for name in names if f" s  {name}" in output] == names
+    assert names[0] == "the OAuth provider is up"
+    assert names[-1] == "no process, no port and no folder is left"
 
 
-@pytest.mark.parametrize(
-    ("override", "step", "error"),
-    [
-        pytest.param(
-            "hook = lambda spawner, auth_state, tokens: {'demo': tokens['demo'][::-1]}\n"
-            "c.TokenSpawnerMixin.tokens_hook = hook",
-            "alice: variable and file hold tokens that the provider issued",
-            "DEMO_TOKEN is not an issued token",
-            id="another token delivered",
-        ),
-        pytest.param(
-            "c.TokenSpawnerMixin.tokens_renew = False",
-            "both files change as their tokens expire, twice, and are live at every look",
-            "the provider answered 'status 403' to the file of alice",
-            id="no renewal",
-        ),
-        pytest.param(
-            "hook = lambda spawner, auth_state, tokens: print(tokens, flush=True) or tokens\n"
-            "c.TokenSpawnerMixin.tokens_hook = hook",
-            "no token in a log or a process argument",
-            "a log shows one",
-            id="a token in the log",
-        ),
-    ],
-)
-def test_the_check_fails_at_the_step_that_is_not_true(tmp_path, override, step, error):
-    config = tmp_path / "config.py"
-    config.write_text(
-        f"from spawner_tokens.demo import CONFIG\nload_subconfig(str(CONFIG))\n{override}\n"
-    )
-    # Without renewal, the token has to live until the first steps are done.
-    lifetime = "30" if "tokens_renew" in override else "10"
-    status, output, report = check(tmp_path, "--config", str(config), "--token-lifetime", lifetime)
-    assert status == 1, output
-    assert not report["ok"]
-    failed = [(each["name"], each["error"]) for each in report["steps"] if not each["ok"]]
-    assert failed == [(step, error)]
-    assert report["steps"][-1]["name"] == "no process, no port and no folder is left"
+@pytest.fixture
+def folder(tmp_path):
+    """As the demo's: its provider has issued one token."""
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as database:
+        database.execute("CREATE TABLE oauth2_provider_refreshtoken (token_checksum text)")
+        database.execute("CREATE TABLE issued (token_checksum text)")
+        database.execute("INSERT INTO issued VALUES (?)", [sha256(TOKEN.encode()).hexdigest()])
+        database.commit()
+    return tmp_path
+
+
+def test_a_token_in_a_log_fails_the_check(folder):
+    demo = SimpleNamespace(folder=folder)
+    (folder / "hub.log").write_text(f"GET /?code={TOKEN[1:]}\n")
+    expect_no_leak(demo)
+    (folder / "provider.log").write_text(f"GET /?token={TOKEN}&x=\n")
+    with pytest.raises(DemoError, match="^a log shows one$"):
+        expect_no_leak(demo)
+
+
+def test_a_token_that_was_not_renewed_fails_the_check():
+    seen = {"answers": {"DEMO_TOKEN_FILE": "alice", "DEMO_TOKEN": "status 403"}}
+    expect_live_file("alice", seen)
+    with pytest.raises(DemoError, match="'status 403' to the file of bob"):
+        expect_live_file("bob", {"answers": {"DEMO_TOKEN_FILE": "status 403"}})
 
 
 def test_a_signal_ends_all_of_it_with_a_server_running(tmp_path):
-    with run_until_welcome(tmp_path) as (process, url, password):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    config = write_config(
+        tmp_path, f"c.Spawner.cmd, c.Spawner.args = {[sys.executable, SERVER]}, []"
+    )
+    with run_until_welcome(folder, *config) as (process, url, password):
         browser = Browser(url, "alice")
         browser.log_in(password)
         browser.start_server()
         browser.enter_server()
-        ports = listening_ports(tmp_path)
+        ports = listening_ports(folder)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
-    assert_nothing_left(tmp_path)
+    assert_nothing_left(folder)
     assert len(ports) >= 5
     assert not [port for port in ports if is_listening(port)]
 
@@ -148,11 +157,7 @@ def test_a_signal_ends_what_has_begun_to_start(tmp_path):
 
 
 def test_when_the_hub_dies_the_demo_ends_and_takes_its_orphans_along(tmp_path):
-    with run_until_welcome(tmp_path) as (process, url, password):
-        browser = Browser(url, "alice")
-        browser.log_in(password)
-        browser.start_server()
-        browser.enter_server()
+    with run_until_welcome(tmp_path) as (process, *_):
         hub = next(
             each
             for each in psutil.Process(process.pid).children()

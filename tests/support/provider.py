@@ -41,11 +41,11 @@ async def start_provider(folder, *options):
 
 class Provider:
     def __init__(self, described, folder):
+        self.described = described
         self.url = described.url
         self.client_id = described.client_id
         self.client_secret = described.client_secret
         self.passwords = described.passwords
-        self._child = described.child
         self._database = folder / DATABASE
         [uris] = self._select("SELECT redirect_uris FROM oauth2_provider_application")[0]
         self.callbacks = uris.split()
@@ -81,14 +81,19 @@ class Provider:
         return await self._count("GET /userinfo/")
 
     async def _count(self, request):
-        process = psutil.Process(self._child.process.pid)
+        process = psutil.Process(self.described.child.process.pid)
         # It writes its log after its answer, and closes the connection after that.
         while any(
             connection.status != psutil.CONN_LISTEN for connection in process.net_connections("tcp")
         ):
             await asyncio.sleep(0.01)
         return Counter(
-            map(int, re.findall(rf"{request} (\d+)$", self._child.log.read_text(), re.MULTILINE))
+            map(
+                int,
+                re.findall(
+                    rf"{request} (\d+)$", self.described.child.log.read_text(), re.MULTILINE
+                ),
+            )
         )
 
     async def is_live(self, access_token):
