@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from jupyterhub.utils import AnyTimeoutError
+from pytest import param
 from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
@@ -63,32 +64,30 @@ async def test_the_files_belong_to_the_servers_system_user_and_to_nobody_else(
     assert "Permission denied" in run_as(bob, "cat", path).stderr
 
 
-async def test_a_spawn_that_fails_leaves_nothing(start_hub):
-    hub = await start_hub(SIMPLE, {**TOKENS, "Spawner.cmd": ["/nonexistent"]})
+async def wait(spawner, auth_state, tokens):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "settings, error",
+    [
+        param({"Spawner.cmd": ["/nonexistent"]}, FileNotFoundError, id="no-command"),
+        param(
+            {"TokenSpawnerMixin.tokens_hook": wait, "Spawner.start_timeout": 1},
+            AnyTimeoutError,
+            id="takes-too-long",
+        ),
+        param(
+            {"Spawner.cmd": ["sleep", "60"], "Spawner.http_timeout": 1},
+            AnyTimeoutError,
+            id="never-answers",
+        ),
+    ],
+)
+async def test_a_spawn_that_fails_leaves_nothing(start_hub, settings, error):
+    hub = await start_hub(SIMPLE, {**TOKENS, **settings})
     user = await hub.user("alice", AUTH_STATE)
-    with pytest.raises(FileNotFoundError):
-        await hub.spawn(user)
-    assert hub.token_directories == []
-
-
-async def test_a_spawn_that_takes_too_long_leaves_nothing(start_hub):
-    async def hook(spawner, auth_state, tokens):
-        await asyncio.Event().wait()
-
-    hub = await start_hub(
-        SIMPLE, {**TOKENS, "TokenSpawnerMixin.tokens_hook": hook, "Spawner.start_timeout": 1}
-    )
-    user = await hub.user("alice", AUTH_STATE)
-    with pytest.raises(AnyTimeoutError):
-        await hub.spawn(user)
-    assert hub.token_directories == []
-
-
-async def test_a_server_that_never_answers_leaves_nothing(start_hub):
-    settings = {"Spawner.cmd": ["sleep", "60"], "Spawner.http_timeout": 1}
-    hub = await start_hub("tests.support.spawners.WithoutArguments", {**TOKENS, **settings})
-    user = await hub.user("alice", AUTH_STATE)
-    with pytest.raises(AnyTimeoutError):
+    with pytest.raises(error):
         await hub.spawn(user)
     assert hub.token_directories == []
 
@@ -111,14 +110,16 @@ async def test_a_hub_that_starts_again_keeps_the_files_of_running_servers_and_sw
     (directory.parent / "4711").mkdir()
     (directory.parent / "4711" / "t").write_text("left by a crash")
     (directory.parent / ".17.left-by-a-crash-while-removing").mkdir()
+    of_another_hub = directory.parent.parent / "0123456789ab" / "another-hubs"
+    of_another_hub.mkdir(parents=True)
     again = await start_hub(SIMPLE, TOKENS)
     user = await again.user("alice")
     assert user.spawners[""].ready
     assert await server.token() == b"the-token"
-    await until(lambda: again.token_directories == [directory.name])
+    await until(lambda: again.token_directories == [directory.name, of_another_hub.name])
     await user.stop("")
     await reaped
-    assert again.token_directories == []
+    assert again.token_directories == [of_another_hub.name]
 
 
 @pytest.mark.parametrize("spawner_class", ["KilledBefore", "KilledAfter"])
@@ -133,18 +134,6 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     await until(lambda: hub.token_directories == [])
     for orphan in re.findall(r"^\d+$", pids, re.MULTILINE):
         os.kill(int(orphan), signal.SIGKILL)
-
-
-async def test_the_directory_of_another_hub_on_the_same_host_is_never_touched(start_hub):
-    hub = await start_hub(SIMPLE, TOKENS)
-    root = Path(hub.app.config.LocalTokenMixin.tokens_mount_path)
-    other = root / "0123456789ab" / "1"
-    other.mkdir(parents=True)
-    root.chmod(0o711)
-    user = await hub.user("alice", AUTH_STATE)
-    await hub.spawn(user)
-    await user.stop("")
-    assert other.is_dir()
 
 
 async def test_files_that_cannot_be_written_do_not_stop_a_spawn_unless_asked_to(
