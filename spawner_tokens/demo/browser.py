@@ -129,27 +129,11 @@ class Kernel:
     def run(self, code: str) -> str:
         """What the code printed. :exc:`DemoError` if it raised."""
         request = uuid.uuid4().hex
-        self._connection.send(
-            json.dumps(
-                {
-                    "channel": "shell",
-                    "header": {
-                        "msg_id": request,
-                        "msg_type": "execute_request",
-                        "session": request,
-                        "version": "5.3",
-                    },
-                    "parent_header": {},
-                    "metadata": {},
-                    "content": {
-                        "code": code,
-                        "silent": False,
-                        "store_history": False,
-                        "allow_stdin": False,
-                    },
-                }
-            )
-        )
+        header = {"msg_id": request, "msg_type": "execute_request", "session": request}
+        header["version"] = "5.3"
+        content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False}
+        message = {"channel": "shell", "header": header, "content": content}
+        self._connection.send(json.dumps({**message, "parent_header": {}, "metadata": {}}))
         output = ""
         while True:
             message = json.loads(self._connection.recv())

@@ -60,9 +60,8 @@ def demo_check(*, token_lifetime: int, config: Path | None, report: Path | None)
         status = 130
     finally:
         if report is not None:
-            report.write_text(
-                json.dumps({"ok": status == 0, "steps": steps.as_dicts()}, indent=2) + "\n"
-            )
+            found = {"ok": status == 0, "steps": steps.results}
+            report.write_text(json.dumps(found, indent=2) + "\n")
     return status
 
 
@@ -80,17 +79,10 @@ def end_on_signals() -> None:
 
 
 def welcome(running: Demo, token_lifetime: int) -> None:
-    passwords = running.provider.passwords
-    accounts = "\n".join(
-        f"    user {username:6} password {password}" for username, password in passwords.items()
-    )
-    values = {
-        "url": running.hub.url,
-        "accounts": accounts,
-        "lifetime": token_lifetime,
-        "folder": running.folder,
-    }
-    print(WELCOME.format(**values), flush=True)
+    passwords = running.provider.passwords.items()
+    accounts = "\n".join(f"    user {name:6} password {password}" for name, password in passwords)
+    values = {"url": running.hub.url, "accounts": accounts, "folder": running.folder}
+    print(WELCOME.format(**values, lifetime=token_lifetime), flush=True)
 
 
 def watch(running: Demo) -> None:

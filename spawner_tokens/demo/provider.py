@@ -154,10 +154,8 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m spawner_tokens.demo.provider", description=__doc__.splitlines()[0]
     )
-    words = "an existing, private directory"
-    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help=words)
-    words = "the Hub's OAuth callback"
-    parser.add_argument("--redirect-uri", required=True, metavar="URL", help=words)
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="its own")
+    parser.add_argument("--redirect-uri", required=True, metavar="URL", help="the Hub's callback")
     words = "of an access token"
     parser.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS", help=words)
     words = "a spent refresh token revokes the grant"

@@ -5,25 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from .processes import DemoError
 
 
-@dataclass(frozen=True)
-class Result:
-    name: str
-    ok: bool
-    seconds: float
-    error: str | None = None
-
-
 class Steps:
-    """``with steps("login"): …`` prints a line. A block that raises is a failed step."""
+    """``with steps("login"): …`` prints a line. A block that raises is a failed step.
+
+    ``results``: name, ok, seconds and error of each.
+    """
 
     def __init__(self, out: TextIO) -> None:
-        self.results: list[Result] = []
+        self.results: list[dict[str, Any]] = []
         self._out = out
 
     @contextmanager
@@ -33,19 +27,15 @@ class Steps:
         start = time.monotonic()
         try:
             yield
-        except DemoError as problem:
-            self._add(name, start, str(problem))
-            raise
         except Exception as problem:
-            self._add(name, start, type(problem).__name__)  # its text may hold a secret
+            # The text of another's may hold a secret.
+            words = str(problem) if isinstance(problem, DemoError) else type(problem).__name__
+            self._add(name, start, words)
             raise
         self._add(name, start)
 
     def _add(self, name: str, start: float, error: str | None = None) -> None:
-        result = Result(name, error is None, round(time.monotonic() - start, 3), error)
-        self.results.append(result)
-        line = f"{'ok' if result.ok else 'FAIL':<4} {result.seconds:5.1f} s  {result.name}"
-        print(f"{line}: {result.error}" if result.error else line, file=self._out, flush=True)
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        return [asdict(result) for result in self.results]
+        seconds = round(time.monotonic() - start, 3)
+        self.results.append({"name": name, "ok": not error, "seconds": seconds, "error": error})
+        line = f"{'FAIL' if error else 'ok':<4} {seconds:5.1f} s  {name}"
+        print(f"{line}: {error}" if error else line, file=self._out, flush=True)

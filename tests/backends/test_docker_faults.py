@@ -117,6 +117,7 @@ async def test_a_spawn_that_fails_leaves_nothing(engine, start_hub, mode, traits
     await until(lambda: engine.volumes() == [])
 
 
+@pytest.mark.xdist_group("crashes")
 @pytest.mark.parametrize(
     "mode, killed",
     [

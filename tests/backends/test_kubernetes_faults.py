@@ -112,6 +112,7 @@ async def test_a_secret_that_is_too_large_follows_the_policy(kube, start_hub, ca
 # -- the Hub -------------------------------------------------------------------------------------
 
 
+@pytest.mark.xdist_group("crashes")
 @pytest.mark.parametrize(
     "rules, step, left",
     [
