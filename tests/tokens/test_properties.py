@@ -90,7 +90,7 @@ def refresh_tokens(node):
             yield from refresh_tokens(value)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     entries,
     auth_states,
