@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 import threading
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # closed
         print("spawner-tokens: there is no standard output to write to", file=sys.stderr)
         return 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # signs that the locale's encoding lacks
     try:
         status: int = options.run(options)
         sys.stdout.flush()

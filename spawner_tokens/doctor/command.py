@@ -1,59 +1,106 @@
-"""The subcommands ``doctor`` and ``explain``."""
+"""The subcommands ``doctor`` and ``explain``, and what they print."""
 
 from __future__ import annotations
 
-import os
+import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
 
 from .database import DatabaseError
 from .examination import examine_file, examine_values
 from .explanation import ExplanationError, explain_user
+from .finding import Finding, Level
 from .loading import LoadError, load_file
-from .report import has_errors, write_as_json, write_explanation, write_findings
-
-
-@contextmanager
-def own_output() -> Iterator[TextIO]:
-    """Standard output for the report alone. What a configuration prints goes to standard error."""
-    try:
-        descriptor = sys.stdout.fileno()
-    except (AttributeError, OSError):  # closed, or not a file
-        yield sys.stdout
-        return
-    sys.stdout.flush()
-    # A sign that the locale's encoding lacks is written as a question mark.
-    out = os.fdopen(os.dup(descriptor), "w", encoding=sys.stdout.encoding, errors="replace")
-    os.dup2(sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY), descriptor)
-    try:
-        yield out
-    finally:
-        sys.stdout.flush()
-        os.dup2(out.fileno(), descriptor)
-        out.close()
 
 
 def doctor(*, config: str, options: Sequence[str], values: str | None, as_json: bool) -> int:
     """Examine a configuration. Returns the exit status: 1 if there are errors."""
-    with own_output() as out:
-        findings = examine_file(config, options) if values is None else examine_values(values)
-        is_ok = not has_errors(findings)
-        if as_json:
-            write_as_json({"ok": is_ok, "findings": findings}, out)
-        else:
-            write_findings(findings, out)
+    findings = examine_file(config, options) if values is None else examine_values(values)
+    is_ok = all(finding.level is not Level.ERROR for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": is_ok, "findings": [*map(asdict, findings)]}, indent=2))
+    else:
+        print_findings(findings)
     return 0 if is_ok else 1
 
 
 def explain(*, config: str, options: Sequence[str], user: str, server: str, as_json: bool) -> int:
     """Explain what a server of a user would get now. Returns the exit status: 1 if it cannot."""
-    with own_output() as out:
-        try:
-            explanation = explain_user(load_file(config, options), user, server)
-        except (LoadError, DatabaseError, ExplanationError) as error:
-            print(f"spawner-tokens explain: {error}", file=sys.stderr)
-            return 1
-        (write_as_json if as_json else write_explanation)(explanation, out)
+    try:
+        explanation = explain_user(load_file(config, options), user, server)
+    except (LoadError, DatabaseError, ExplanationError) as error:
+        print(f"spawner-tokens explain: {error}", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps(explanation, indent=2))
+    else:
+        print_explanation(explanation)
     return 0
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """The worst ones first. A fix is not wrapped, since it is to be copied."""
+    for level in reversed(Level):
+        for each in findings:
+            if each.level is level:
+                lines = [each.id, each.what, each.why] if each.fix else [each.what]
+                text = "\n".join(_wrap(line, 9) for line in lines)
+                print(f"{level.value:<9}{text.lstrip()}")
+                for line in each.fix.splitlines():
+                    print(f"         → {line}")
+    levels = [each.level for each in findings]
+    print(", ".join(f"{each.value}: {levels.count(each)}" for each in reversed(Level)))
+
+
+def _wrap(text: str, indent: int) -> str:
+    """What is to be copied, as a path, stays in one piece."""
+    room = textwrap.TextWrapper(100 - indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.indent(room.fill(text), " " * indent)
+
+
+def print_explanation(explanation: Mapping[str, Any]) -> None:
+    """As :func:`~.explanation.explain_user` returns it."""
+    where = f" (server {explanation['server']!r})" if explanation["server"] else ""
+    print(f"What a server of {explanation['user']} would get now{where}:\n")
+    for token in explanation["tokens"]:
+        print(f"{token['name']}  {token['status']}")
+        for label, text in _describe(token, explanation["now"]):
+            # Scopes are the provider's text.
+            printable = "".join(each if each.isprintable() else "?" for each in text)
+            print(f"    {label:<13}" + _wrap(printable, 17).lstrip())
+        print()
+    for note in explanation["notes"]:
+        print(_wrap(note, 0))
+
+
+def _describe(token: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
+    is_withheld, scopes = token["length"] is None, token["scopes"]
+    if token["why"]:
+        yield "why", token["why"]
+        if token["policy"] == "refuse":
+            yield "so", "the server does not start (missing: refuse)"
+        elif is_withheld:
+            yield "so", f"withheld, the server starts (missing: {token['policy']})"
+    if is_withheld:
+        return
+    yield "variables", ", ".join(token["variables"]) or "none"
+    yield "file", token["path"] or "none"
+    yield "token", f"{token['length']} characters, fingerprint {token['fingerprint']}"
+    yield "issued", _clock(token["issued_at"], now) or "not known"
+    yield "expires", _clock(token["expires_at"], now) or "not known, or never"
+    yield "scopes", "not known" if scopes is None else ", ".join(scopes) or "none"
+
+
+def _clock(seconds: float | None, now: float) -> str:
+    if seconds is None:
+        return ""
+    clock = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    span = abs(seconds - now)
+    sizes = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((each for each in sizes if span >= 2 * each[0]), sizes[-1])
+    words = f"{span / size:.0f} {unit}"
+    return f"{clock}, {f'in {words}' if seconds > now else f'{words} ago'}"

@@ -8,22 +8,11 @@ from dataclasses import replace
 
 from traitlets.config import Config
 
+from . import login, servers, spawning
 from .finding import Finding, Level, error
-from .hooks import check_hooks
-from .kubernetes import check_rights
 from .loading import LoadError, describe, load_file, silenced
-from .login import check_auth_state, check_authenticator, check_crypt_key, check_keys
-from .refreshing import check_lifetime, check_refresh_token, check_refresh_user
-from .scopes import check_scopes, check_servers_scopes
-from .setup import Setup, set_up, stand_in
-from .spawning import (
-    check_environment,
-    check_frozen,
-    check_mixin,
-    check_names,
-    check_overrides,
-    check_specs,
-)
+from .provider import name_provider
+from .setup import Setup, find_sections, set_up, stand_in
 from .values import load_values
 
 Check = Callable[[Setup], Iterator[Finding]]
@@ -40,7 +29,7 @@ def examine_file(path: str, options: Sequence[str] = ()) -> list[Finding]:
     try:
         return examine(load_file(path, options))
     except LoadError as failure:
-        return [_describe_failure("config", str(failure))]
+        return [_describe_failure(f"The config does not load: {failure}.")]
 
 
 def examine_values(path: str) -> list[Finding]:
@@ -48,7 +37,7 @@ def examine_values(path: str) -> list[Finding]:
     try:
         config, unread = load_values(path)
     except LoadError as failure:
-        return [_describe_failure("config", str(failure))]
+        return [_describe_failure(f"The config does not load: {failure}.")]
     findings = examine(config, is_chart=True)
     if {"hub.extraConfig", "hub.extraFiles"} & {*unread}:
         findings = [
@@ -63,10 +52,7 @@ def examine_values(path: str) -> list[Finding]:
     return findings
 
 
-def _describe_failure(part: str, why: str) -> Finding:
-    what = f"The config does not load: {why}."
-    if part != "config":
-        what = f"The {part} cannot be made: {why}."
+def _describe_failure(what: str) -> Finding:
     fix = "correct what it names, or run this where it is installed: on the Hub's host, in its pod"
     return error("config-fails", what, fix)
 
@@ -75,7 +61,10 @@ def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
     """All findings of a loaded config. A check that finds nothing is one of the level ok."""
     with stand_in() as user:
         setup = asyncio.run(set_up(config, user, is_chart=is_chart))
-        findings = [_describe_failure(part, why) for part, why in setup.failures.items()]
+        findings = [
+            _describe_failure(f"The {part} cannot be made: {why}.")
+            for part, why in setup.failures.items()
+        ]
         for check in _list_checks(setup):
             findings += _make(check, setup)
     return findings
@@ -85,25 +74,32 @@ def _list_checks(setup: Setup) -> Iterator[Check]:
     """The checks that apply."""
     if setup.authenticator is not None:
         if setup.is_oauth or type(setup.authenticator).__module__.startswith("jupyterhub."):
-            yield check_authenticator
-        yield check_auth_state
-        yield check_crypt_key
+            yield login.check_authenticator
+        yield from (login.check_auth_state, login.check_crypt_key)
     if setup.spawner_class is not None:
-        yield check_mixin
-    if setup.spawner is None:
+        yield spawning.check_mixin
+    if setup.spawner is not None:
+        yield from (servers.check_hooks, servers.check_servers_scopes)
+        if setup.has_mixin:
+            yield from (spawning.check_names, spawning.check_specs)
+            yield from _list_checks_of_tokens(setup)
+
+
+def _list_checks_of_tokens(setup: Setup) -> Iterator[Check]:
+    bases = find_sections(setup.spawner_class)
+    if "KubeSpawner" in bases and setup.spawner.delivers_files():
+        yield servers.check_rights
+    if not setup.specs:
         return
-    yield check_hooks
-    yield check_servers_scopes
-    if not setup.has_mixin:
-        return
-    yield from (check_names, check_specs, check_environment, check_overrides)
+    yield from (spawning.check_environment, spawning.check_overrides)
+    if "DockerSpawner" in bases and "SwarmSpawner" not in bases:
+        yield spawning.check_frozen
     if setup.is_oauth:
-        yield from (check_keys, check_scopes)
-        yield from (check_refresh_token, check_refresh_user, check_lifetime)
-    if setup.spawns_by("DockerSpawner"):
-        yield check_frozen
-    if setup.spawns_by("KubeSpawner") and setup.delivers_files:
-        yield check_rights
+        yield from (login.check_keys, login.check_scopes)
+        if setup.of_login and setup.spawner.tokens_renew:
+            yield from (login.check_refresh_token, login.check_lifetime)
+        if name_provider(setup) == "mediawiki":
+            yield login.check_refresh_user
 
 
 def _make(check: Check, setup: Setup) -> list[Finding]:

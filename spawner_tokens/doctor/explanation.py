@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
@@ -18,10 +17,10 @@ from ..delivery import find_requested_scopes
 from ..refusal import explain
 from ..renewal import read_login
 from ..tokens.files import make_env
-from ..tokens.selection import Login, Reason, Token, check, select_from_login
+from ..tokens.selection import Login, check, select_from_login
 from ..tokens.spec import TokenSpec
 from .database import read_database
-from .loading import describe, silenced
+from .loading import silenced
 from .setup import Setup, set_up, stand_in
 
 
@@ -29,39 +28,12 @@ class ExplanationError(Exception):
     """There is nothing to explain. The text says why, and what to do."""
 
 
-@dataclass(frozen=True)
-class Explained:
-    """A token without its value. Times are seconds since the epoch; ``None`` is not known."""
+def explain_user(config: Config, username: str, server: str = "") -> dict[str, Any]:
+    """What ``spawner-tokens explain --json`` prints.
 
-    name: str
-    status: str
-    why: str
-    policy: str
-    variables: Sequence[str]
-    path: str | None
-    length: int | None
-    fingerprint: str | None
-    issued_at: float | None
-    expires_at: float | None
-    scopes: Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """``now`` in seconds since the epoch. ``notes`` are what else is known of this server."""
-
-    user: str
-    server: str
-    now: float
-    tokens: Sequence[Explained]
-    notes: Sequence[str]
-
-
-def explain_user(
-    config: Config, username: str, server: str = "", now: float | None = None
-) -> Explanation:
-    """Raises :exc:`ExplanationError`, or :exc:`~.database.DatabaseError`."""
-    now = time.time() if now is None else now
+    Times are in seconds since the epoch; ``None`` is not known. Raises :exc:`ExplanationError`, or
+    :exc:`~.database.DatabaseError`.
+    """
     with silenced():  # a logger of the config's may show rows
         with stand_in() as other:
             setup = _set_up(config, other)
@@ -69,11 +41,14 @@ def explain_user(
             user = _find_user(setup, session, username)
             row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
             setup = _set_up(config, user, server)
-            login = _read_login(setup, user.encrypted_auth_state)
-            directory, notes = _find_directory(setup, row)
-            tokens = [_explain(setup, spec, login, directory, now) for spec in setup.specs]
-            notes = [*_list_notes(setup, row), *notes]
-            return Explanation(user.name, server, now, tokens, notes)
+            login, now = _read_login(setup, user.encrypted_auth_state), time.time()
+            return {
+                "user": user.name,
+                "server": server,
+                "now": now,
+                "tokens": [_explain(setup, spec, login, now) for spec in setup.specs],
+                "notes": list(_list_notes(setup, row)),
+            }
 
 
 def _set_up(config: Config, user: orm.User, server: str = "") -> Setup:
@@ -83,8 +58,8 @@ def _set_up(config: Config, user: orm.User, server: str = "") -> Setup:
     if not setup.has_mixin:
         name = setup.spawner_class.__name__
         raise ExplanationError(f"{name} hands over no tokens: run spawner-tokens doctor")
-    for problem in setup.spec_errors:
-        raise ExplanationError(str(problem))
+    if setup.spec_error:
+        raise ExplanationError(str(setup.spec_error))
     return setup
 
 
@@ -105,48 +80,36 @@ def _read_login(setup: Setup, encrypted: bytes | None) -> Login:
     return read_login(setup.authenticator.enable_auth_state, encrypted, keeper)
 
 
-def _find_directory(setup: Setup, row: orm.Spawner | None) -> tuple[str | None, list[str]]:
-    """Where the server finds its files; ``None`` and a note where that is not known."""
-    try:
-        return setup.spawner.tokens_directory, []
-    except (Exception, SystemExit) as error:
-        why = f"is not known: {describe(error, setup.config)}"
-        if row is None:  # it gets its place with its first start
-            why = "is made at the first start: this server was never started"
-        return None, [f"The directory of its files (…) {why}."]
-
-
-def _explain(
-    setup: Setup,
-    spec: TokenSpec,
-    login: Login,
-    directory: str | None,
-    now: float,
-) -> Explained:
-    token = _select(setup, spec, login, now)
-    text, where = token.text, directory or "…"
-    owned = {"SPAWNER_TOKENS_DIR", *setup.spawner.environment}  # the admin's own variables win
-    return Explained(
-        name=spec.name,
-        status=token.reason.value if token.reason else "ok",
-        why=explain(token.reason, token.detail) if token.reason else "",
-        policy=spec.missing or setup.spawner.tokens_missing,
-        variables=[name for name in make_env([token], where) if name not in owned],
-        path=f"{where}/{spec.name}" if spec.file and text is not None else None,
-        length=None if text is None else len(text),
-        fingerprint=None if text is None else hashlib.sha256(text.encode()).hexdigest()[:12],
-        issued_at=token.lifetime.issued_at,
-        expires_at=token.lifetime.expires_at,
-        scopes=token.scopes,
-    )
-
-
-def _select(setup: Setup, spec: TokenSpec, login: Login, now: float) -> Token:
+def _explain(setup: Setup, spec: TokenSpec, login: Login, now: float) -> dict[str, Any]:
+    spawner = setup.spawner
     try:
         token = select_from_login(spec, login, find_requested_scopes(setup.authenticator))
-    except SystemExit:
-        return Token(spec, reason=Reason.KEY_FAILED, detail="a function of it raised SystemExit")
-    return check(token, now, setup.spawner.tokens_min_lifetime)
+    except SystemExit:  # its text may be a value
+        raise ExplanationError(f"a function of tokens[{spec.name!r}] exits") from None
+    token, where = check(token, now, spawner.tokens_min_lifetime), _find_directory(setup)
+    text = token.text
+    owned = {"SPAWNER_TOKENS_DIR", *spawner.environment}  # the admin's own variables win
+    return {
+        "name": spec.name,
+        "status": token.reason.value if token.reason else "ok",
+        "why": explain(token.reason, token.detail) if token.reason else "",
+        "policy": spec.missing or spawner.tokens_missing,
+        "variables": [name for name in make_env([token], where) if name not in owned],
+        "path": f"{where}/{spec.name}" if spec.file and text is not None else None,
+        "length": None if text is None else len(text),
+        "fingerprint": None if text is None else hashlib.sha256(text.encode()).hexdigest()[:12],
+        "issued_at": token.lifetime.issued_at,
+        "expires_at": token.lifetime.expires_at,
+        "scopes": token.scopes,
+    }
+
+
+def _find_directory(setup: Setup) -> str:
+    """Where the server finds its files."""
+    try:
+        return str(setup.spawner.tokens_directory)
+    except Exception:  # a local server gets its place with its first start
+        return "…"
 
 
 def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
@@ -163,9 +126,7 @@ def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
     for trait in ("group_overrides", "profile_list"):
         if getattr(spawner, trait, None):
             yield f"{trait} is not looked at: it may change the specs."
-    if row is not None and row.server_id is not None:
-        yield "The server runs: its variables are as they were when it started."
-        started = (row.state or {}).get("tokens_specs") or {}
-        now = json.loads(json.dumps({**setup.tokens}, default=str))
-        if any(spec is not None and now.get(name) != spec for name, spec in started.items()):
-            yield "It was started with other specs than this config has, and keeps those."
+    if row is None:
+        yield "The server was never started: the directory of its files (…) is made then."
+    elif row.server_id is not None:
+        yield "The server runs: its variables and specs are as they were when it started."

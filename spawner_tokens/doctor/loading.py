@@ -86,44 +86,35 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
     A text is shown where it is made of names, by the kind of error or by who raised it, and
     without the secrets in ``config`` and the values of the environment.
     """
-    words = type(error).__name__
     calls = traceback.extract_tb(error.__traceback__)
-    frames = [call for call in calls if not is_library(call.filename)]
-    is_compilers = isinstance(error, SyntaxError) and not frames  # its text has the place
-    is_known = bool(calls) and calls[-1].filename.startswith(_NAMES_ONLY)
+    own = [call for call in calls if not is_library(call.filename)]
+    is_compilers = isinstance(error, SyntaxError) and not own  # its text has the place
+    text = ""
     if isinstance(error, KeyError):
-        name = _find_absent_variable(error)
-        words += f": {name!r}" if name and _mask(name, config) == name else ""
-    elif isinstance(error, (ImportError, TraitError)) or is_compilers or is_known:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        # The NAME of os.environ["NAME"], unless it may be a value.
+        if frame.f_globals is vars(os) and _VARIABLE.fullmatch(str(error.args[0])):
+            text = repr(error.args[0])
+    elif (
+        is_compilers
+        or isinstance(error, (ImportError, TraitError))
+        or (calls and calls[-1].filename.startswith(_NAMES_ONLY))
+    ):
         # traitlets ends with the value: "expected a list, not the str 'value'"
         text = re.sub(r"(?s), not the (\w+) .*|, but a value of .*", r", not a \1", str(error))
         text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1", text)
         if isinstance(error.__cause__, ImportError):  # of a class that could not be imported
             text += f" {error.__cause__}"
-        words += f": {_mask(text, config)}"
-    if frames:
-        words += f", line {frames[-1].lineno} of {frames[-1].filename}"
-    return words
+    words = type(error).__name__ + (f": {_mask(text, config or {})}" if text else "")
+    return words + (f", line {own[-1].lineno} of {own[-1].filename}" if own else "")
 
 
-def _find_absent_variable(error: KeyError) -> str | None:
-    """The ``NAME`` of ``os.environ["NAME"]``, unless it may be a value."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    name = str(error.args[0]) if frame.f_globals is vars(os) else ""
-    is_name = len(name) <= 40 and re.fullmatch(r"[A-Z]+|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", name)
-    return name if is_name else None
-
-
-def _mask(text: str, config: Mapping[str, Any] | None) -> str:
+def _mask(text: str, config: Mapping[str, Any]) -> str:
     """The text without the secrets in a config, and without all values of the environment."""
-    secrets = [
-        each
-        for secret in (*_find_secrets(config or {}), *os.environ.values())
-        if len(secret) >= 6  # a shorter one is a part of other words
-        for each in (secret, repr(secret)[1:-1])
-    ]
+    secrets = {*_find_secrets(config), *os.environ.values()}
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "…")
+        if len(secret) >= 6:  # a shorter one is a part of other words
+            text = text.replace(secret, "…").replace(repr(secret)[1:-1], "…")
     return text
 
 
@@ -142,6 +133,7 @@ def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
         yield node
 
 
+_VARIABLE = re.compile("[A-Z]+([A-Z0-9]*_[A-Z0-9]+)*")
 _OWN, _STDLIB, _TRAITLETS, _JUPYTERHUB = (
     os.path.join(os.path.dirname(os.path.abspath(str(path))), "")
     for path in (os.path.dirname(__file__), os.__file__, traitlets.__file__, jupyterhub.__file__)

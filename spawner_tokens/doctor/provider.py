@@ -53,7 +53,23 @@ def own_class(authenticator: Any) -> type:
     return next((base for base in mro if base.__module__.startswith("oauthenticator.")), mro[0])
 
 
-def stores_more(authenticator: Any) -> bool:
+def list_stored(setup: Setup) -> list[str]:
+    """The dotted paths of what a login stores. None are listed where that is not known."""
+    authenticator = setup.authenticator
+    if setup.spawner.tokens_hook is not None or _stores_more(authenticator):
+        return []
+    try:
+        return list(_list_paths(asyncio.run(_build(authenticator, _make_answer(setup)))))
+    except Exception:
+        return []
+
+
+async def _build(authenticator: Any, answer: Mapping[str, Any]) -> Any:
+    state = authenticator.build_auth_state_dict(answer, {})
+    return await state if isawaitable(state) else state
+
+
+def _stores_more(authenticator: Any) -> bool:
     """Whether a hook or a class of the admin's may store what OAuthenticator's class does not."""
     mro = type(authenticator).__mro__
     own = {name for base in mro[: mro.index(own_class(authenticator))] for name in vars(base)}
@@ -63,47 +79,34 @@ def stores_more(authenticator: Any) -> bool:
     )
 
 
-def make_auth_state(setup: Setup) -> Mapping[str, Any] | None:
-    """What the authenticator makes of its provider's answer; ``None`` if that cannot be tried."""
-    authenticator, provider = setup.authenticator, name_provider(setup)
-    scopes = " ".join(authenticator.scope)
+def _make_answer(setup: Setup) -> dict[str, Any]:
+    """What the provider answers to a login."""
+    provider, scopes = name_provider(setup), " ".join(setup.authenticator.scope)
     answer: dict[str, Any] = {"access_token": "a", "token_type": "bearer", "scope": scopes}
     if provider not in _NO_ID_TOKEN:
         answer["id_token"] = "i"
     if provider == "globus":
-        answer["resource_server"] = "auth.globus.org"
-        found = re.findall(
-            r"urn:globus:auth:scope:([^:]+):|https://auth\.globus\.org/scopes/([^/]+)/", scopes
+        servers = re.findall(
+            r"urn:globus:auth:scope:([^:]+):|auth\.globus\.org/scopes/([^/]+)/", scopes
         )
-        servers = [old or new for old, new in found]
-        answer["other_tokens"] = [
-            {"access_token": "a", "resource_server": each} for each in servers
-        ]
+        others = [{"access_token": "a", "resource_server": old or new} for old, new in servers]
+        answer |= {"resource_server": "auth.globus.org", "other_tokens": others}
     if provider == "mediawiki":
         answer["access_token"] = SimpleNamespace(key="k", secret="s")
-    try:
-        return asyncio.run(_build(authenticator, answer))
-    except Exception:
-        return None
+    return answer
 
 
-async def _build(authenticator: Any, answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    state = authenticator.build_auth_state_dict(answer, {})
-    state = await state if isawaitable(state) else state
-    return state if isinstance(state, Mapping) else None
-
-
-def may_store(authenticator: Any, state: Mapping[str, Any], key: str) -> bool:
-    """Whether a path leads to something. The inside of the provider's own answers is not known."""
-    root = key.partition(".")[0]
-    is_answer = root != key and root in (authenticator.user_auth_state_key, "token_response")
-    return key in list_paths(state) or (is_answer and root in state)
-
-
-def list_paths(node: Any, prefix: str = "") -> Iterator[str]:
+def _list_paths(node: Any, prefix: str = "") -> Iterator[str]:
     """The dotted paths to everything that is stored."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from list_paths(value, f"{prefix}{key}.")
+            yield from _list_paths(value, f"{prefix}{key}.")
     elif node is not None:
         yield prefix.removesuffix(".")
+
+
+def may_store(authenticator: Any, stored: list[str], key: str) -> bool:
+    """Whether a path leads to something. The inside of the provider's own answers is not known."""
+    root, _, inside = key.partition(".")
+    is_answer = root in (authenticator.user_auth_state_key, "token_response")
+    return key in stored or bool(inside and is_answer)

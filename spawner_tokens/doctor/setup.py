@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 from jupyterhub import orm
@@ -17,16 +13,19 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.user import User
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
 from ..mixin import TokenSpawnerMixin
 from ..tokens.fields import SpecError
-from ..tokens.spec import TokenSpec, parse_token, parse_tokens
+from ..tokens.spec import TokenSpec, parse_tokens
 from .loading import describe, silenced
 
-_PATIENCE = 10  # seconds, for a command of a kubeconfig that fetches a credential
+# What a User reads in JupyterHub's settings, and these take from its traits.
+_SETTINGS = (
+    *("allow_named_servers", "base_url", "db", "domain", "hub"),
+    *("subdomain_hook", "subdomain_host"),
+)
 
 
 @dataclass
@@ -39,10 +38,10 @@ class Setup:
     authenticator: Any = None
     spawner_class: Any = None
     spawner: Any = None
-    no_cluster: str = ""  # why no Kubernetes cluster can be asked
-    tokens: Mapping[str, Any] = field(default_factory=dict)
+    has_cluster: bool = True  # whether there is a Kubernetes cluster to ask
+    tokens: Any = None
     specs: tuple[TokenSpec, ...] = ()
-    spec_errors: tuple[SpecError, ...] = ()
+    spec_error: SpecError | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -56,17 +55,9 @@ class Setup:
         return any(base.__module__ == "oauthenticator.oauth2" for base in mro)
 
     @property
-    def delivers_files(self) -> bool:
-        return bool(self.spawner.delivers_files())
-
-    @property
     def of_login(self) -> list[TokenSpec]:
         """The specs of tokens that come with the login itself."""
         return [spec for spec in self.specs if spec.key in ("access_token", "id_token")]
-
-    def spawns_by(self, name: str) -> bool:
-        """Whether the spawner derives from a class of this name, which need not be installed."""
-        return name in find_sections(self.spawner_class)
 
     def place(self, instance: Any, trait: str, default: str) -> str:
         """Where to set a trait: where the config sets it already, or in the section ``default``."""
@@ -80,21 +71,12 @@ class Setup:
         place = self.place(instance, trait, default)
         return f"{place}: {json.dumps(value)}" if self.is_chart else f"{place} = {value!r}"
 
-    def read_specs(self, tokens: Any) -> tuple[list[TokenSpec], list[SpecError]]:
-        """The specs that can be read, and all that is wrong with the others."""
-        specs, errors = [], []
-        if isinstance(tokens, Mapping):
-            for name, fields in tokens.items():
-                try:
-                    specs.append(parse_token(name, fields, files=self.delivers_files))
-                except SpecError as error:
-                    errors.append(error)
-        if not errors:
-            try:
-                parse_tokens(tokens, files=self.delivers_files)
-            except SpecError as error:
-                errors.append(error)
-        return specs, errors
+    def read_specs(self, tokens: Any) -> tuple[tuple[TokenSpec, ...], SpecError | None]:
+        """The specs, or what is wrong with them."""
+        try:
+            return parse_tokens(tokens, files=self.spawner.delivers_files()), None
+        except SpecError as error:
+            return (), error
 
 
 def find_sections(cls: type) -> list[str]:
@@ -105,9 +87,7 @@ def find_sections(cls: type) -> list[str]:
 @contextmanager
 def stand_in() -> Iterator[orm.User]:
     """A user of a database in memory."""
-    engine = create_engine(
-        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-    )
+    engine = create_engine("sqlite://")
     orm.Base.metadata.create_all(engine)
     try:
         with Session(engine, expire_on_commit=False) as session:
@@ -130,7 +110,7 @@ async def set_up(
     part = "app"
     with silenced():
         try:
-            app = JupyterHub(config=_without_logging(config))
+            app = JupyterHub(config=_without(config, JupyterHub, "logging_config")[0])
             app.db = inspect(user).session
             app.init_hub()
             setup.app, part = app, "authenticator"
@@ -143,56 +123,36 @@ async def set_up(
     return setup
 
 
-def _without_logging(config: Config) -> Config:
-    """A copy with which traitlets opens no log file."""
-    config = Config(config)
-    for name in find_sections(JupyterHub):
-        if name in config:
+def _without(config: Config, cls: type, trait: str) -> tuple[Config, Any]:
+    """A copy without a trait of a class, and the value that traitlets would give to that trait.
+
+    JupyterHub's ``logging_config`` may open log files, and ``tokens`` may be wrong.
+    """
+    config, value = Config(config), None
+    for name in find_sections(cls):
+        if name in config and trait in config[name]:
             config[name] = Config(config[name])
-            config[name].pop("logging_config", None)
-    return config
+            found = config[name].pop(trait)
+            is_lazy = isinstance(found, LazyConfigValue)  # of tokens.update(…)
+            value = found.get_value(dict(value or {})) if is_lazy else found
+    return config, value
 
 
 def _make_spawner(setup: Setup, user: orm.User, server: str) -> None:
-    config, tokens = _take_tokens(setup.config, setup.spawner_class)
+    config, tokens = _without(setup.config, setup.spawner_class, "tokens")
     given = _find_arguments(setup, user, server, config)
     # In two steps: a KubeSpawner looks for a cluster at the end of __init__, when it is made.
     spawner = setup.spawner_class.__new__(setup.spawner_class, **given)
-    if setup.spawns_by("KubeSpawner"):
-        setup.no_cluster = _initialize_in_time(spawner, given)
-    else:
-        spawner.__init__(**given)
-    setup.spawner = spawner
-    if setup.has_mixin:
-        tokens = spawner.tokens if tokens is None else tokens
-        specs, errors = setup.read_specs(tokens)
-        setup.tokens = tokens if isinstance(tokens, Mapping) else {}
-        setup.specs, setup.spec_errors = tuple(specs), tuple(errors)
-
-
-def _initialize_in_time(spawner: Any, given: Mapping[str, Any]) -> str:
-    """Make a KubeSpawner, which runs the kubeconfig's command. Returns why it has no cluster."""
-    made: Future[None] = Future()
-
-    async def initialize() -> None:
-        spawner.__init__(**given)
-
-    def run() -> None:
-        try:
-            made.set_result(asyncio.run(initialize()))
-        except BaseException as error:
-            made.set_exception(error)
-
-    Thread(target=run).start()  # for which the console script does not wait
     try:
-        made.result(_PATIENCE)
-    except FutureTimeoutError:
-        return f"KubeSpawner runs a command of the kubeconfig for more than {_PATIENCE} seconds"
+        spawner.__init__(**given)
     except Exception as error:
         if not type(error).__module__.startswith("kubernetes_asyncio.config"):
             raise
-        return "there is neither a service account nor a kubeconfig"
-    return ""
+        setup.has_cluster = False
+    setup.spawner = spawner
+    if setup.has_mixin:
+        setup.tokens = spawner.tokens if tokens is None else tokens
+        setup.specs, setup.spec_error = setup.read_specs(setup.tokens)
 
 
 class _Arguments(dict[str, Any]):
@@ -211,22 +171,3 @@ def _find_arguments(setup: Setup, orm_user: orm.User, server: str, config: Confi
         orm.Spawner(name=server, user=orm_user)
     arguments: _Arguments = user._new_spawner(server, _Arguments)
     return arguments
-
-
-# What a User reads in JupyterHub's settings, and these take from its traits.
-_SETTINGS = (
-    *("allow_named_servers", "base_url", "db", "domain", "hub"),
-    *("subdomain_hook", "subdomain_host"),
-)
-
-
-def _take_tokens(config: Config, spawner_class: type) -> tuple[Config, Any]:
-    """A config without ``tokens``, which may be wrong, and the ones that traitlets would take."""
-    config, tokens = Config(config), None
-    for name in find_sections(spawner_class):
-        if name in config and "tokens" in config[name]:
-            config[name] = Config(config[name])
-            value = config[name].pop("tokens")
-            is_lazy = isinstance(value, LazyConfigValue)  # of tokens.update(…)
-            tokens = value.get_value(dict(tokens or {})) if is_lazy else value
-    return config, tokens

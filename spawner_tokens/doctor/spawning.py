@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from traitlets import Type
 
 from ..tokens.fields import SpecError
+from ..tokens.spec import TokenSpec
 from ..traits import TokenTraits
 from .finding import Finding, Level, error, warning
 from .setup import Setup, find_sections
@@ -34,7 +35,7 @@ def check_mixin(setup: Setup) -> Iterator[Finding]:
         if name == base:
             fix = setup.setting(setup.app, "spawner_class", entry_point, "JupyterHub")
         # What a WrapSpawner wraps may have the mixin.
-        find = warning if setup.spawns_by("WrapSpawner") else error
+        find = warning if "WrapSpawner" in bases else error
         yield find("mixin-missing", f"{name} hands over no tokens.", fix)
         return
     wrong = sorted({mixin for mixin, _ in _READY.values()} & {*bases})
@@ -45,9 +46,9 @@ def check_mixin(setup: Setup) -> Iterator[Finding]:
 
 def check_specs(setup: Setup) -> Iterator[Finding]:
     """The specs are valid."""
-    for spec_error in setup.spec_errors:
-        yield _describe(spec_error, "")
-    if not setup.tokens and not setup.spec_errors:
+    if setup.spec_error:
+        yield _describe(setup.spec_error, "")
+    elif not setup.specs:
         what = "No token is declared: c.TokenSpawnerMixin.tokens is empty."
         tokens = {"oidc": {"preset": "oidc"}}
         fix = setup.setting(setup.spawner, "tokens", tokens, "TokenSpawnerMixin")
@@ -87,7 +88,7 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
     yield from _compare(setup.specs, setup.spawner.environment, place)
 
 
-def _compare(specs: Any, environment: Any, place: str) -> Iterator[Finding]:
+def _compare(specs: Sequence[TokenSpec], environment: Any, place: str) -> Iterator[Finding]:
     for spec in specs:
         for variable in spec.claims:
             if isinstance(environment, Mapping) and environment.get(variable) is not None:
@@ -103,25 +104,22 @@ def check_overrides(setup: Setup) -> Iterator[Finding]:
     for place, override in _list_overrides(setup.spawner):
         tokens, environment = override.get("tokens"), override.get("environment")
         if callable(tokens) or callable(environment):
-            yield _note_function(place)
+            yield Finding("overrides", Level.NOTE, f"{place}: a function, which is not run.")
             continue
-        specs = list(setup.specs)
-        if tokens is not None and not setup.spec_errors:
-            specs, errors = setup.read_specs(_merge(setup.tokens, tokens))
-            yield from (_describe(each, f"In {place}: ") for each in errors)
+        specs, problem = setup.specs, None
+        if tokens is not None:
+            specs, problem = setup.read_specs(_merge(setup.tokens, tokens))
+        if problem:
+            yield _describe(problem, f"In {place}: ")
         yield from _compare(specs, environment, f"The environment of {place}")
-    for trait in ("profile_list", "group_overrides"):
-        if callable(getattr(setup.spawner, trait, None)):
-            yield _note_function(trait)
-
-
-def _note_function(place: str) -> Finding:
-    return Finding("overrides", Level.NOTE, f"{place}: a function, which is not run.")
 
 
 def _list_overrides(spawner: Any) -> Iterator[tuple[str, Any]]:
     profiles = getattr(spawner, "profile_list", None) or ()
     groups = getattr(spawner, "group_overrides", None) or {}
+    for trait, value in (("profile_list", profiles), ("group_overrides", groups)):
+        if callable(value):
+            yield trait, {"tokens": value}
     for profile in () if callable(profiles) else profiles:
         place = f"the profile {profile.get('display_name')!r}"
         yield place, profile.get("kubespawner_override") or {}
@@ -138,15 +136,14 @@ def _merge(node: Any, override: Any) -> Any:
     """As JupyterHub merges it: ``None`` deletes."""
     if not isinstance(node, Mapping) or not isinstance(override, Mapping):
         return override
-    kept = {key: value for key, value in node.items() if key not in override}
-    new = {key: value for key, value in override.items() if value is not None}
-    return kept | {key: _merge(node.get(key, {}), value) for key, value in new.items()}
+    merged = {**node, **{key: _merge(node.get(key, {}), override[key]) for key in override}}
+    return {key: value for key, value in merged.items() if override.get(key, value) is not None}
 
 
 def check_frozen(setup: Setup) -> Iterator[Finding]:
     """No container is started again with the variables of its first start."""
     variables = [each for spec in setup.specs for each in spec.env]
-    if variables and not setup.spawner.remove and not setup.spawns_by("SwarmSpawner"):
+    if variables and not setup.spawner.remove:
         yield warning(
             "docker-variables-frozen",
             f"DockerSpawner keeps containers, with these variables: {', '.join(variables)}.",

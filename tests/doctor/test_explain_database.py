@@ -89,12 +89,7 @@ def test_a_name_is_found_as_it_is_and_as_a_login_makes_it(connection, tmp_path):
 def test_a_locked_database_is_said_with_what_to_do(connection, tmp_path):
     connection.execute("BEGIN EXCLUSIVE")
     status, text = explain(tmp_path, "alice")
-    assert (
-        status == 1
-        and "database is locked" in text
-        and "try again" in text
-        and "upgrade-db" not in text
-    )
+    assert status == 1 and "database is locked" in text and "try again" in text
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
@@ -150,7 +145,7 @@ def test_a_database_of_another_version_is_named(tmp_path):
 @pytest.mark.parametrize(
     "url",
     [
-        "oracle://u:the-password@h/d",
+        "nothing://u:the-password@h/d",
         "postgresql://u:the-password@127.0.0.1:1/d",
         "mysql://u:p@h:the-password/d",
     ],
