@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from pytest import param
@@ -38,15 +36,8 @@ def test_options_of_the_hubs_command_line_win(tmp_path, capsys):
 @pytest.mark.parametrize(
     "line, options",
     [
-        param('c.JupyterHub.log_level = "DEBUG"', [], id="hub"),
-        param("c.Application.log_level = 10", [], id="application"),
-        param("", ["--debug"], id="option"),
-        param(
-            "",
-            ["--JupyterHub.cookie_secret=the-cookie-secret", "--JupyterHub.port=the-port-secret"],
-            id="bad-option",
-        ),
-        param("", ["--X.client_secret=the-cookie-secret", "rest-secret"], id="rest"),
+        param("c.Application.log_level = 10", ["--debug"], id="debug"),
+        param("", ["--JupyterHub.port=the-port-secret"], id="bad-option"),
     ],
 )
 def test_what_traitlets_logs_of_a_config_is_not_printed(tmp_path, line, options):
@@ -56,13 +47,6 @@ def test_what_traitlets_logs_of_a_config_is_not_printed(tmp_path, line, options)
     text = done.stdout + done.stderr
     known = re.compile("the-[a-z]+-secret|rest-secret|the-crypt-key")
     assert "error: 1" in text and not known.findall(text)
-    # what is searched for is what traitlets shows
-    (tmp_path / "shown.py").write_text(
-        "from jupyterhub.app import JupyterHub\nfrom traitlets.config import Config\nc = Config()\n"
-        f"{config}c.JupyterHub.log_level = 10\nJupyterHub(config=c)\n"
-    )
-    shown = subprocess.run([sys.executable, "shown.py"], capture_output=True, text=True)
-    assert {"the-client-secret", "the-crypt-key"} <= {*known.findall(shown.stdout + shown.stderr)}
 
 
 SECRET = "s3cret-Value"
@@ -72,23 +56,9 @@ SECRET = "s3cret-Value"
     "line, words",
     [
         param(f"raise ValueError('{SECRET}')", "ValueError, line", id="value"),
-        param(f"raise AttributeError('{SECRET}')", "AttributeError, line", id="attribute"),
-        param(f"raise SyntaxError('{SECRET}')", "SyntaxError, line", id="syntax"),
-        param(f"open('{SECRET}')", "FileNotFoundError, line", id="file"),
         param(f"{{}}['{SECRET}']", "KeyError, line", id="key"),
         param("x = SECRETabcd", "NameError, line", id="quotes-forgotten"),
-        param("{}['SECRETabcd']", "KeyError, line", id="key-like-a-name"),
-        param(
-            "__import__('jupyterhub.user').user.UserDict(None, {})[('hunter',)]",
-            "KeyError, line",
-            id="key-of-the-hub",
-        ),
         param("os.environ['hunter']", "KeyError, line", id="variable-unlike-a-name"),
-        param(
-            "{}[os.environ['MINE'].replace('-', '_')]",
-            "KeyError, line",
-            id="key-of-the-environment",
-        ),
         param("os.environ['GITHUB_CLIENT_ID']", "KeyError: 'GITHUB_CLIENT_ID', line", id="name"),
         param("raise ImportError(os.environ['MINE'])", "ImportError: …, line", id="import"),
         param("x = 1 +", "SyntaxError: invalid syntax", id="compiler"),
@@ -103,7 +73,7 @@ def test_the_text_of_an_error_is_shown_only_where_it_is_made_of_names(
     assert of(findings, "error") == ["config-fails"]
     text = json.dumps(findings, ensure_ascii=False)
     assert words in text
-    assert not re.search(f"{SECRET}|{SECRET.replace('-', '_')}|SECRETabcd|hunter", text)
+    assert not re.search(f"{SECRET}|SECRETabcd|hunter", text)
 
 
 @pytest.mark.parametrize("secret", [SECRET, SECRET.encode()], ids=["text", "bytes"])
@@ -120,27 +90,6 @@ c.Mine.api_tokens = [{secret!r}]
 """
     what = find_one(examine(SOUND + raised)[1], "config-fails")["what"]
     assert "not as it is: id" in what and SECRET not in what
-    raised = raised.replace("raise TraitError", "raise ValueError")
-    what = find_one(examine(SOUND + raised)[1], "config-fails")["what"]
-    assert "ValueError, line" in what and "not as it is" not in what
-
-
-@pytest.mark.parametrize("name", ["tokens-docker", "spawner_tokens.TokenDockerSpawner"])
-def test_what_a_class_needs_is_named(examine, monkeypatch, name):
-    for module in ("spawner_tokens.backends.docker.spawner", "dockerspawner"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.setattr(sys, "meta_path", [WithoutDocker(), *sys.meta_path])
-    _, (found,) = examine(SOUND.replace("tokens-simple", name))
-    assert found["id"] == "config-fails"
-    assert "pip install 'spawner_tokens[docker]'" in found["what"]
-
-
-class WithoutDocker:
-    """An importer to which dockerspawner is not installed."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "dockerspawner":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def test_the_right_order_of_classes_is_shown(examine):
@@ -159,9 +108,7 @@ LOGGING = {"handlers": {"f": {"class": "logging.FileHandler", "filename": "hub.l
 @pytest.mark.parametrize(
     "line, options",
     [
-        param(f"c.JupyterHub.logging_config = {LOGGING}", [], id="hub"),
         param(f"c.Application.logging_config.update({LOGGING})", [], id="application"),
-        param(f"c.SingletonConfigurable.logging_config = {LOGGING}", [], id="base"),
         param(
             "c.JupyterHub.extra_log_file = 'hub.log'\nc.JupyterHub.pid_file = 'hub.pid'\n"
             "c.JupyterHub.db_url = 'sqlite:///hub.sqlite'",
