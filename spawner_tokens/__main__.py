@@ -135,8 +135,8 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     )
     source = parser.add_mutually_exclusive_group()
     add_config(source)
-    words = "zero-to-jupyterhub's values.yaml instead: its plain settings"
-    source.add_argument("--values", metavar="FILE", help=words)
+    words = "zero-to-jupyterhub's values.yaml instead: its plain settings; more than once, as helm"
+    source.add_argument("--values", metavar="FILE", action="append", default=[], help=words)
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.epilog = EPILOG
     parser.set_defaults(run=run_doctor)

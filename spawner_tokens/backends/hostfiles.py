@@ -100,16 +100,23 @@ def make_private_directory(parent: str) -> str:
 
     Returns its path. It is another one if another user has already taken the usual name.
     """
-    name = f"spawner-tokens-{os.geteuid()}"
-    usual = os.path.join(parent, name)
-    for path in [usual, *sorted(glob(f"{escape(usual)}-*"))]:
-        with suppress(OSError), open_private(path):
-            return path
+    usual = os.path.join(parent, name := f"spawner-tokens-{os.geteuid()}")
+    if (found := find_private_directory(parent)) is not None:
+        return found
     with suppress(OSError), open_private(usual, create=True):
         return usual
     path = tempfile.mkdtemp(dir=parent, prefix=f"{name}-")
     os.chmod(path, _PASSABLE)
     return path
+
+
+def find_private_directory(parent: str) -> str | None:
+    """The path of a directory that :func:`make_private_directory` has made, if there is one."""
+    usual = os.path.join(parent, f"spawner-tokens-{os.geteuid()}")
+    for path in [usual, *sorted(glob(f"{escape(usual)}-*"))]:
+        with suppress(OSError), open_private(path):
+            return path
+    return None
 
 
 def list_files(parent: int, name: str) -> set[str]:

@@ -48,7 +48,7 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @default("tokens_mount_path")
     def _default_tokens_mount_path(self) -> str:
-        return _find_directory_in_memory(self.log)
+        return make_private_directory(find_parent(self.log))
 
     @property
     def tokens_directory(self) -> str:
@@ -135,15 +135,15 @@ class LocalTokenMixin(TokenSpawnerMixin):
         return str(self.orm_spawner.id)
 
 
-def _find_directory_in_memory(log: logging.Logger) -> str:
-    """The path of a directory of our own on a tmpfs; on disk, with a warning, if there is none."""
+def find_parent(log: logging.Logger) -> str:
+    """The path of a tmpfs to make a directory in; on disk, with a warning, if there is none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() != 0 else None
     for parent in (runtime, "/run", "/dev/shm"):
         if parent and os.access(parent, os.W_OK) and is_in_memory(parent):
-            return make_private_directory(parent)
-    directory = make_private_directory(tempfile.gettempdir())
-    log.warning("Found no directory in memory: token files are kept on disk, in %s", directory)
-    return directory
+            return parent
+    parent = tempfile.gettempdir()
+    log.warning("Found no directory in memory: token files are kept on disk, in %s", parent)
+    return parent
 
 
 class TokenLocalProcessSpawner(LocalTokenMixin, LocalProcessSpawner):

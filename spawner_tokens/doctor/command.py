@@ -17,9 +17,9 @@ from .finding import Finding, Level
 from .loading import LoadError, load_file
 
 
-def doctor(*, config: str, options: Sequence[str], values: str | None, as_json: bool) -> int:
+def doctor(*, config: str, options: Sequence[str], values: Sequence[str], as_json: bool) -> int:
     """Examine a configuration. Returns the exit status: 1 if there are errors."""
-    findings = examine_file(config, options) if values is None else examine_values(values)
+    findings = examine_values(values) if values else examine_file(config, options)
     is_ok = all(finding.level is not Level.ERROR for finding in findings)
     if as_json:
         print(json.dumps({"ok": is_ok, "findings": [*map(asdict, findings)]}, indent=2))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from traitlets.config import Config
 
 from . import login, servers, spawning
-from .finding import Finding, Level, error
+from .finding import Finding, Level, error, not_looked_at
 from .loading import LoadError, describe, load_file, silenced
 from .provider import name_provider
 from .setup import Setup, find_sections, set_up, stand_in
@@ -17,11 +17,14 @@ from .values import load_values
 
 Check = Callable[[Setup], Iterator[Finding]]
 
-# What another file or code of the chart may set: with it these findings are not certain.
-_NOT_SET = (
-    *("auth-state-off", "login-without-tokens", "mixin-missing", "tokens-none"),
-    *("key-never-stored", "id-token-not-asked", "scopes-not-asked"),
-)
+# Findings that another file or code of the chart may put right → the trait that it would set, if
+# the values do not. With "" it may be any.
+_ABSENT = {
+    **{"auth-state-off": "enable_auth_state", "login-without-tokens": "authenticator_class"},
+    **{"mixin-missing": "spawner_class", "tokens-none": "tokens", "key-never-stored": ""},
+    **{"id-token-not-asked": "scope", "scopes-not-asked": "scope", "scopes-too-powerful": "scope"},
+    "refresh-token-not-asked": "",
+}
 
 
 def examine_file(path: str, options: Sequence[str] = ()) -> list[Finding]:
@@ -32,24 +35,24 @@ def examine_file(path: str, options: Sequence[str] = ()) -> list[Finding]:
         return [_describe_failure(f"The config does not load: {failure}.")]
 
 
-def examine_values(path: str) -> list[Finding]:
+def examine_values(paths: Sequence[str]) -> list[Finding]:
     """Examine zero-to-jupyterhub's values: of these, what is plain configuration."""
     try:
-        config, unread = load_values(path)
+        config, given, unread = load_values(paths)
     except LoadError as failure:
         return [_describe_failure(f"The config does not load: {failure}.")]
-    findings = examine(config, is_chart=True)
-    if {"hub.extraConfig", "hub.extraFiles"} & {*unread}:
-        findings = [
-            replace(each, level=Level.WARNING) if each.id in _NOT_SET else each for each in findings
-        ]
-    if unread:
-        what = (
-            f"Not read: {', '.join(unread)}. To examine all, run in the Hub's pod: "
-            "spawner-tokens doctor -f /usr/local/etc/jupyterhub/jupyterhub_config.py"
-        )
-        findings.append(Finding("values", Level.NOTE, what))
-    return findings
+    findings = [_soften(each, given) for each in examine(config, is_chart=True)]
+    unread = [*unread, "hooks", "roles", "what Kubernetes allows the Hub"]
+    pod = "spawner-tokens doctor -f /usr/local/etc/jupyterhub/jupyterhub_config.py"
+    what = f"{', '.join(unread)}. To examine all, run in the Hub's pod: {pod}"
+    return [*findings, not_looked_at("values", what)]
+
+
+def _soften(finding: Finding, given: set[str]) -> Finding:
+    """What is not in these values may be in others, or in code."""
+    if _ABSENT.get(finding.id) in {None, *given}:
+        return finding
+    return replace(finding, level=Level.WARNING, what=f"Unless it is set elsewhere: {finding.what}")
 
 
 def _describe_failure(what: str) -> Finding:
@@ -65,6 +68,9 @@ def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
             _describe_failure(f"The {part} cannot be made: {why}.")
             for part, why in setup.failures.items()
         ]
+        findings += [
+            not_looked_at(part, f"the {part}: {why}") for part, why in setup.absent.items()
+        ]
         for check in _list_checks(setup):
             findings += _make(check, setup)
     return findings
@@ -73,13 +79,12 @@ def examine(config: Config, *, is_chart: bool = False) -> list[Finding]:
 def _list_checks(setup: Setup) -> Iterator[Check]:
     """The checks that apply."""
     if setup.authenticator is not None:
-        if setup.is_oauth or type(setup.authenticator).__module__.startswith("jupyterhub."):
-            yield login.check_authenticator
-        yield from (login.check_auth_state, login.check_crypt_key)
+        yield from (login.check_authenticator, login.check_auth_state, login.check_crypt_key)
     if setup.spawner_class is not None:
         yield spawning.check_mixin
     if setup.spawner is not None:
-        yield from (servers.check_hooks, servers.check_servers_scopes)
+        yield from () if setup.is_chart else (servers.check_hooks,)
+        yield servers.check_servers_scopes
         if setup.has_mixin:
             yield from (spawning.check_names, spawning.check_specs)
             yield from _list_checks_of_tokens(setup)
@@ -87,7 +92,7 @@ def _list_checks(setup: Setup) -> Iterator[Check]:
 
 def _list_checks_of_tokens(setup: Setup) -> Iterator[Check]:
     bases = find_sections(setup.spawner_class)
-    if "KubeSpawner" in bases and setup.spawner.delivers_files():
+    if "KubeSpawner" in bases and setup.spawner.delivers_files() and not setup.is_chart:
         yield servers.check_rights
     if not setup.specs:
         return
@@ -97,7 +102,9 @@ def _list_checks_of_tokens(setup: Setup) -> Iterator[Check]:
     if setup.is_oauth:
         yield from (login.check_keys, login.check_scopes)
         if setup.of_login and setup.spawner.tokens_renew:
-            yield from (login.check_refresh_token, login.check_lifetime)
+            yield login.check_refresh_token
+            if any(spec.file for spec in setup.of_login):
+                yield login.check_lifetime
         if name_provider(setup) == "mediawiki":
             yield login.check_refresh_user
 
@@ -110,4 +117,6 @@ def _make(check: Check, setup: Setup) -> list[Finding]:
     except Exception as failure:  # of the admin's own class, most likely
         what = f"The check {name} could not be made: {describe(failure, setup.config)}."
         return [Finding(name, Level.WARNING, what)]
+    if setup.is_chart and check is servers.check_servers_scopes:  # roles are elsewhere
+        return found
     return found or [Finding(name, Level.OK, (check.__doc__ or "").strip())]

@@ -13,6 +13,8 @@ from jupyterhub.crypto import CryptKeeper
 from sqlalchemy.orm import Session
 from traitlets.config import Config
 
+from ..backends.hostfiles import find_private_directory
+from ..backends.local import LocalTokenMixin, find_parent
 from ..delivery import find_requested_scopes
 from ..refusal import explain
 from ..renewal import read_login
@@ -105,10 +107,16 @@ def _explain(setup: Setup, spec: TokenSpec, login: Login, now: float) -> dict[st
 
 
 def _find_directory(setup: Setup) -> str:
-    """Where the server finds its files."""
+    """Where the server finds its files; ``…`` where that is decided at its start."""
+    spawner = setup.spawner
+    if isinstance(spawner, LocalTokenMixin) and not spawner.trait_has_value("tokens_mount_path"):
+        # The default of this trait makes a directory.
+        if (found := find_private_directory(find_parent(spawner.log))) is None:
+            return "…"
+        spawner.tokens_mount_path = found
     try:
-        return str(setup.spawner.tokens_directory)
-    except Exception:  # a local server gets its place with its first start
+        return str(spawner.tokens_directory)
+    except Exception:  # of a local server that was never started
         return "…"
 
 
@@ -126,7 +134,7 @@ def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
     for trait in ("group_overrides", "profile_list"):
         if getattr(spawner, trait, None):
             yield f"{trait} is not looked at: it may change the specs."
-    if row is None:
-        yield "The server was never started: the directory of its files (…) is made then."
-    elif row.server_id is not None:
+    if _find_directory(setup) == "…":
+        yield "The directory of its files (…) is made when it starts."
+    if row is not None and row.server_id is not None:
         yield "The server runs: its variables and specs are as they were when it started."

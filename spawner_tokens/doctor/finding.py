@@ -55,7 +55,7 @@ WHY = {
     "hook-writes-tokens": "What a hook writes into the environment wins, and is never renewed.",
     "servers-read-auth-state": "All code of the user gets the refresh token.",
     "kubernetes-rights": "The Hub creates, replaces and deletes Secrets with tokens.",
-    "config-fails": "The Hub does not start.",
+    "config-fails": "The Hub does not start, or there is none.",
 }
 
 
@@ -65,3 +65,7 @@ def error(id: str, what: str, fix: str) -> Finding:
 
 def warning(id: str, what: str, fix: str) -> Finding:
     return Finding(id, Level.WARNING, what, WHY[id], fix)
+
+
+def not_looked_at(id: str, what: str) -> Finding:
+    return Finding(id, Level.NOTE, f"not looked at: {what}")

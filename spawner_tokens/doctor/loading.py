@@ -110,27 +110,32 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
 
 
 def _mask(text: str, config: Mapping[str, Any]) -> str:
-    """The text without the secrets in a config, and without all values of the environment."""
-    secrets = {*_find_secrets(config), *os.environ.values()}
+    """The text without the secrets in a config and in the environment."""
+    secrets = {*_find_secrets(config), *_find_secrets(dict(os.environ), "key")}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 6:  # a shorter one is a part of other words
             text = text.replace(secret, "…").replace(repr(secret)[1:-1], "…")
     return text
 
 
-def _find_secrets(node: Any, is_secret: bool = False) -> Iterator[str]:
-    """The texts under names such as ``client_secret``, ``keys`` and ``api_token``."""
+def _find_secrets(node: Any, name: str = "") -> Iterator[str]:
+    """The texts under names such as ``client_secret``, ``keys`` and ``api_token``.
+
+    A word or an address under ``claim_groups_key`` or ``api_token`` is not a secret.
+    """
     if isinstance(node, Mapping):
-        for name, value in node.items():
-            is_named = re.search("secret|token|key|password", str(name))
-            yield from _find_secrets(value, is_secret or bool(is_named))
+        for key, value in node.items():
+            yield from _find_secrets(value, f"{name}.{key}".lower())
     elif isinstance(node, (list, tuple, set)):
         for value in node:
-            yield from _find_secrets(value, is_secret)
-    elif is_secret and isinstance(node, bytes):
+            yield from _find_secrets(value, name)
+    elif isinstance(node, bytes) and re.search(r"secret|password|key|token", name):
         yield from (repr(node)[2:-1], node.hex(), node.decode(errors="replace"))
-    elif is_secret and isinstance(node, str):
-        yield node
+    elif isinstance(node, str):
+        is_plain = re.fullmatch(r"[a-z_.]+|https?://[\w./-]+", node)
+        is_named = re.search(r"(token|keys?|api_tokens)(\.|$)", name)
+        if re.search("secret|password", name) or (is_named and not is_plain):
+            yield node
 
 
 _VARIABLE = re.compile("[A-Z]+([A-Z0-9]*_[A-Z0-9]+)*")

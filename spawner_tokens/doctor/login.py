@@ -8,10 +8,8 @@ from collections.abc import Iterator
 
 from jupyterhub.crypto import KEY_ENV, CryptKeeper
 
-from ..tokens.lifetime import Lifetime
-from ..tokens.lookup import is_token_key
-from .finding import Finding, error, warning
-from .provider import list_stored, may_store, name_provider, own_class
+from .finding import Finding, error, not_looked_at, warning
+from .provider import list_stored, name_provider, own_class
 from .setup import Setup
 
 _POWERFUL = re.compile(
@@ -19,14 +17,21 @@ _POWERFUL = re.compile(
     r"|workflow|(write|delete):packages|(create|manage)_runner|k8s_proxy|write_registry"
 )
 _GOOGLES = "https://www.googleapis.com/auth/userinfo."  # as which Google grants email and profile
+# Those that give a refresh token with the scope offline_access, and those that need no scope.
+_OFFLINE = ("auth0", "azuread", "cilogon", "okta")
+_UNASKED = ("bitbucket", "cognito", "github", "gitlab", "keycloak", "mediawiki")
 # Seconds that a token lives, at providers where few change that.
 _LIVES = {"keycloak": 300, "gitlab": 7200, "google": 3600, "azuread": 3600, "bitbucket": 7200}
 
 
 def check_authenticator(setup: Setup) -> Iterator[Finding]:
     """A login brings tokens."""
-    if not setup.is_oauth and setup.authenticator.post_auth_hook is None:
-        name = type(setup.authenticator).__name__
+    name, module = type(setup.authenticator).__name__, type(setup.authenticator).__module__
+    if setup.is_oauth:
+        return
+    if not module.startswith("jupyterhub.") or setup.authenticator.post_auth_hook is not None:
+        yield not_looked_at("authenticator", f"the login, since {name} is not an OAuthenticator")
+    else:
         what = f"Users log in by {name}, which asks no OAuth provider."
         fix = "set c.JupyterHub.authenticator_class to one of OAuthenticator's, as 'generic-oauth'"
         yield error("login-without-tokens", what, fix)
@@ -64,25 +69,30 @@ def check_crypt_key(setup: Setup) -> Iterator[Finding]:
 def check_keys(setup: Setup) -> Iterator[Finding]:
     """The keys of the specs are in what the login stores."""
     authenticator, stored = setup.authenticator, list_stored(setup)
-    cls = own_class(authenticator).__name__
-    tokens = [key for key in stored if is_token_key(key) or key.startswith("ACCESS_TOKEN")]
-    listed = ", ".join(key for key in tokens if not key.startswith("token_response."))
-    for spec in setup.specs:
-        if stored and not (callable(spec.key) or may_store(authenticator, stored, spec.key)):
-            what = f"tokens[{spec.name!r}].key: {cls} never stores {spec.key!r}."
-            yield error("key-never-stored", what, f"name a key that it stores: {listed}")
-        elif stored and spec.key == "id_token" and "openid" not in authenticator.scope:
-            what = (
-                f"tokens[{spec.name!r}] wants the id_token, and the login does not ask for openid."
-            )
-            fix = f'add "openid" to {setup.place(authenticator, "scope", cls)}'
+    cls, answers = own_class(authenticator), (authenticator.user_auth_state_key, "token_response")
+    if not stored:
+        what = "the specs' keys, since tokens_hook, a hook or a class of the config may store more"
+        yield not_looked_at("keys", what)
+    for spec in setup.specs if stored else ():
+        root = "" if callable(spec.key) else spec.key.partition(".")[0]
+        if root in ("", *answers):
+            what = f"tokens[{spec.name!r}].key, which a function or the provider's answer decides"
+            yield not_looked_at("keys", what)
+        elif root not in stored:
+            what = f"tokens[{spec.name!r}].key: {cls.__name__} never stores {spec.key!r}."
+            yield error("key-never-stored", what, f"name a key that it stores: {', '.join(stored)}")
+        elif root == "id_token" and "openid" not in authenticator.scope:
+            what = f"tokens[{spec.name!r}] is the id_token, and the login does not ask for openid."
+            fix = f'add "openid" to {setup.place(authenticator, "scope", cls.__name__)}'
             yield error("id-token-not-asked", what, fix)
 
 
 def check_scopes(setup: Setup) -> Iterator[Finding]:
     """The login asks for the scopes that the tokens need, and for not much more."""
     provider, asked = name_provider(setup), list(setup.authenticator.scope)
-    if provider == "bitbucket" and not asked:  # it grants what the consumer is registered for
+    if provider == "bitbucket" and not asked:
+        what = "the scopes, which Bitbucket grants as the consumer is registered for them"
+        yield not_looked_at("scopes", what)
         return
     granted = asked or (["api"] if provider == "gitlab" else [])
     if provider == "google":
@@ -111,10 +121,6 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
     """The provider is asked for a refresh token."""
     authenticator, provider = setup.authenticator, name_provider(setup)
     cls, scopes = own_class(authenticator).__name__, authenticator.scope
-    # Without openid, a provider of plain OAuth 2 gives a refresh token unasked, or not at all.
-    is_openid = provider in ("azuread", "auth0", "cilogon") or (
-        provider == "oidc" and "openid" in scopes
-    )
     is_offline = dict(authenticator.extra_authorize_params).get("access_type") == "offline"
     if provider == "google":
         if not is_offline and "access_type=offline" not in authenticator.authorize_url:
@@ -122,10 +128,6 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
             what = "The login does not ask Google for offline access."
             fix = f'add {{"access_type": "offline", "prompt": "consent"}} to {place}'
             yield warning("refresh-token-not-asked", what, fix)
-    elif is_openid and "offline_access" not in scopes:
-        what = "The login does not ask for the scope offline_access."
-        fix = f'add "offline_access" to {setup.place(authenticator, "scope", cls)}'
-        yield warning("refresh-token-not-asked", what, fix)
     elif provider == "github" and re.match(r"Ov|[0-9a-f]{20}$|$", authenticator.client_id):
         what = (
             "The client id is of an OAuth App of GitHub: its tokens have no end, and no refresh "
@@ -140,6 +142,16 @@ def check_refresh_token(setup: Setup) -> Iterator[Finding]:
                 what = "NBGallery issues no refresh tokens: a server may start with a dead token."
                 fix = f'set "missing": "refuse" in tokens[{spec.name!r}]: the user logs in again'
                 yield warning("refresh-token-never", what, fix)
+    elif "offline_access" in scopes or provider in _UNASKED:
+        return
+    elif provider in _OFFLINE:
+        what = "The login does not ask for the scope offline_access."
+        fix = f'add "offline_access" to {setup.place(authenticator, "scope", cls)}'
+        yield warning("refresh-token-not-asked", what, fix)
+    else:
+        what = "whether this provider gives a refresh token: some do only with the scope "
+        what += "offline_access, and others refuse a login that asks for it"
+        yield not_looked_at("refresh-token", what)
 
 
 def check_refresh_user(setup: Setup) -> Iterator[Finding]:
@@ -154,23 +166,18 @@ def check_refresh_user(setup: Setup) -> Iterator[Finding]:
 
 def check_lifetime(setup: Setup) -> Iterator[Finding]:
     """New tokens reach running servers before the old ones expire."""
-    provider, spawner = name_provider(setup), setup.spawner
-    total, delay = _LIVES.get(provider, math.inf), spawner.delivery_delay
-    late = []
-    for spec in setup.of_login if 0 < delay < math.inf > total else ():
-        least = spawner.tokens_min_lifetime if spec.min_lifetime is None else spec.min_lifetime
-        renewed = Lifetime(0, total, total).stale_at(least, delay, spread=1)
-        if spec.file and renewed + delay > total:
-            late.append(spec.name)
-    if late:
-        # Renewal begins at half of a life; a tenth of the other half is for the scatter.
-        needed = math.ceil(delay / 0.4 / 60) * 60
+    provider, delay = name_provider(setup), setup.spawner.delivery_delay
+    total = _LIVES.get(provider)
+    if total is None and 0 < delay < math.inf:
+        yield not_looked_at("lifetime", "how long a token of this provider lives")
+    # Renewal begins at half of a life; a tenth of the other half is for the scatter.
+    elif total is not None and total * 0.4 < delay < math.inf:
         what = (
             f"A token of {provider} lives {total} seconds by default, and {delay:.0f} pass until "
-            f"a running server has a new one: {', '.join(late)}."
+            "a running server has a new one."
         )
         fix = (
-            f"let tokens live {needed} seconds at least, or let kubelets look more often "
-            f"(syncFrequency) and set tokens_sync_period = {int(total * 0.4)} or less"
+            f"let tokens live {math.ceil(delay / 24) * 60} seconds at least, or let kubelets look "
+            f"more often (syncFrequency) and set tokens_sync_period = {total * 4 // 10} or less"
         )
         yield warning("lifetime-too-short", what, fix)

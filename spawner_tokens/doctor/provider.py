@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterator, Mapping
-from inspect import isawaitable
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .setup import Setup
@@ -21,13 +18,19 @@ _PROVIDERS = {
     "globus": "GlobusOAuthenticator",
     "mediawiki": "MWOAuthenticator",
     "openshift": "OpenShiftOAuthenticator",
-    "cilogon": "CILogonOAuthenticator",
-    "auth0": "Auth0OAuthenticator",
+    "cilogon": r"CILogonOAuthenticator|https://cilogon\.org/.*",
+    "auth0": r"Auth0OAuthenticator|https://[^/]*\.auth0\.com/.*",
+    "okta": r"OktaOAuthenticator|https://[^/]*\.okta(preview)?\.com/.*",
     "keycloak": r"https?://.*/protocol/openid-connect/.*",
     "cognito": r"https://[^/]*\.amazoncognito\.com/.*",
 }
 # A login at these has no id_token, whatever it asks for.
 _NO_ID_TOKEN = ("github", "bitbucket", "mediawiki", "openshift")
+_STORED = {
+    "globus": ("tokens", "client_id"),
+    "mediawiki": ("ACCESS_TOKEN_KEY", "ACCESS_TOKEN_SECRET"),
+}
+_STORING = re.compile("authenticate|auth_state|auth_model|token|refresh|fetch|hook")
 _HOOKS = (
     *("modify_auth_state_hook", "refresh_user_hook"),
     *("post_auth_hook", "reconcile_auth_state_hook"),
@@ -53,60 +56,15 @@ def own_class(authenticator: Any) -> type:
     return next((base for base in mro if base.__module__.startswith("oauthenticator.")), mro[0])
 
 
-def list_stored(setup: Setup) -> list[str]:
-    """The dotted paths of what a login stores. None are listed where that is not known."""
-    authenticator = setup.authenticator
-    if setup.spawner.tokens_hook is not None or _stores_more(authenticator):
-        return []
-    try:
-        return list(_list_paths(asyncio.run(_build(authenticator, _make_answer(setup)))))
-    except Exception:
-        return []
-
-
-async def _build(authenticator: Any, answer: Mapping[str, Any]) -> Any:
-    state = authenticator.build_auth_state_dict(answer, {})
-    return await state if isawaitable(state) else state
-
-
-def _stores_more(authenticator: Any) -> bool:
-    """Whether a hook or a class of the admin's may store what OAuthenticator's class does not."""
+def list_stored(setup: Setup) -> Sequence[str]:
+    """What a login stores, as keys of auth_state. None are listed where that is not known."""
+    authenticator, provider = setup.authenticator, name_provider(setup)
     mro = type(authenticator).__mro__
-    own = {name for base in mro[: mro.index(own_class(authenticator))] for name in vars(base)}
-    return any(getattr(authenticator, hook, None) is not None for hook in _HOOKS) or any(
-        re.search("authenticate|auth_state|auth_model|token|refresh|fetch|hook", name)
-        for name in own
-    )
-
-
-def _make_answer(setup: Setup) -> dict[str, Any]:
-    """What the provider answers to a login."""
-    provider, scopes = name_provider(setup), " ".join(setup.authenticator.scope)
-    answer: dict[str, Any] = {"access_token": "a", "token_type": "bearer", "scope": scopes}
-    if provider not in _NO_ID_TOKEN:
-        answer["id_token"] = "i"
-    if provider == "globus":
-        servers = re.findall(
-            r"urn:globus:auth:scope:([^:]+):|auth\.globus\.org/scopes/([^/]+)/", scopes
-        )
-        others = [{"access_token": "a", "resource_server": old or new} for old, new in servers]
-        answer |= {"resource_server": "auth.globus.org", "other_tokens": others}
-    if provider == "mediawiki":
-        answer["access_token"] = SimpleNamespace(key="k", secret="s")
-    return answer
-
-
-def _list_paths(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted paths to everything that is stored."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _list_paths(value, f"{prefix}{key}.")
-    elif node is not None:
-        yield prefix.removesuffix(".")
-
-
-def may_store(authenticator: Any, stored: list[str], key: str) -> bool:
-    """Whether a path leads to something. The inside of the provider's own answers is not known."""
-    root, _, inside = key.partition(".")
-    is_answer = root in (authenticator.user_auth_state_key, "token_response")
-    return key in stored or bool(inside and is_answer)
+    own = [name for base in mro[: mro.index(own_class(authenticator))] for name in vars(base)]
+    # A hook or a class of the admin's may store what OAuthenticator's class does not.
+    if setup.spawner.tokens_hook is not None or any(map(_STORING.search, own)):
+        return ()
+    if any(getattr(authenticator, hook, None) is not None for hook in _HOOKS):
+        return ()
+    stored = _STORED.get(provider, ("access_token", "id_token"))
+    return [key for key in stored if key != "id_token" or provider not in _NO_ID_TOKEN]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..backends.kubernetes.rbac import RIGHTS
-from .finding import Finding, Level, error, warning
+from .finding import Finding, error, not_looked_at, warning
 from .loading import is_library
 from .setup import Setup
 
@@ -24,9 +24,11 @@ _OF_SPAWNER = (
 def check_hooks(setup: Setup) -> Iterator[Finding]:
     """The source of no hook has an environment and an auth_state in it."""
     hooks = [(setup.spawner, name) for name in _OF_SPAWNER]
-    for owner, name in [*hooks, (setup.authenticator, "pre_spawn_start")]:
+    of_login = [(setup.authenticator, name) for name in ("pre_spawn_start", "pre_spawn_hook")]
+    for owner, name in [*hooks, *of_login]:
         hook = getattr(owner, name, None)
-        place = f"{type(owner).__name__}.{name}" if inspect.ismethod(hook) else f"Spawner.{name}"
+        is_own = inspect.ismethod(hook) or owner is setup.authenticator
+        place = f"{type(owner).__name__ if is_own else 'Spawner'}.{name}"
         while isinstance(hook, partial):
             hook = hook.func
         try:
@@ -34,16 +36,14 @@ def check_hooks(setup: Setup) -> Iterator[Finding]:
                 continue
             source = inspect.getsource(hook)
         except (OSError, TypeError):
-            yield Finding("hooks", Level.NOTE, f"{place} was not looked at: it has no source here.")
+            yield not_looked_at("hooks", f"{place}, which has no source here")
             continue
         # The second argument of an auth_state_hook is the auth_state, whatever its name is.
         has_state = name == "auth_state_hook" or re.search("auth_state|access_token", source)
         if has_state and re.search(r"\benviron(ment)?\b|\benv\b", source):
-            yield warning(
-                "hook-writes-tokens",
-                f"{place} has both an environment and an auth_state in its source.",
-                "if it writes tokens, remove that, and name the variables in env of a spec",
-            )
+            what = f"{place} has both an environment and an auth_state in its source."
+            fix = "if it writes tokens, remove that, and name the variables in env of a spec"
+            yield warning("hook-writes-tokens", what, fix)
 
 
 # Of a Spawner: the scopes that its server is given.
@@ -57,16 +57,12 @@ def check_servers_scopes(setup: Setup) -> Iterator[Finding]:
     for trait in _TRAITS:
         scopes = getattr(setup.spawner, trait, None)
         if callable(scopes):
-            what = f"Spawner.{trait} is a function, which is not run: what it grants is not known."
-            yield Finding("servers-scopes", Level.NOTE, what)
+            yield not_looked_at("servers-scopes", f"Spawner.{trait}, a function")
             continue
         inherits = inherits or "inherit" in (scopes or ())
         if found := _reading(scopes):
-            yield error(
-                "servers-read-auth-state",
-                f"Spawner.{trait} grants {found} to servers.",
-                f"remove {found} from {setup.place(setup.spawner, trait, 'Spawner')}",
-            )
+            fix = f"remove {found} from {setup.place(setup.spawner, trait, 'Spawner')}"
+            yield error("servers-read-auth-state", f"Spawner.{trait} grants {found}.", fix)
     yield from _check_roles(setup.app.load_roles, inherits)
 
 
@@ -100,26 +96,21 @@ _VERBS = RIGHTS["secrets"]
 def check_rights(setup: Setup) -> Iterator[Finding]:
     """The Hub may do with Secrets what it has to."""
     if not setup.has_cluster:
-        what = "Whether the Hub may keep Secrets was not asked: there is no cluster here."
-        yield Finding("rights", Level.NOTE, what)
+        yield not_looked_at("rights", "what Kubernetes allows the Hub: there is no cluster here")
         return
     try:
         denied = asyncio.run(_find_denied(setup.spawner))
     except Exception as failure:
-        yield error(
-            "kubernetes-rights",
-            f"The Kubernetes API does not answer here: {type(failure).__name__}.",
-            "look at the Hub's service account, or at the kubeconfig that KUBECONFIG names",
-        )
+        what = f"The Kubernetes API does not answer here: {type(failure).__name__}."
+        fix = "look at the Hub's service account, or at the kubeconfig that KUBECONFIG names"
+        yield error("kubernetes-rights", what, fix)
         return
     if denied:
         namespace, verbs = setup.spawner.namespace, ", ".join(_VERBS)
-        yield error(
-            "kubernetes-rights",
-            f"The Hub may not {', '.join(denied)} Secrets in the namespace {namespace}.",
-            "add this to the Hub's Role, as spawner-tokens rbac prints it:\n"
-            f'{{apiGroups: [""], resources: [secrets], verbs: [{verbs}]}}',
-        )
+        what = f"The Hub may not {', '.join(denied)} Secrets in the namespace {namespace}."
+        rule = f'{{apiGroups: [""], resources: [secrets], verbs: [{verbs}]}}'
+        fix = f"add this to the Hub's Role, as spawner-tokens rbac prints it:\n{rule}"
+        yield error("kubernetes-rights", what, fix)
 
 
 async def _find_denied(spawner: Any) -> list[str]:

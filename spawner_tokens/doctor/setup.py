@@ -13,6 +13,7 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.user import User
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.orm import Session
+from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
@@ -30,7 +31,10 @@ _SETTINGS = (
 
 @dataclass
 class Setup:
-    """``failures``: which of ``app``, ``authenticator``, ``spawner`` cannot be made → why."""
+    """``failures``: which of ``app``, ``authenticator``, ``spawner`` cannot be made → why.
+
+    ``absent``: which of them is of a module that the chart's image may have, and is not here → why.
+    """
 
     config: Config
     is_chart: bool = False
@@ -43,6 +47,7 @@ class Setup:
     specs: tuple[TokenSpec, ...] = ()
     spec_error: SpecError | None = None
     failures: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     @property
     def has_mixin(self) -> bool:
@@ -106,18 +111,22 @@ async def set_up(
 
     The Spawner is that of a server of ``user``, and all classes are given the user's database.
     """
-    setup = Setup(config, is_chart)
-    part = "app"
+    setup, part = Setup(config, is_chart), "app"
     with silenced():
         try:
-            app = JupyterHub(config=_without(config, JupyterHub, "logging_config")[0])
+            config = _without(config, JupyterHub, "logging_config")[0]
+            if is_chart:
+                config = _without_absent(setup, config)
+            app = JupyterHub(config=config)
             app.db = inspect(user).session
             app.init_hub()
             setup.app, part = app, "authenticator"
-            setup.spawner_class = app.spawner_class
-            setup.authenticator = app.authenticator
+            if part not in setup.absent:
+                setup.authenticator = app.authenticator
             part = "spawner"
-            _make_spawner(setup, user, server)
+            if part not in setup.absent:
+                setup.spawner_class = app.spawner_class
+                _make_spawner(setup, user, server)
         except (Exception, SystemExit) as error:
             setup.failures[part] = describe(error, config)
     return setup
@@ -136,6 +145,20 @@ def _without(config: Config, cls: type, trait: str) -> tuple[Config, Any]:
             is_lazy = isinstance(found, LazyConfigValue)  # of tokens.update(…)
             value = found.get_value(dict(value or {})) if is_lazy else found
     return config, value
+
+
+def _without_absent(setup: Setup, config: Config) -> Config:
+    """A copy without the classes that cannot be imported here."""
+    for part in ("authenticator", "spawner"):
+        trait = f"{part}_class"
+        if trait in config.JupyterHub:
+            try:
+                JupyterHub(config=Config({"JupyterHub": {trait: config.JupyterHub[trait]}}))
+            except (ImportError, TraitError) as error:
+                if isinstance(error.__cause__ or error, ImportError):
+                    setup.absent[part] = describe(error, config)
+                    config = _without(config, JupyterHub, trait)[0]
+    return config
 
 
 def _make_spawner(setup: Setup, user: orm.User, server: str) -> None:

@@ -11,7 +11,7 @@ from traitlets import Type
 from ..tokens.fields import SpecError
 from ..tokens.spec import TokenSpec
 from ..traits import TokenTraits
-from .finding import Finding, Level, error, warning
+from .finding import Finding, error, not_looked_at, warning
 from .setup import Setup, find_sections
 
 # A class of which a spawner may be → the mixin and the entry point for it. Special ones are first.
@@ -92,11 +92,8 @@ def _compare(specs: Sequence[TokenSpec], environment: Any, place: str) -> Iterat
     for spec in specs:
         for variable in spec.claims:
             if isinstance(environment, Mapping) and environment.get(variable) is not None:
-                yield warning(
-                    "environment-wins",
-                    f"{place} sets {variable}, which tokens[{spec.name!r}] sets too.",
-                    f"remove {variable} from {place}",
-                )
+                what = f"{place} sets {variable}, which tokens[{spec.name!r}] sets too."
+                yield warning("environment-wins", what, f"remove {variable} from {place}")
 
 
 def check_overrides(setup: Setup) -> Iterator[Finding]:
@@ -104,7 +101,7 @@ def check_overrides(setup: Setup) -> Iterator[Finding]:
     for place, override in _list_overrides(setup.spawner):
         tokens, environment = override.get("tokens"), override.get("environment")
         if callable(tokens) or callable(environment):
-            yield Finding("overrides", Level.NOTE, f"{place}: a function, which is not run.")
+            yield not_looked_at("overrides", f"{place}, a function")
             continue
         specs, problem = setup.specs, None
         if tokens is not None:
@@ -144,9 +141,6 @@ def check_frozen(setup: Setup) -> Iterator[Finding]:
     """No container is started again with the variables of its first start."""
     variables = [each for spec in setup.specs for each in spec.env]
     if variables and not setup.spawner.remove:
-        yield warning(
-            "docker-variables-frozen",
-            f"DockerSpawner keeps containers, with these variables: {', '.join(variables)}.",
-            setup.setting(setup.spawner, "remove", True, "DockerSpawner")
-            + '  # or "env": None in the spec',
-        )
+        what = f"DockerSpawner keeps containers, with these variables: {', '.join(variables)}."
+        fix = setup.setting(setup.spawner, "remove", True, "DockerSpawner")
+        yield warning("docker-variables-frozen", what, f'{fix}  # or "env": None in the spec')

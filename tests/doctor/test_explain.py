@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import time
 from hashlib import sha256
@@ -124,13 +125,6 @@ async def test_it_tells_what_the_server_got(hub, explain):
     assert all(holds(f"{text}{token[:-1]}", tokens) for token in tokens)
 
 
-async def test_a_server_that_was_never_started_has_no_directory_yet(hub, explain):
-    running = await hub()
-    await running.user("alice", make_auth_state())
-    _, text, told, _ = await explain("alice", "--server", "second")
-    assert told["tokens"][0]["path"] == "…/login" and "was never started" in text
-
-
 OFF = "c.Authenticator.enable_auth_state = False"
 READ, SUDO = {"scope": ["write"], "token_response": {}}, {"scope": ["sudo"], "token_response": {}}
 
@@ -155,14 +149,6 @@ async def test_each_token_that_is_missing_has_its_reason(
     assert token["status"] == reason.value and words in " ".join(text.split())
     if token["length"] is None:
         assert (token["fingerprint"], token["path"], token["variables"]) == (None, None, [])
-
-
-async def test_a_token_that_has_expired_is_shown_with_its_age(hub, explain):
-    running = await hub()
-    await running.user("alice", make_auth_state(lifetime=60))
-    _, text, told, _ = await explain("alice")
-    assert told["tokens"][0]["status"] == "expired" and told["tokens"][0]["length"]
-    assert "9 min ago" in text
 
 
 async def test_several_keys_work_and_nothing_is_encrypted_anew(hub, explain, monkeypatch):
@@ -259,6 +245,23 @@ async def test_classes_that_ask_are_given_the_user_of_the_database(hub, explain,
     running.app.db.commit()
     status, text, told, _ = await explain("alice", "--server", name, more=ASKING)
     assert status == 0 and told["tokens"][0]["status"] == "short_lived", text
+
+
+async def test_it_makes_no_directory(hub, explain, monkeypatch, tmp_path):
+    """By default the Hub makes one for all servers, in memory or in this one."""
+    running = await hub()
+    await running.user("alice", make_auth_state())
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.setattr("spawner_tokens.backends.local.is_in_memory", lambda path: False)
+    more = "del c.LocalTokenMixin.tokens_mount_path"
+    status, text, told, _ = await explain("alice", more=more)
+    assert status == 0 and told["tokens"][0]["path"] == "…/login"
+    assert "is made when it starts" in text and list(place.iterdir()) == []
+    (place / f"spawner-tokens-{os.geteuid()}").mkdir(mode=0o711)
+    _, _, told, _ = await explain("alice", more=more)
+    assert told["tokens"][0]["path"].startswith(f"{place}/spawner-tokens-{os.geteuid()}/")
 
 
 async def test_what_cannot_be_explained_is_said(hub, explain):

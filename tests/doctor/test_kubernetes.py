@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import re
 
 import pytest
 import yaml
 from pytest import param
 
-from spawner_tokens.backends.kubernetes.rbac import RIGHTS, make_role
+from spawner_tokens.backends.kubernetes.rbac import make_role
 
 from ..support.cluster import KUBESPAWNER_RULES, Z2JH_RULES
 from ..support.examining import KUBERNETES, VERBS, find_one, of, run_command
-from ..support.waiting import until
 
 VARIABLES_ONLY = """
 from kubespawner import KubeSpawner
@@ -39,14 +37,7 @@ def test_without_a_cluster_all_the_rest_is_checked(examine, cluster):
     cluster.kubeconfig.unlink()
     _, findings = examine(KUBERNETES.replace('"preset"', '"prest"'))
     assert of(findings, "error", "warning") == ["spec-wrong"]
-    assert "there is no cluster here" in find_one(findings, "rights")["what"]
-
-
-def test_an_api_that_does_not_answer_is_found(examine, cluster):
-    text = re.sub(r"127.0.0.1:\d+", "127.0.0.1:1", cluster.kubeconfig.read_text())
-    cluster.kubeconfig.write_text(text)
-    found = find_one(examine(KUBERNETES)[1], "kubernetes-rights")
-    assert found["level"] == "error" and "does not answer" in found["what"]
+    assert "not looked at: what Kubernetes allows the Hub" in find_one(findings, "rights")["what"]
 
 
 def test_variables_alone_need_no_secrets(examine, cluster):
@@ -81,23 +72,3 @@ async def test_a_hub_with_the_rights_of_the_chart_or_of_our_command_is_in_order(
 ):
     status, findings = await examine_in(kube(rules))
     assert status == 0 and "rights" in of(findings, "ok") and of(findings, "error") == []
-
-
-@pytest.mark.parametrize("verb", ["list", "delete"])
-async def test_a_verb_that_the_role_lacks_is_named_and_the_printed_rule_gives_it(
-    kube, examine_in, verb
-):
-    verbs = [allowed for allowed in RIGHTS["secrets"] if allowed != verb]
-    rules = [*KUBESPAWNER_RULES, {"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]
-    namespace = kube(rules)
-    status, findings = await examine_in(namespace)
-    assert (status, of(findings, "error")) == (1, ["kubernetes-rights"])
-    found = find_one(findings, "kubernetes-rights")
-    assert found["what"] == f"The Hub may not {verb} Secrets in the namespace {namespace.name}."
-    namespace.grant(*rules, yaml.safe_load(found["fix"].splitlines()[-1]))
-
-    async def is_in_order():
-        status, findings = await examine_in(namespace)
-        return status == 0 and "rights" in of(findings, "ok")
-
-    await until(is_in_order)

@@ -21,6 +21,7 @@ from ..support.examining import (
 NBGALLERY = GENERIC.replace(
     '"preset": "oidc"', '"preset": "nbgallery", "url": "https://nb.example.org"'
 )
+OKTA = GENERIC.replace("sso.example.org", "dev-1.okta.com")
 KEYCLOAK = (
     KUBERNETES
     + GENERIC.replace("https://sso.example.org/token", "https://s/protocol/openid-connect/token")
@@ -105,7 +106,7 @@ CASES = {
         ),
         (login("google"), login("google", more="c.Spawner.tokens_renew = False")),
         (login("azuread"), login("azuread", more='c.OAuthenticator.scope = ["offline_access"]')),
-        (GENERIC.replace(', "offline_access"', ""), GENERIC),
+        (OKTA.replace(', "offline_access"', ""), OKTA),
     ],
     "refresh-token-never": [
         (
@@ -142,14 +143,3 @@ def test_without_a_crypt_key_the_printed_command_makes_one(examine, monkeypatch)
     assert find_one(findings, "crypt-key-missing")["fix"].startswith(
         f"export {KEY}=$(openssl rand -hex 32)"
     )
-
-
-def test_of_another_authenticator_nothing_is_claimed(examine):
-    own = """
-from jupyterhub.auth import Authenticator
-class Mine(Authenticator): pass
-c.JupyterHub.authenticator_class = Mine
-"""
-    status, findings = examine(SOUND + own)
-    assert status == 0
-    assert not {"authenticator", "keys", "scopes"} & {finding["id"] for finding in findings}
