@@ -51,7 +51,7 @@ class RequestHandler(WSGIRequestHandler):
 # Those of Django that are the same each time.
 _SETTINGS: dict[str, Any] = {
     "ALLOWED_HOSTS": ["127.0.0.1"],
-    "ROOT_URLCONF": "spawner_tokens.demo.provider_urls",
+    "ROOT_URLCONF": "spawner_tokens.demo.views",
     "LOGIN_URL": "/login/",
     "STATIC_URL": "/static/",
     "USE_TZ": True,
@@ -125,7 +125,7 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
     from django.db import connection
     from oauth2_provider.models import Application
 
-    from . import repositories
+    from .views import create_repository
 
     call_command("migrate", run_syncdb=True, verbosity=0)
     # A renewal deletes the old access token. This table keeps all that were issued.
@@ -137,7 +137,7 @@ def create_accounts(redirect_uri: str) -> dict[str, Any]:
         )
     passwords = {username: secrets.token_urlsafe(12) for username in USERS}
     for username, profile in USERS.items():
-        repositories.create(username)
+        create_repository(username)
         User.objects.create_user(username, password=passwords[username], **profile)
     client = {"client_id": "jupyterhub", "client_secret": secrets.token_urlsafe(32)}
     Application.objects.create(
