@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from jupyterhub import orm
 from sqlalchemy import inspect
 
 from .traits import TokenTraits
@@ -42,7 +43,8 @@ class TokenBackend(TokenTraits):
     A backend implements
 
     - :meth:`deliver_files` and :meth:`withdraw_files`,
-    - :attr:`tokens_directory` if the files are not at ``tokens_mount_path``,
+    - :attr:`tokens_directory` if the files are not at ``tokens_mount_path``, and
+      :meth:`make_location` if they are found by more than that and the Hub's name,
     - :attr:`tokens_public_path` if a file can be shown to all users of the server's system,
     - :attr:`delivery_delay` if a running server sees new files only some time later,
     - :meth:`sweep_files` if a Hub that was killed may leave files behind,
@@ -52,10 +54,10 @@ class TokenBackend(TokenTraits):
     - :attr:`delivers_variables` and :meth:`make_variable` if its platform can take variables from
       what is delivered.
 
-    It may use :attr:`tokens_specs`, :attr:`tokens_running`, :attr:`tokens_variables`,
-    :attr:`tokens_hub` and :attr:`tokens_hub_name`, and call :meth:`prepare_tokens`,
-    :meth:`deliver_tokens`, :meth:`redeliver_tokens`, :meth:`withdraw_tokens` and
-    :meth:`wait_for_sweep`.
+    It may use :attr:`tokens_location`, :attr:`tokens_specs`, :attr:`tokens_running`,
+    :attr:`tokens_variables`, :attr:`tokens_hub` and :attr:`tokens_hub_name`, and call
+    :meth:`list_locations`, :meth:`prepare_tokens`, :meth:`deliver_tokens`,
+    :meth:`redeliver_tokens`, :meth:`withdraw_tokens` and :meth:`wait_for_sweep`.
     """
 
     # Whether start() itself calls deliver_tokens(), or prepare_tokens(): it knows more than before.
@@ -64,6 +66,13 @@ class TokenBackend(TokenTraits):
 
     # Whether the text of variables that get a token is among the files: see name_variable_file().
     delivers_variables: bool = False
+
+    # The key of its locations in a Spawner's state: each kind of location has another one.
+    location_key: str = "tokens_location"
+
+    # Of the server that runs. And all where files may be: those that could not be withdrawn, too.
+    _tokens_location: Mapping[str, Any] | None = None
+    _tokens_locations: tuple[Mapping[str, Any], ...] = ()
 
     # -- what a backend implements ---------------------------------------------------------------
 
@@ -78,7 +87,7 @@ class TokenBackend(TokenTraits):
         raise NotImplementedError(f"{type(self).__name__} delivers no files")
 
     async def withdraw_files(self) -> None:
-        """Remove all that :meth:`deliver_files` made for this server, known by its names alone.
+        """Remove all that :meth:`deliver_files` made for this server at :attr:`tokens_location`.
 
         Called after a failed spawn, and after the server has stopped; also before a spawn, unless
         the backend :attr:`delivers_in_start`. Most often there is nothing.
@@ -90,10 +99,19 @@ class TokenBackend(TokenTraits):
         Called for the first Spawner after the Hub's start; spawns wait for it.
         """
 
+    def make_location(self) -> dict[str, Any]:
+        """All by which the files of a server that starts now are found, as JSON can hold it.
+
+        It is kept with the server: while the server runs, and until its files are withdrawn, the
+        configuration may change. It is in the Hub's database, so it holds no secret.
+        """
+        return {"hub": self.tokens_hub_name, "mount_path": self.tokens_mount_path}
+
     @property
     def tokens_directory(self) -> str:
         """The directory of the files, as the server sees it."""
-        return self.tokens_mount_path
+        directory: str = self.tokens_location["mount_path"]
+        return directory
 
     @property
     def tokens_public_path(self) -> str | None:
@@ -123,6 +141,26 @@ class TokenBackend(TokenTraits):
         return text
 
     # -- what a backend may use ------------------------------------------------------------------
+
+    @property
+    def tokens_location(self) -> Mapping[str, Any]:
+        """What :meth:`make_location` returned when the server was started."""
+        return self._tokens_location or self.make_location()
+
+    def list_locations(self, *keys: str) -> set[tuple[Any, ...]]:
+        """What has these keys: where a server that starts has files, and all recorded locations.
+
+        The record has each location of this Hub's servers that may have files, with the
+        :attr:`location_key` of this backend.
+        """
+        rows = self._tokens_session.query(orm.Spawner)
+        recorded = [each for row in rows for each in (row.state or {}).get(self.location_key, ())]
+        locations = [self.make_location(), *recorded]
+        return {
+            tuple(location[key] for key in keys)
+            for location in locations
+            if location.keys() >= set(keys)
+        }
 
     @property
     def tokens_specs(self) -> Sequence[Any]:
@@ -180,6 +218,56 @@ class TokenBackend(TokenTraits):
         if session is None or self.authenticator is None:
             return None
         return TokenHub.from_session(session)
+
+    # -- the record of its locations -------------------------------------------------------------
+
+    async def keep_location(self, **more: Any) -> None:
+        """Record where a server that starts has its files, before they are there.
+
+        Files of earlier starts that are elsewhere are withdrawn. ``more``: a backend's entries that
+        only a start can make. Raises :exc:`OSError` if there is no such location.
+        """
+        location = {**self.make_location(), **more}
+        self._tokens_locations = tuple(each for each in self._tokens_locations if each != location)
+        if self._tokens_locations:
+            try:
+                await self.withdraw_locations()
+            except Exception:  # the next withdrawal tries again
+                words = "Could not remove older token files of %s"
+                self.log.exception(words, self._log_name)
+        self._tokens_location = location
+        self._tokens_locations = (*self._tokens_locations, location)
+        record = {self.location_key: list(self._tokens_locations)}
+        self.orm_spawner.state = {**(self.orm_spawner.state or {}), **record}
+        self._tokens_session.commit()
+
+    async def withdraw_locations(self) -> None:
+        """Withdraw the files at all recorded locations; at that of now if there is none.
+
+        Raises the last error.
+        """
+        failure, left = None, []
+        for location in self._tokens_locations or (None,):
+            self._tokens_location = location
+            try:
+                await self.withdraw_files()
+            except Exception as error:
+                failure = error
+                left += [location] if location else []
+        self._tokens_location, self._tokens_locations = None, tuple(left)
+        if failure is not None:
+            raise failure
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._tokens_locations = tuple(state.get(self.location_key, ()))
+        self._tokens_location = next(reversed(self._tokens_locations), None)
+
+    def get_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state()
+        if self._tokens_locations:
+            state[self.location_key] = list(self._tokens_locations)
+        return state
 
     @property
     def _tokens_session(self) -> Any:

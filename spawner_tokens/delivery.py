@@ -197,7 +197,9 @@ class ServerDelivery:
         spawner, given, delivered = self._spawner, tokens, True
         try:
             async with self._lock:
-                await self._deliver_changed(self.make_files(tokens))
+                if files := self.make_files(tokens):
+                    await spawner.keep_location()
+                await self._deliver_changed(files)
         except OSError as error:
             words = "Could not deliver the token files of %s: %s"
             spawner.log.error(words, spawner._log_name, error)
@@ -264,7 +266,7 @@ class ServerDelivery:
         async with self._lock:
             self._delivered_from, self._delivered = None, {}
             try:
-                await self._spawner.withdraw_files()
+                await self._spawner.withdraw_locations()
             except Exception:
                 words = "Could not remove the token files of %s"
                 self._spawner.log.exception(words, self._spawner._log_name)

@@ -79,6 +79,7 @@ class TokenSpawnerMixin(TokenBackend):
         if self.tokens_hub is None:
             return await maybe_future(super().start(*args, **kwargs))
         self._tokens_start = _Start(awaited=self._start_pending)
+        self._tokens_location = None  # that of an earlier start
         try:
             if not self.prepares_in_start:
                 await self.prepare_tokens()
@@ -134,6 +135,9 @@ class TokenSpawnerMixin(TokenBackend):
             sees_files = self.delivery_delay < math.inf and any(
                 spec.file for spec in delivery.specs
             )
+            if not self._tokens_locations:  # it was not recorded, or the delivery has failed
+                self._tokens_location = self.make_location()
+                self._tokens_locations = (self._tokens_location,)
             if renewal is not None and sees_files:
                 delivery.running = True
                 renewal.watch(self.user, delivery)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from errno import ENOTEMPTY
 from glob import escape, glob
 from itertools import islice
@@ -51,25 +53,102 @@ def open_private(
         os.close(directory)
 
 
-@contextmanager
-def open_hub_directory(
-    root: str, hub: str, *, create: bool = False, closed: bool = False
-) -> Iterator[int | None]:
-    """Open a Hub's directory in ``root``, by the Hub's name; ``None`` if there is none.
+@dataclass(frozen=True)
+class HubDirectory:
+    """A Hub's directory, in which each of its servers has one. It is there while it is not empty.
 
-    ``create``, ``closed`` and errors: as in :func:`open_private`, for both directories.
+    ``root``: the path of the directory in which it is. ``hub``: its name. ``closed``: as in
+    :func:`open_private`, for both.
     """
-    with ExitStack() as stack:
+
+    root: str
+    hub: str
+    closed: bool = False
+
+    @contextmanager
+    def open(self, *, create: bool = False) -> Iterator[int | None]:
+        """Its descriptor; ``None`` if it is not there. Raises as :func:`open_private`."""
+        with ExitStack() as stack:
+            directory: int | None = None
+            try:
+                opened = open_private(self.root, create=create, closed=self.closed)
+                parent = stack.enter_context(opened)
+                opened = open_private(self.hub, parent, create=create, closed=self.closed)
+                directory = stack.enter_context(opened)
+            except FileNotFoundError:
+                if create:
+                    raise
+            try:
+                yield directory
+            finally:
+                if directory is not None:
+                    with suppress(OSError):  # most often, it is not empty
+                        os.rmdir(self.hub, dir_fd=parent)
+
+    def names(self) -> list[str]:
+        """Those of the directories in it."""
+        with self.open() as directory:
+            return [] if directory is None else os.listdir(directory)
+
+    def write(
+        self,
+        name: str,
+        files: Mapping[str, bytes | None],
+        owner: tuple[int, int],
+        *,
+        mode: int = 0o600,
+        directory_mode: int = 0o700,
+        replace: bool = False,
+    ) -> None:
+        """Write files into the directory ``name``, which is made if there is none.
+
+        ``files``: name → contents, or ``None`` for a file that is to be removed. ``owner``: uid and
+        gid of the directory and its files. ``replace``: remove all other files. A reader sees an
+        old file or a new one, and never a part.
+        """
+
+        def write() -> None:
+            with self.open(create=True) as hub:
+                assert hub is not None
+                _make(name, hub)
+                directory = _enter(name, hub)
+                try:
+                    others = os.listdir(directory) if replace else ()
+                    for file, contents in {**dict.fromkeys(others), **files}.items():
+                        _write(directory, file, contents, owner, mode)
+                    os.fchmod(directory, directory_mode)
+                    os.fchown(directory, *owner)
+                finally:
+                    os.close(directory)
+
         try:
-            parent = stack.enter_context(open_private(root, create=create, closed=closed))
-            directory: int | None = stack.enter_context(
-                open_private(hub, parent, create=create, closed=closed)
-            )
-        except FileNotFoundError:
-            if create:
-                raise
-            directory = None
-        yield directory
+            write()
+        except FileNotFoundError:  # it was empty, and a thread has removed it meanwhile
+            write()
+
+    def remove(self, names: Iterable[str], limit: int) -> list[str]:
+        """Remove directories of servers, but at most ``limit`` entries in all.
+
+        They are first renamed, which is fast however much is in them. A directory in another one is
+        first moved to this one, so that paths do not get long. Returns the names that are left.
+        Raises the last :exc:`OSError`, after all others are removed.
+        """
+        left: list[str] = []
+        failure = None
+        with self.open() as directory:
+            if directory is None:
+                return []
+            for name in names:
+                with suppress(FileNotFoundError):
+                    left.append(_move(directory, name, directory))
+            while left and limit > 0:
+                try:
+                    limit -= _remove_one(directory, left.pop(), left, limit)
+                except OSError as error:
+                    failure = error
+        if failure:
+            raise failure
+        return left
 
 
 def _make(path: str, parent: int | None) -> bool:
@@ -78,14 +157,10 @@ def _make(path: str, parent: int | None) -> bool:
         os.mkdir(path, _PASSABLE, dir_fd=parent)
     except FileExistsError:
         return False
-    _allow_owner(path, parent)
-    return True
-
-
-def _allow_owner(path: str, parent: int | None) -> None:
     # root needs no permission, and must not follow a link that a user has put there.
     if os.geteuid() != 0:
         os.chmod(path, 0o700, dir_fd=parent)
+    return True
 
 
 def _not_private(path: str, closed: bool) -> PermissionError:
@@ -119,18 +194,6 @@ def find_private_directory(parent: str) -> str | None:
     return None
 
 
-def list_files(parent: int, name: str) -> set[str]:
-    """The names in the directory ``name``; none if there is no such directory."""
-    try:
-        directory = os.open(name, _DIRECTORY, dir_fd=parent)
-    except FileNotFoundError:
-        return set()
-    try:
-        return set(os.listdir(directory))
-    finally:
-        os.close(directory)
-
-
 def is_in_memory(path: str) -> bool:
     """Whether files at this path are kept in memory: on a tmpfs or ramfs."""
     try:
@@ -143,79 +206,58 @@ def is_in_memory(path: str) -> bool:
     return mounts.get(path) in ("tmpfs", "ramfs")
 
 
-def write_files(
-    parent: int,
-    name: str,
-    files: Mapping[str, bytes | None],
-    owner: tuple[int, int],
-    *,
-    mode: int = 0o600,
-    directory_mode: int = 0o700,
-) -> None:
-    """Write files into the directory ``name``, which is made if there is none.
+def _enter(name: str, parent: int, *, take: bool = False) -> int:
+    """Open a server's directory in ``parent``, so that what is in it can be changed.
 
-    ``files``: name → contents, or ``None`` for a file that is to be removed. ``owner``: uid and gid
-    of the directory and its files. A reader sees an old file or a new one, and never a part.
+    root may be without ``CAP_DAC_OVERRIDE``, so it gets in by the group. The user keeps access,
+    unless the Hub is to ``take`` the directory.
     """
-    _make(name, parent)
-    directory = os.open(name, _DIRECTORY, dir_fd=parent)
-    try:
-        for file, contents in files.items():
-            if contents is None:
-                with suppress(FileNotFoundError):
-                    os.unlink(file, dir_fd=directory)
-            else:
-                _write(directory, file, contents, owner, mode)
-        os.fchmod(directory, directory_mode)
-        os.fchown(directory, *owner)
-    finally:
-        os.close(directory)
+    found, hub = os.stat(name, dir_fd=parent, follow_symlinks=False), os.geteuid()
+    if stat.S_ISDIR(found.st_mode):  # no link, and only the Hub can put one there
+        if found.st_uid != hub:
+            uid = hub if take else -1
+            os.chown(name, uid, os.getegid(), dir_fd=parent, follow_symlinks=False)
+        mode = 0o700 if take or found.st_uid == hub else 0o770
+        kept = 0 if take else stat.S_IMODE(found.st_mode)
+        os.chmod(name, mode | kept, dir_fd=parent)
+    return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
-def _write(directory: int, name: str, contents: bytes, owner: tuple[int, int], mode: int) -> None:
+def _write(
+    directory: int, name: str, contents: bytes | None, owner: tuple[int, int], mode: int
+) -> None:
+    if contents is None:
+        _clear(directory, name)
+        return
     temporary = f".{name}.new"
-    with suppress(FileNotFoundError):  # left by a Hub that was killed while it wrote
-        os.unlink(temporary, dir_fd=directory)
+    _clear(directory, temporary)  # left by a Hub that was killed while it wrote
     try:
         with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
             file.write(contents)
             os.fchmod(file.fileno(), mode)
             os.fchown(file.fileno(), *owner)
-        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        try:
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except IsADirectoryError:
+            _clear(directory, name)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)
         raise
 
 
-def set_aside(parent: int, names: Iterable[str]) -> list[str]:
-    """Rename directories, which is fast however much is in them. Returns their new names.
-
-    Names that are not there are left out.
-    """
-    found = []
-    for name in names:
-        with suppress(FileNotFoundError):
-            found.append(_move(parent, name, parent))
-    return found
-
-
-def remove(parent: int, names: Iterable[str], limit: int) -> list[str]:
-    """Remove files and directories with their contents, but at most ``limit`` entries in all.
-
-    A directory in another one is first moved to ``parent``, so that paths do not get long. Returns
-    the names in ``parent`` that are left. Raises the last :exc:`OSError`, after all others are
-    removed.
-    """
-    left, failure = list(names), None
-    while left and limit > 0:
+def _clear(directory: int, name: str) -> None:
+    """Remove a file. A directory that its user has put there goes with the server's, if not now."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
         try:
-            limit -= _remove_one(parent, left.pop(), left, limit)
-        except OSError as error:
-            failure = error
-    if failure:
-        raise failure
-    return left
+            os.rmdir(name, dir_fd=directory)
+        except OSError:
+            _move(directory, name, directory)
 
 
 def _remove_one(parent: int, name: str, left: list[str], limit: int) -> int:
@@ -224,19 +266,18 @@ def _remove_one(parent: int, name: str, left: list[str], limit: int) -> int:
     Returns the number of entries that were removed or moved.
     """
     try:
-        directory = _open_own(parent, name)
+        directory = _enter(name, parent, take=True)
     except NotADirectoryError:
         os.unlink(name, dir_fd=parent)
         return 1
     try:
-        os.fchmod(directory, 0o700)
         with os.scandir(directory) as entries:
             first = [entry.name for entry in islice(entries, limit)]
         for entry in first:
             try:
                 os.unlink(entry, dir_fd=directory)
-            except (IsADirectoryError, PermissionError):
-                _allow_owner(entry, directory)
+            except IsADirectoryError:
+                os.close(_enter(entry, directory, take=True))  # who moves a directory changes it
                 left.append(_move(directory, entry, parent))
     finally:
         os.close(directory)
@@ -247,14 +288,6 @@ def _remove_one(parent: int, name: str, left: list[str], limit: int) -> int:
             raise
         left.append(name)
     return len(first) + 1
-
-
-def _open_own(parent: int, name: str) -> int:
-    try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
-    except PermissionError:
-        _allow_owner(name, parent)
-        return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
 def _move(directory: int, name: str, target: int) -> str:

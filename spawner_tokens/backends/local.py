@@ -9,6 +9,7 @@ import pwd
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
@@ -17,14 +18,7 @@ from traitlets import default
 
 from ..mixin import TokenSpawnerMixin
 from ..tokens.files import PUBLIC_FILE
-from .hostfiles import (
-    is_in_memory,
-    make_private_directory,
-    open_hub_directory,
-    remove,
-    set_aside,
-    write_files,
-)
+from .hostfiles import HubDirectory, is_in_memory, make_private_directory
 
 _PUBLIC = ".public"  # the end of the name of a server's directory for PUBLIC_FILE
 
@@ -46,13 +40,24 @@ class LocalTokenMixin(TokenSpawnerMixin):
     A spawner whose servers run as another user overrides :meth:`tokens_file_owner`.
     """
 
+    location_key = "tokens_location_local"
+
     @default("tokens_mount_path")
     def _default_tokens_mount_path(self) -> str:
         return make_private_directory(find_parent(self.log))
 
+    def make_location(self) -> dict[str, Any]:
+        # The row's id: unlike the names of user and server, it never changes.
+        return {**super().make_location(), "server": str(self.orm_spawner.id)}
+
+    async def keep_location(self, **more: Any) -> None:
+        owner, public = list(self.tokens_file_owner()), self._make_public_name()
+        await super().keep_location(owner=owner, public=public, **more)
+
     @property
     def tokens_directory(self) -> str:
-        return os.path.join(self.tokens_mount_path, self.tokens_hub_name, self._server_name)
+        location = self.tokens_location
+        return "/".join(location[name] for name in ("mount_path", "hub", "server"))
 
     def tokens_file_owner(self) -> tuple[int, int]:
         """The uid and gid of the server's process.
@@ -70,69 +75,70 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     @property
     def tokens_public_path(self) -> str:
-        # Other users can read the file if they know its name, so the name cannot be guessed. It is
-        # the same at each start.
+        name = self.tokens_location.get("public") or self._make_public_name()
+        return f"{self.tokens_directory}{_PUBLIC}/{name}"
+
+    def _make_public_name(self) -> str:
+        # Other users can read the file if they know its name, so the name cannot be guessed.
         secret: bytes = self.user.settings["cookie_secret"]
-        name = hmac.digest(secret, self._server_name.encode(), "sha256").hex()[:16]
-        return os.path.join(self.tokens_directory + _PUBLIC, name)
+        return hmac.digest(secret, str(self.orm_spawner.id).encode(), "sha256").hex()[:16]
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        owner, server = self.tokens_file_owner(), self._server_name
+        location = self.tokens_location
+        owner, server = location.get("owner") or self.tokens_file_owner(), location["server"]
         private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
-        with open_hub_directory(self.tokens_mount_path, self.tokens_hub_name, create=True) as hub:
-            assert hub is not None
-            if private:
-                write_files(hub, server, private, owner)
-            if PUBLIC_FILE in files:
-                public = {os.path.basename(self.tokens_public_path): files[PUBLIC_FILE]}
-                modes = {"mode": 0o644, "directory_mode": 0o711}
-                write_files(hub, server + _PUBLIC, public, owner, **modes)
+        hub = HubDirectory(location["mount_path"], location["hub"])
+        if private:
+            hub.write(server, private, owner)
+        if PUBLIC_FILE in files:
+            public = {os.path.basename(self.tokens_public_path): files[PUBLIC_FILE]}
+            hub.write(server + _PUBLIC, public, owner, mode=0o644, directory_mode=0o711)
 
     async def withdraw_files(self) -> None:
-        with open_hub_directory(self.tokens_mount_path, self.tokens_hub_name) as hub:
-            if hub is not None:
-                self._remove(hub, [self._server_name, self._server_name + _PUBLIC])
+        location = self.tokens_location
+        names = location["server"], location["server"] + _PUBLIC
+        self._remove(HubDirectory(location["mount_path"], location["hub"]), names)
 
     async def sweep_files(self) -> None:
         session = inspect(self.orm_spawner).session
         rows = session.query(orm.Spawner.id).filter(orm.Spawner.server_id.is_not(None))
-        running = {str(row.id) for row in rows}
-        with open_hub_directory(self.tokens_mount_path, self.tokens_hub_name) as hub:
-            names = [] if hub is None else os.listdir(hub)
-            left = [name for name in names if name.removesuffix(_PUBLIC) not in running]
-            if hub is not None and left:
-                words = "Removing %i directories of token files that servers left behind"
-                self.log.warning(words, len(left))
-                self._remove(hub, left)
+        running, failure = {str(row.id) for row in rows}, None
+        for root, hub in self.list_locations("mount_path", "hub"):
+            directory = HubDirectory(root, hub)
+            try:
+                left = [
+                    name for name in directory.names() if name.removesuffix(_PUBLIC) not in running
+                ]
+                if left:
+                    words = "Removing %i directories of token files that servers left behind"
+                    self.log.warning(words, len(left))
+                    self._remove(directory, left)
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
-    def _remove(self, hub: int, names: Iterable[str]) -> None:
+    def _remove(self, hub: HubDirectory, names: Iterable[str]) -> None:
         """Remove directories of servers: at once if they are small, else in a thread."""
-        if left := remove(hub, set_aside(hub, names), _AT_ONCE):
+        if left := hub.remove(names, _AT_ONCE):
             assert self.tokens_hub is not None
             key = LocalTokenMixin, "removal"
             lock = self.tokens_hub.known.setdefault(key, threading.Lock())
-            arguments = lock, os.dup(hub), left
+            arguments = lock, hub, left
             # Not in the Hub's own threads, which large directories would occupy for long.
             threading.Thread(
                 target=self._remove_slowly, args=arguments, name=_REMOVER, daemon=True
             ).start()
 
-    def _remove_slowly(self, lock: threading.Lock, hub: int, names: list[str]) -> None:
+    def _remove_slowly(self, lock: threading.Lock, hub: HubDirectory, names: list[str]) -> None:
         try:
             with lock:
-                left = remove(hub, names, _AT_MOST)
+                left = hub.remove(names, _AT_MOST)
             if left:
                 words = "More than %i files to remove: the rest waits for the Hub's next start"
                 self.log.warning(words, _AT_MOST)
         except Exception:
             self.log.exception("Could not remove all token files")
-        finally:
-            os.close(hub)
-
-    @property
-    def _server_name(self) -> str:
-        # The row's id: unlike the names of user and server, it never changes.
-        return str(self.orm_spawner.id)
 
 
 def find_parent(log: logging.Logger) -> str:

@@ -53,11 +53,11 @@ def start_container(engine, start_hub):
 def start_local(start_hub):
     """Start a Hub and alice's server: ``hub, user, server = await start_local()``."""
 
-    async def start():
+    async def start(specs=None, auth_state=LOGIN):
         hub = await start_hub(
-            TokenSimpleLocalProcessSpawner, {"TokenSpawnerMixin.tokens": {"t": {}}}
+            TokenSimpleLocalProcessSpawner, {"TokenSpawnerMixin.tokens": specs or {"t": {}}}
         )
-        user = await hub.user("alice", LOGIN)
+        user = await hub.user("alice", auth_state)
         return hub, user, await hub.spawn(user)
 
     return start

@@ -14,6 +14,7 @@ from spawner_tokens.backend import find_hub_name
 from spawner_tokens.backends.docker.engine import shares_directory
 
 from ..support.engine import MOUNTS
+from ..support.hub import respell
 from ..support.spawners import BothModes
 from ..support.waiting import until
 
@@ -147,21 +148,27 @@ async def test_an_old_container_gets_the_new_tokens_and_the_log_says_what_is_fro
         param("volume", {"tokens_mount_path": "/home/jovyan/my tokens"}, id="volume"),
     ],
 )
-async def test_paths_may_be_written_in_any_way_and_a_hub_that_starts_again_goes_on(
-    start_container, engine, start_hub, mode, traits
+async def test_paths_may_be_written_in_any_way_and_are_kept_when_a_hub_with_others_goes_on(
+    start_container, engine, start_hub, tmp_path, mode, traits
 ):
-    *_, server = await start_container(mode, **traits)
+    first, *_, server = await start_container(mode, remove=True, **traits)
+    before = left_on_host(first)
     assert await server.token() == b"the-token"
     if mode == "bind":
         [container] = engine.containers()
         mounts = engine.client.inspect_container(container)["Mounts"]
         assert any(mount["Source"].startswith(traits["tokens_host_path"]) for mount in mounts)
-    settings = engine.settings(tokens_volume_mode=mode, **traits)
-    again = await start_hub(DOCKER, {**TOKENS, **settings})
+    others = {"tokens_mount_path": "/other", "tokens_host_path": "/other"}
+    settings = engine.settings(tokens_volume_mode=mode, remove=True, **others)
+    again = await start_hub(DOCKER, {**TOKENS, **settings, **respell(tmp_path)})
     user = await again.user("alice")
     assert user.spawners[""].ready
     await user.save_auth_state({"access_token": "new"})
     await server.until(b"new")
+    assert left_on_host(first) == before and left_on_host(again) == []
+    await user.stop("")
+    assert left_on_host(first) == []
+    await until(lambda: engine.volumes() == [])
 
 
 async def test_where_root_writes_the_servers_user_cannot(start_container, engine):

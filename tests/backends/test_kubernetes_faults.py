@@ -13,7 +13,7 @@ from pytest import param
 
 from ..support import faults
 from ..support.cluster import PATCH_RULES, Z2JH_RULES
-from ..support.hub import Server, launch
+from ..support.hub import Server, launch, respell
 from ..support.killed import run_killed
 from ..support.leaks import ACCESS, REFRESH, places, search
 from ..support.leaks import AUTH_STATE as LEAKING
@@ -131,6 +131,7 @@ async def test_a_hub_killed_between_two_steps_leaves_no_orphan_and_loses_nothing
     await run_killed(tmp_path, memory, killed, settings, kubeconfig)
     found = {name: decoded(secret)["t"] for name, secret in namespace.secrets().items()}
     assert found == left  # the crash was real
+    settings |= respell(tmp_path)
     hub = await launch(tmp_path, memory, b"k" * 32, KUBE, settings)
     try:
         user = await hub.user("alice")

@@ -6,13 +6,14 @@ import yaml
 from spawner_tokens.backends.kubernetes.rbac import make_role
 
 from ..support.cluster import KUBESPAWNER_RULES
+from ..support.hub import respell
 from ..support.waiting import until
 from .test_kubernetes import AUTH_STATE, KUBE, NAME, TOKENS, decoded, owners
 
 
 @pytest.mark.parametrize("patch", [False, True], ids=["z2jh", "patch"])
 async def test_with_the_rights_that_the_command_prints_each_server_sees_each_new_token(
-    start_pod, start_hub, patch, caplog
+    start_pod, start_hub, tmp_path, patch, caplog
 ):
     role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
     namespace, _, user, server = await start_pod([*KUBESPAWNER_RULES, *role["rules"]])
@@ -33,9 +34,10 @@ async def test_with_the_rights_that_the_command_prints_each_server_sees_each_new
         again = ["get secrets 200", "delete secrets 200", "create secrets 201"]
         assert asked in (None, [again[0], "get pods 200", *again[1:], *again, *again])
 
-    # A Hub that is started again knows its Secrets, also with another name for new ones.
+    # A Hub that is started again knows its Secrets, also with other names for itself and new ones.
     template = "other-{pod_name}"
-    settings = {"KubeTokenMixin.tokens_secret_name_template": template, **namespace.settings()}
+    settings = namespace.settings(common_labels={"release": "other"})
+    settings |= {"KubeTokenMixin.tokens_secret_name_template": template, **respell(tmp_path)}
     hub = await start_hub(KUBE, {**TOKENS, **settings})
     user = await hub.user("alice")
     await until(lambda: user.spawners[""].tokens_running)

@@ -15,6 +15,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 
+from ..support.hub import respell
 from ..support.killed import run_killed
 from ..support.waiting import until
 
@@ -129,9 +130,10 @@ async def test_a_hub_killed_in_the_middle_of_a_spawn_leaves_nothing_past_its_nex
     pids = await run_killed(tmp_path, memory, f"tests.support.spawners.{spawner_class}")
     # The crash was real.
     assert [path.read_text() for path in memory.glob("*/*/t")] == ["the-token"]
-    hub = await start_hub(SIMPLE, TOKENS)
+    elsewhere = {"LocalTokenMixin.tokens_mount_path": str(tmp_path / "elsewhere")}
+    hub = await start_hub(SIMPLE, {**TOKENS, **elsewhere, **respell(tmp_path)})
     hub.spawner(await hub.user("bob"))
-    await until(lambda: hub.token_directories == [])
+    await until(lambda: list(memory.iterdir()) == [])
     for orphan in re.findall(r"^\d+$", pids, re.MULTILINE):
         os.kill(int(orphan), signal.SIGKILL)
 

@@ -12,7 +12,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSwarmSpawner
 
-from ..support.hub import SERVER, Server
+from ..support.hub import SERVER, Server, respell
 from ..support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("swarm")
@@ -225,7 +225,7 @@ async def test_an_engine_that_manages_no_swarm_is_an_os_error(engine, start_hub)
 
 
 async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_sweeps_the_others(
-    start, swarm, swarm_spawner_class, start_hub
+    start, swarm, swarm_spawner_class, start_hub, tmp_path
 ):
     hub, user, server = await start()
     running = swarm.secrets()
@@ -235,7 +235,7 @@ async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_
         await (await hub.spawn(carol)).run("kill", "1")
     await until(carol.spawners[""].poll)
     assert len(swarm.secrets()) == 5
-    again = await start_hub(swarm_spawner_class, settings(swarm))
+    again = await start_hub(swarm_spawner_class, {**settings(swarm), **respell(tmp_path)})
     await until(lambda: swarm.secrets() == running)
     assert await server.token() == b"the-token"
     await again.app.users["alice"].stop("")

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from certipy import Certipy
@@ -22,6 +23,7 @@ from ..support.waiting import until
 from ..tokens.test_selection import jwt
 
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
+KERNEL = str(Path(__file__).parents[1] / "support" / "kernel.py")
 
 
 def login(number, **more):
@@ -92,14 +94,19 @@ def start_kernel(start_hub):
 
     async def start(preset, **fields):
         tokens = {preset: {"preset": preset, **fields}}
-        hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
+        settings = {"TokenSpawnerMixin.tokens": tokens, "Spawner.cmd": [sys.executable, KERNEL]}
+        hub = await start_hub(SIMPLE, settings)
         alice = await hub.user("alice", login(1))
         server = await hub.spawn(alice)
 
         async def run(program):
-            done = await server.run(sys.executable, "-c", program)
-            assert done.code == 0, done.error
-            return done.out.strip()
+            url = f"{server.url}/"
+            answer = await AsyncHTTPClient().fetch(
+                url, method="POST", body=program, request_timeout=90
+            )
+            code, out, err = json.loads(answer.body)
+            assert code == 0, err
+            return out.strip()
 
         return alice, run
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "foreign": {"jupyterhub"},
     "metrics": {"tokens", "jupyterhub", "prometheus_client"},
     "traits": {"tokens", "jupyterhub", "traitlets"},
-    "backend": {"traits", "sqlalchemy"},
+    "backend": {"traits", "jupyterhub", "sqlalchemy"},
     "renewal": {
         *("tokens", "metrics", "redaction", "foreign"),
         *("cryptography", "jupyterhub", "sqlalchemy", "tornado"),
@@ -38,11 +38,11 @@ MAY_IMPORT = {
     },
     "backends/docker": {
         *("mixin", "traits", "tokens.files", "backends.hostfiles"),
-        *("docker", "dockerspawner", "jupyterhub", "traitlets"),
+        *("docker", "dockerspawner", "traitlets"),
     },
     "backends/kubernetes": {
         *("mixin", "tokens.files"),
-        *("aiohttp", "jupyterhub", "kubernetes_asyncio", "kubespawner", "sqlalchemy", "traitlets"),
+        *("aiohttp", "kubernetes_asyncio", "kubespawner", "traitlets"),
     },
     "testing": {
         *("backend", "tokens.files"),

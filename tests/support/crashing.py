@@ -120,8 +120,10 @@ class Spawner(TokenSimpleLocalProcessSpawner):
         await super().deliver_files(files)
         fault.reach("after the delivery")
 
-    def tokens_file_owner(self):
-        return _Owner(super().tokens_file_owner())
+    @property
+    def tokens_location(self):
+        location = super().tokens_location
+        return {**location, "owner": _Owner(location.get("owner") or self.tokens_file_owner())}
 
 
 class _Owner:

@@ -113,3 +113,9 @@ def find_uid(user: str, env: Iterable[str]) -> int | None:
 def starts_as_root(user: str) -> bool:
     """Whether a container with this ``User`` starts as root."""
     return user.partition(":")[0] in _ROOT
+
+
+def find_outdated(env: Iterable[str], wanted: Mapping[str, Any]) -> set[str]:
+    """The variables that do not have the ``wanted`` values in a container with this ``Env``."""
+    has = dict(line.partition("=")[::2] for line in env)
+    return {name for name, text in wanted.items() if has.get(name) != str(text)}

@@ -37,11 +37,12 @@ umask 077
 [ "$(command -v printf)" = printf ] && cd "$1" || exit 1
 while read -r name mode contents && [ -n "$name" ]; do
     if [ "$contents" = - ]; then
-        rm -f "$name" || exit 1
+        rm -rf "$name" || exit 1
     else
         new=$(mktemp ./.XXXXXXXX) || exit 1
         printf %s "$contents" | base64 -d >"$new" && chmod "$mode" "$new" &&
-            [ ! -d "$name" ] && mv -f "$new" "$name" || { rm -f "$new"; exit 1; }
+            { [ ! -d "$name" ] || rm -rf "$name"; } && mv -f "$new" "$name" ||
+            { rm -f "$new"; exit 1; }
     fi
 done
 """
@@ -73,7 +74,7 @@ async def examine_engine(call: Call, shared: SharedDirectory, log: logging.Logge
     name = f".probe-{secrets.token_hex(8)}"
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(shared.open(create=True))
+            directory = stack.enter_context(shared.here.open(create=True))
             os.mkdir(name, dir_fd=directory)
         except OSError as error:
             log.info("Cannot share %s with the Docker Engine: %s", shared.root, error)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ...tokens.files import PUBLIC_FILE
-from ..hostfiles import list_files, open_hub_directory, remove, set_aside, write_files
+from ..hostfiles import HubDirectory
 
+SHARED = ("root", "host_root", "hub")  # these entries of a location are a SharedDirectory's
 _AT_MOST = 10_000  # entries to remove; users cannot add any, since the mounts are read-only
 
 
@@ -25,17 +25,18 @@ class SharedDirectory:
     host_root: str
     hub: str
 
-    def open(self, *, create: bool = False) -> AbstractContextManager[int | None]:
-        """As :func:`~spawner_tokens.backends.hostfiles.open_hub_directory`."""
-        return open_hub_directory(self.root, self.hub, create=create, closed=True)
+    @classmethod
+    def from_location(cls, location: Mapping[str, str]) -> SharedDirectory:
+        return cls(*(location[name] for name in SHARED))
+
+    @property
+    def here(self) -> HubDirectory:
+        """As the Hub has it."""
+        return HubDirectory(self.root, self.hub, closed=True)
 
     def get_host_path(self, name: str) -> str:
         """The path on the engine's host of a name in this directory."""
         return os.path.join(self.host_root, self.hub, name)
-
-    def list_servers(self) -> list[str]:
-        with self.open() as directory:
-            return [] if directory is None else os.listdir(directory)
 
     def write(
         self,
@@ -56,14 +57,8 @@ class SharedDirectory:
             owner, mode = (os.geteuid(), os.getegid()), 0o644
         public = {name: contents for name, contents in files.items() if name == PUBLIC_FILE}
         private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
-        with self.open(create=True) as directory:
-            assert directory is not None
-            if replace:
-                private = dict.fromkeys(list_files(directory, server) - files.keys()) | private
-            write_files(directory, server, private, owner, mode=mode, directory_mode=0o755)
-            write_files(directory, server, public, owner, mode=0o644, directory_mode=0o755)
+        self.here.write(server, private, owner, mode=mode, directory_mode=0o755, replace=replace)
+        self.here.write(server, public, owner, mode=0o644, directory_mode=0o755)
 
     def remove(self, servers: Iterable[str]) -> None:
-        with self.open() as directory:
-            if directory is not None:
-                remove(directory, set_aside(directory, servers), _AT_MOST)
+        self.here.remove(servers, _AT_MOST)

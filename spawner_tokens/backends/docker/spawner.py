@@ -17,9 +17,9 @@ from ...mixin import TokenSpawnerMixin
 from ...tokens.files import PUBLIC_FILE
 from ...traits import AbsolutePath
 from ..hostfiles import is_in_memory
-from .container import Place, find_owner, make_volume
+from .container import Place, find_outdated, find_owner, make_volume
 from .engine import Engine, examine_engine, write_inside
-from .shared import SharedDirectory
+from .shared import SHARED, SharedDirectory
 
 _LABEL = "spawner_tokens"
 _LIVE = ["running", "paused", "restarting"]  # the states of containers that may read files
@@ -88,9 +88,23 @@ class DockerTokenMixin(TokenSpawnerMixin):
     _tokens_place: Place | None = None
     _tokens_volume: str | None = None
 
+    location_key = "tokens_location_docker"
+
+    def make_location(self) -> dict[str, Any]:
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
+        root = os.path.join("/run" if os.geteuid() == 0 else runtime, "spawner-tokens")
+        # In the directory that is shared, a server's has the name of its container.
+        more = {"root": root, "host_root": self.tokens_host_path or root}
+        return {**super().make_location(), **more, "server": self.object_name}
+
+    async def keep_location(self, **more: Any) -> None:
+        place, self._tokens_place = self._tokens_place, None  # older files are not in this one
+        await super().keep_location(**more)
+        self._tokens_place = place
+
     @property
     def tokens_public_path(self) -> str:
-        return f"{self.tokens_mount_path}/{PUBLIC_FILE}"
+        return f"{self.tokens_directory}/{PUBLIC_FILE}"
 
     # -- the container ---------------------------------------------------------------------------
 
@@ -110,7 +124,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         host = settings["host_config"]
         if self._tokens_mode == "bind":
             source = self._shared.get_host_path(self._directory)
-            bind = f"{source}:{self.tokens_mount_path}:ro,z"
+            bind = f"{source}:{self.tokens_directory}:ro,z"
             mounts = {"Binds": [*(host.get("Binds") or ()), bind]}
         else:
             mounts = {"Mounts": [*(host.get("Mounts") or ()), await self._make_volume(settings)]}
@@ -120,12 +134,13 @@ class DockerTokenMixin(TokenSpawnerMixin):
     async def _make_volume(self, settings: Mapping[str, Any]) -> Mount:
         image = (await self.docker("inspect_image", settings["image"]))["Config"] or {}
         first_uid = (await self._find_engine()).first_uid
-        labels = {f"{_LABEL}.hub": self.tokens_hub_name, f"{_LABEL}.server": self.object_name}
-        return make_volume(self.tokens_mount_path, labels, settings, image, first_uid)
+        location = self.tokens_location
+        labels = {f"{_LABEL}.{name}": location[name] for name in ("hub", "server")}
+        return make_volume(self.tokens_directory, labels, settings, image, first_uid)
 
     async def get_object(self) -> Any:
         container = await super().get_object()
-        places = self._tokens_place, Place.from_container(container, self.tokens_mount_path)
+        places = self._tokens_place, Place.from_container(container, self.tokens_directory)
         self._tokens_place = places[1]
         starts = {place.started_at for place in places if place and place.is_running}
         if len(starts) == 2:  # the engine has restarted the container
@@ -136,7 +151,11 @@ class DockerTokenMixin(TokenSpawnerMixin):
         # Here there is a container, a new or an old one, and its name is final.
         container = await self.get_object()
         if not self._tokens_is_new:
-            self._log_outdated_variables(container)
+            found = find_outdated(container["Config"]["Env"] or (), self.get_env())
+            ours = {name for name in found if name in self.tokens_variables or name[:4] == "GIT_"}
+            if ours:
+                words = "%s runs in its old container, where these variables have their old values"
+                self.log.warning(f"{words}: %s", self._log_name, ", ".join(sorted(ours)))
         is_volume = self._tokens_place is not None and self._tokens_place.is_volume
         if self._has_files and not is_volume:
             await self.deliver_tokens()
@@ -148,15 +167,6 @@ class DockerTokenMixin(TokenSpawnerMixin):
     @property
     def _has_files(self) -> bool:
         return any(spec.file or spec.git_identity for spec in self.tokens_specs)
-
-    def _log_outdated_variables(self, container: Mapping[str, Any]) -> None:
-        """Warn about variables that have other values in a container of an earlier start."""
-        has = dict(line.partition("=")[::2] for line in container["Config"]["Env"] or ())
-        differ = {name for name, text in self.get_env().items() if has.get(name) != str(text)}
-        ours = {name for name in differ if name in self.tokens_variables or name[:4] == "GIT_"}
-        if ours:
-            words = "%s runs in its old container, where these variables have their old values: %s"
-            self.log.warning(words, self._log_name, ", ".join(sorted(ours)))
 
     async def _choose_mode(self) -> str | None:
         """The mode for a new container; ``None`` if the configured one is not possible."""
@@ -184,7 +194,8 @@ class DockerTokenMixin(TokenSpawnerMixin):
         known, key = self.tokens_hub.known, (type(self), "engine")
         if key not in known:
             await self.wait_for_sweep()
-            known[key] = await examine_engine(super().docker, self._shared, self.log)
+            shared = SharedDirectory.from_location(self.make_location())
+            known[key] = await examine_engine(super().docker, shared, self.log)
         engine: Engine = known[key]
         return engine
 
@@ -201,20 +212,17 @@ class DockerTokenMixin(TokenSpawnerMixin):
         elif place.source == self._shared.get_host_path(self._directory):
             owner = find_owner(place, (await self._find_engine()).first_uid)
             self._shared.write(self._directory, files, owner, replace=not self.tokens_running)
-        elif self._tokens_is_new:
-            raise FileNotFoundError("its container has no mount for them")
         else:
-            raise FileNotFoundError(
-                "its container was created without a mount for them, or with another one; "
-                f"remove the container {self.object_name}, and the next start has one"
-            )
+            fix = f"; remove the container {self.object_name}, and the next start has one"
+            fix = "" if self._tokens_is_new else fix
+            raise FileNotFoundError(f"its container has no mount for them{fix}")
 
     async def _write_to_volume(self, place: Place, files: Mapping[str, bytes | None]) -> None:
         if self._tokens_volume != place.name:
             labels = (await self.docker("inspect_volume", place.name))["Labels"] or {}
-            if labels.get(f"{_LABEL}.hub") != self.tokens_hub_name:
+            if labels.get(f"{_LABEL}.hub") != self.tokens_location["hub"]:
                 raise FileExistsError(
-                    f"another volume is mounted at {self.tokens_mount_path}, by DockerSpawner's "
+                    f"another volume is mounted at {self.tokens_directory}, by DockerSpawner's "
                     "options or by the image; set tokens_mount_path, or remove that volume"
                 )
             self._tokens_volume = place.name
@@ -224,7 +232,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
             for name, contents in files.items()
         }
         user = "" if place.uid is None else str(place.uid)
-        await write_inside(self.client, place.container, user, self.tokens_mount_path, entries)
+        await write_inside(self.client, place.container, user, self.tokens_directory, entries)
 
     async def withdraw_files(self) -> None:
         place, self._tokens_place = self._tokens_place, None
@@ -232,21 +240,26 @@ class DockerTokenMixin(TokenSpawnerMixin):
         if place is None or not place.is_volume:
             self._shared.remove([self._directory])
         if place is None or place.is_volume:
-            await self._remove_volumes(f"{_LABEL}.server={self.object_name}")
+            location = self.tokens_location
+            await self._remove_volumes(location["hub"], f"{_LABEL}.server={location['server']}")
 
     async def sweep_files(self) -> None:
         try:
-            if servers := self._shared.list_servers():
+            every = (SharedDirectory(*paths) for paths in self.list_locations(*SHARED))
+            found = {shared: shared.here.names() for shared in every}
+            if any(found.values()):
                 # The Hub's database is not asked: two Hubs in containers may have the same URL.
                 live = await self.docker("containers", all=True, filters={"status": _LIVE})
                 kept = {name.removeprefix("/") for container in live for name in container["Names"]}
-                self._shared.remove([name for name in servers if name not in kept])
+                for shared, servers in found.items():
+                    shared.remove(set(servers) - kept)
         finally:
-            await self._remove_volumes()
+            for (hub,) in self.list_locations("hub"):
+                await self._remove_volumes(hub)
 
-    async def _remove_volumes(self, *labels: str) -> None:
-        """Remove the volumes of this Hub with these labels that no container uses."""
-        filters = {"label": [f"{_LABEL}.hub={self.tokens_hub_name}", *labels], "dangling": ["true"]}
+    async def _remove_volumes(self, hub: str, *labels: str) -> None:
+        """Remove the volumes of the Hub of this name, with these labels, that no container uses."""
+        filters = {"label": [f"{_LABEL}.hub={hub}", *labels], "dangling": ["true"]}
         try:
             volumes = (await self.docker("volumes", filters=filters))["Volumes"] or ()
         except APIError as error:
@@ -263,7 +276,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
     @property
     def _directory(self) -> str:
         """The name of the server's directory in the shared one: that of its container."""
-        name: str = self.object_name
+        name: str = self.tokens_location["server"]
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
             words = "is not a valid name of a container: see DockerSpawner.name_template"
             raise ValueError(f"{name!r} {words}")
@@ -271,9 +284,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     @property
     def _shared(self) -> SharedDirectory:
-        runtime = os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
-        root = os.path.join("/run" if os.geteuid() == 0 else runtime, "spawner-tokens")
-        return SharedDirectory(root, self.tokens_host_path or root, self.tokens_hub_name)
+        return SharedDirectory.from_location(self.tokens_location)
 
 
 class TokenDockerSpawner(DockerTokenMixin, DockerSpawner):

@@ -16,6 +16,8 @@ from ...mixin import TokenSpawnerMixin
 from ...tokens.files import PUBLIC_FILE
 from .container import find_uid
 
+_HUB_LABEL = "spawner_tokens.hub"
+
 
 class SwarmTokenMixin(TokenSpawnerMixin):
     """Delivers each file as a Swarm secret.
@@ -38,9 +40,14 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     # For the service that is created next: file → name and ID of its secret.
     _tokens_secrets: Mapping[str, tuple[str, str]] = {}
 
+    location_key = "tokens_location_swarm"
+
+    def make_location(self) -> dict[str, Any]:
+        return {**super().make_location(), "server": self.object_name}
+
     @property
     def tokens_public_path(self) -> str:
-        return f"{self.tokens_mount_path}/{PUBLIC_FILE}"
+        return f"{self.tokens_directory}/{PUBLIC_FILE}"
 
     # -- the service -----------------------------------------------------------------------------
 
@@ -61,7 +68,7 @@ class SwarmTokenMixin(TokenSpawnerMixin):
 
     async def _create_service(self, task_template: Mapping[str, Any], **kwargs: Any) -> Any:
         uid = await self._find_uid(task_template["ContainerSpec"])
-        references = make_references(self._tokens_secrets, self.tokens_mount_path, uid)
+        references = make_references(self._tokens_secrets, self.tokens_directory, uid)
         task_template = make_task_template(task_template, references)
         return await super().docker("create_service", task_template=task_template, **kwargs)
 
@@ -80,8 +87,8 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     # -- the secrets -----------------------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        await self._remove_secrets(self._server_label)
-        labels = dict(label.split("=", 1) for label in (self._hub_label, self._server_label))
+        await self._remove_secrets()
+        labels = self._labels
         made = {}
         for file, contents in files.items():
             if contents is not None:
@@ -93,19 +100,25 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     async def withdraw_files(self) -> None:
         # Secrets cannot be removed as long as their service exists. SwarmSpawner removes a service
         # that it stops, but leaves one whose task has ended by itself until the next start.
-        if await self._remove_secrets(self._server_label):
+        if await self._remove_secrets():
             return
         if await self.poll() is not None and self.object_id:
             await self.remove_object()
             self.object_id = ""  # as DockerSpawner.stop() does
-            await self._remove_secrets(self._server_label)
+            await self._remove_secrets()
 
     async def sweep_files(self) -> None:
-        await self._remove_secrets()
+        for (hub,) in self.list_locations("hub"):
+            await self._remove_labelled({_HUB_LABEL: hub})
 
-    async def _remove_secrets(self, *labels: str) -> bool:
-        """Remove the secrets of this Hub with these labels. Returns whether none is in use."""
-        found = await self.docker("secrets", filters={"label": [self._hub_label, *labels]})
+    async def _remove_secrets(self) -> bool:
+        """Remove the server's secrets. Returns whether none is in use."""
+        return await self._remove_labelled(self._labels)
+
+    async def _remove_labelled(self, labels: Mapping[str, str]) -> bool:
+        """Remove the secrets with these labels. Returns whether none is in use."""
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        found = await self.docker("secrets", filters={"label": wanted})
         return all([await self._remove_secret(secret["ID"]) for secret in found])
 
     async def _remove_secret(self, secret: str) -> bool:
@@ -119,12 +132,9 @@ class SwarmTokenMixin(TokenSpawnerMixin):
         return True
 
     @property
-    def _hub_label(self) -> str:
-        return f"spawner_tokens.hub={self.tokens_hub_name}"
-
-    @property
-    def _server_label(self) -> str:
-        return f"spawner_tokens.server={self.object_name}"
+    def _labels(self) -> dict[str, str]:
+        location = self.tokens_location
+        return {_HUB_LABEL: location["hub"], "spawner_tokens.server": location["server"]}
 
 
 def make_references(

@@ -107,22 +107,23 @@ class Secrets:
         if found:
             await self._delete(Secret.from_body(found))
 
-    async def sweep(self, namespaces: Iterable[str] | None) -> None:
+    async def sweep(self, hubs: Iterable[str], namespaces: Iterable[str] | None) -> None:
         """Delete the Secrets whose pod does not exist, in these namespaces; in all if ``None``.
 
-        No server may start meanwhile.
+        ``hubs``: the names that this Hub had when they were made. No server may start meanwhile.
         """
+        selector = f"{HUB_LABEL} in ({','.join(hubs)})"
         failure = None
         for namespace in [None] if namespaces is None else namespaces:
             try:
-                await self._sweep_namespace(namespace)
+                await self._sweep_namespace(namespace, selector)
             except ApiFailure as error:
                 failure = error
         if failure is not None:
             raise failure
 
-    async def _sweep_namespace(self, namespace: str | None) -> None:
-        secrets = await self._list("secrets", namespace, labelSelector=f"{HUB_LABEL}={self.hub}")
+    async def _sweep_namespace(self, namespace: str | None, selector: str) -> None:
+        secrets = await self._list("secrets", namespace, labelSelector=selector)
         if not secrets:
             return
         pods = await self._list("pods", namespace)

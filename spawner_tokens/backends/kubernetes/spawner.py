@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from errno import EFBIG
 from typing import Any
 
-from jupyterhub import orm
 from kubespawner import KubeSpawner
-from sqlalchemy import inspect
 from traitlets import Bool, Float, List, TraitError, Unicode, validate
 
 from ...mixin import TokenSpawnerMixin
@@ -114,8 +112,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
         """,
     ).tag(config=True)
 
-    # Of the server that starts or runs. The name is kept, since the template may change.
-    _tokens_secret_name: str | None = None
+    location_key = "tokens_location_kubernetes"
+
+    # Of the server that starts.
     _tokens_secret: Secret | None = None
     _tokens_put_task: asyncio.Task[Secret] | None = None
     _tokens_owner_task: asyncio.Task[None] | None = None
@@ -138,6 +137,10 @@ class KubeTokenMixin(TokenSpawnerMixin):
                 words = f"{name!r} is not a valid name of a container"
                 raise TraitError(f"{type(self).__name__}.{proposal.trait.name}: {words}")
         return list(proposal.value)
+
+    def make_location(self) -> dict[str, Any]:
+        name: str = self._expand_user_properties(self.tokens_secret_name_template)
+        return {**super().make_location(), "namespace": self.namespace, "secret": name}
 
     @property
     def delivery_delay(self) -> float:
@@ -174,14 +177,14 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     def make_variable(self, variable: str, text: str, token: str | None) -> Any:
         if token is not None:
-            return make_reference(self._get_secret_name(), name_variable_file(token))
+            return make_reference(self.tokens_location["secret"], name_variable_file(token))
         return escape(text)
 
     def _mount(self, pod: Any) -> None:
         specs = self.tokens_specs
         files, public = {}, {}
         if any(spec.file for spec in specs):
-            files[VOLUME] = self.tokens_mount_path
+            files[VOLUME] = self.tokens_directory
         if any(spec.git_identity for spec in specs):
             public[PUBLIC_VOLUME] = self._public_directory
         places = dict.fromkeys(self.tokens_containers, files)
@@ -191,7 +194,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
         if not places:
             return
         mode = find_mode(self.api.api_client.sanitize_for_serialization(pod.spec), places)
-        if missing := mount_secret(pod, self._get_secret_name(), mode, places):
+        if missing := mount_secret(pod, self.tokens_location["secret"], mode, places):
             words = "%s: the pod has no containers of these names in tokens_containers: %s"
             self.log.warning(words, self._log_name, ", ".join(sorted(missing)))
 
@@ -214,25 +217,20 @@ class KubeTokenMixin(TokenSpawnerMixin):
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         if sum(len(contents or b"") for contents in files.values()) > _LARGEST:
             raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
-        if not self.tokens_running:
-            left, self._tokens_secret_name = self._tokens_secret_name, None
-            if left and left != self._get_secret_name():
-                # It could not be withdrawn, and another profile makes another name.
-                await self._secrets.remove(self.namespace, left)
-        name = self._tokens_secret_name = self._get_secret_name()
+        location = self.tokens_location
         content = make_secret(
-            name,
-            self.tokens_hub_name,
+            location["secret"],
+            location["hub"],
             self.pod_name,
             make_data(files),
             self._build_common_labels(self._expand_all(self.extra_labels)),
             self._build_common_annotations(self._expand_all(self.extra_annotations)),
         )
         if self.tokens_running:
-            await self._secrets.renew(self.namespace, content, self.pod_name)
+            await self._secrets.renew(location["namespace"], content, self.pod_name)
         else:
             # A start that is cancelled does not cancel the request: the API server may have it.
-            put = self._secrets.put(self.namespace, content)
+            put = self._secrets.put(location["namespace"], content)
             self._tokens_put_task = asyncio.ensure_future(put)
             self._tokens_secret = await asyncio.shield(self._tokens_put_task)
 
@@ -243,8 +241,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
             set_owner.cancel()
         if put is not None:
             await asyncio.gather(put, return_exceptions=True)
-        await self._secrets.remove(self.namespace, self._get_secret_name())
-        self._tokens_secret_name = None
+        location = self.tokens_location
+        await self._secrets.remove(location["namespace"], location["secret"])
 
     async def delete_forever(self) -> None:
         try:
@@ -253,27 +251,9 @@ class KubeTokenMixin(TokenSpawnerMixin):
             await self.withdraw_tokens()
 
     async def sweep_files(self) -> None:
-        rows = inspect(self.orm_spawner).session.query(orm.Spawner)
-        states = [row.state for row in rows if row.state]
-        known = {state["namespace"] for state in states if "namespace" in state}
-        namespaces = None if self.enable_user_namespaces else sorted({self.namespace, *known})
-        await self._secrets.sweep(namespaces)
-
-    def get_state(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().get_state()
-        if self._tokens_secret_name is not None:
-            state["tokens_secret_name"] = self._tokens_secret_name
-        return state
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self._tokens_secret_name = state.get("tokens_secret_name")
-
-    def _get_secret_name(self) -> str:
-        name: str = self._tokens_secret_name or self._expand_user_properties(
-            self.tokens_secret_name_template
-        )
-        return name
+        hubs = sorted(hub for (hub,) in self.list_locations("hub"))
+        namespaces = sorted(namespace for (namespace,) in self.list_locations("namespace"))
+        await self._secrets.sweep(hubs, None if self.enable_user_namespaces else namespaces)
 
     @property
     def _secrets(self) -> Secrets:
@@ -281,12 +261,12 @@ class KubeTokenMixin(TokenSpawnerMixin):
         api = ApiServer(self.api.api_client, self.k8s_api_request_timeout, patience)
         assert self.tokens_hub is not None
         refused = self.tokens_hub.known.setdefault((KubeTokenMixin, "refused"), set())
-        hub, whole_cluster = self.tokens_hub_name, self.enable_user_namespaces
+        hub, whole_cluster = self.tokens_location["hub"], self.enable_user_namespaces
         return Secrets(api, hub, refused, self.log, whole_cluster=whole_cluster)
 
     @property
     def _public_directory(self) -> str:
-        return f"{self.tokens_mount_path}-public"
+        return f"{self.tokens_directory}-public"
 
 
 class TokenKubeSpawner(KubeTokenMixin, KubeSpawner):
