@@ -215,8 +215,10 @@ class ServerDelivery:
         """The server has lost what was delivered: deliver all of it the next time."""
         self._is_invalid = True
 
-    async def prepare(self, auth_state: dict[str, Any], login_ended: bool) -> _Change | None:
+    async def prepare(self, auth_state: dict[str, Any] | None, login_ended: bool) -> _Change | None:
         """What changed for the server that runs; ``None`` if nothing did.
+
+        Without an auth_state, its tokens are withdrawn.
 
         Raises :exc:`HookFailed`: then the server keeps what it has.
         """
@@ -226,7 +228,8 @@ class ServerDelivery:
         if source == self._delivered_from:
             return None
         try:
-            return _Change(source, await self._select_from(Login(auth_state)))
+            login = Login(auth_state, None if auth_state is not None else Reason.NEVER_STORED)
+            return _Change(source, await self._select_from(login))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
             raise HookFailed(f"tokens_hook failed ({failed})") from None

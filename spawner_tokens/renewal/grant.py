@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from tornado.httpclient import HTTPClientError
+from tornado.httpclient import HTTPClientError, HTTPResponse
 from tornado.web import HTTPError
 
 _LONGEST_RETRY_AFTER = 3600.0  # seconds
@@ -33,11 +33,18 @@ class Failure:
     """Why there is no new token.
 
     ``words`` hold no value of a token; ``retry_after`` is the seconds that the provider asks for.
+    ``by_provider`` is false where the authenticator alone says that the user has to log in again.
     """
 
     kind: FailureKind
     words: str
     retry_after: float = 0.0
+    by_provider: bool = True
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is to be tried again."""
+        return self.kind is FailureKind.REJECTED and self.by_provider
 
 
 class GrantFailed(Exception):
@@ -52,18 +59,40 @@ class GrantFailed(Exception):
 class ResponseRecorder:
     """The result of the authenticator's last request: an answer of status 200, or an error.
 
-    ``timeout`` is what the requests get that have no timeout of their own, in seconds.
+    ``timeout`` is what the requests get that have no timeout of their own, in seconds. ``trouble``
+    is the last error of any request that says nothing of the user.
     """
 
     timeout: float | None = None
     answered: bool = False
     answer: Any = field(default=None, repr=False)
     error: Exception | None = field(default=None, repr=False)
+    trouble: Exception | None = field(default=None, repr=False)
+
+    async def record(self, request: Awaitable[Any]) -> Any:
+        """What a request returns. Raises what it raises."""
+        self.answered, self.error = False, None
+        try:
+            self.answer = await request
+        except Exception as error:
+            self._note(error)
+            raise
+        if isinstance(self.answer, HTTPResponse) and self.answer.error:  # raise_error=False
+            self._note(self.answer.error)
+        else:
+            self.answered = True
+        return self.answer
+
+    def _note(self, error: Any) -> None:
+        self.error = error
+        if is_transient(error):
+            self.trouble = error
 
     @property
     def is_malformed(self) -> bool:
         """Whether the last answer was not an object with content, as each answer has to be."""
-        return self.answered and not (isinstance(self.answer, Mapping) and self.answer)
+        is_answer = isinstance(self.answer, (Mapping, HTTPResponse))
+        return self.answered and not (is_answer and self.answer)
 
 
 _recorder: ContextVar[ResponseRecorder | None] = ContextVar("recorder", default=None)
@@ -83,7 +112,9 @@ def record_responses(timeout: float | None = None) -> Iterator[ResponseRecorder]
         yield recorder
     finally:
         _recorder.reset(token)
-        recorder.answer = recorder.error = None  # a timer may keep this context for a while
+        recorder.answer = recorder.error = recorder.trouble = (
+            None  # a timer may keep this context for a while
+        )
 
 
 def read_answer(answer: Any) -> dict[str, Any] | None:

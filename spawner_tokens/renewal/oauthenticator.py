@@ -1,9 +1,10 @@
 """The adapter: all that is done to a Hub's authenticator, and all that is known of OAuthenticator.
 
 Its methods that are used here: ``refresh_user``, ``build_refresh_token_request_params``,
-``get_token_info``, ``httpfetch``, ``build_auth_state_dict``; the traits ``http_request_kwargs``,
-``user_auth_state_key``, ``userdata_from_id_token``; the hooks ``refresh_user_hook``,
-``modify_auth_state_hook`` and JupyterHub's ``reconcile_auth_state_hook``.
+``get_token_info``, ``httpfetch``, ``fetch``, ``build_auth_state_dict``; the traits ``token_url``,
+``token_params``, ``http_request_kwargs``, ``user_auth_state_key``, ``userdata_from_id_token``; the
+hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and JupyterHub's
+``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from jupyterhub.auth import Authenticator
@@ -21,7 +23,6 @@ from ..tokens.lifetime import find_lifetime
 from .grant import (
     NO_TOKEN,
     GrantFailed,
-    ResponseRecorder,
     explain_failure,
     get_recorder,
     read_answer,
@@ -35,35 +36,41 @@ _REQUEST_TIMEOUT = 60.0
 _GRANTS_AT_ONCE = 7
 # Seconds for the authenticator's and the admin's own code.
 _CODE_TIMEOUT = 30.0
+# The field of ``token_response`` with the token_url that its tokens are from.
+_ISSUER = "issued_by"
 
 
 class AuthenticatorAdapter:
-    """A Hub's authenticator, whose ``refresh_user`` is ``refresh_user`` from now on.
+    """An authenticator, whose logins and requests are seen from now on.
 
     ``find_grant(refresh_token)`` returns what makes the grant in place of the authenticator, if the
-    calling code runs in a refresh that owns this refresh token, else ``None``.
+    calling code runs in a refresh that owns this refresh token, else ``None``. ``on_login`` is
+    called with the auth_state of each login.
     """
 
     def __init__(
         self,
         authenticator: Any,
-        refresh_user: Callable[..., Awaitable[Any]],
         find_grant: Callable[[Any], Callable[[], Awaitable[dict[str, Any]]] | None],
+        on_login: Callable[[AuthState | None], None],
         clock: Callable[[], float],
     ) -> None:
         self._authenticator = authenticator
         self._clock = clock
         self._refresh_user = authenticator.refresh_user
+        self._on_login = on_login
+        self._get_authenticated_user = authenticator.get_authenticated_user
+        authenticator.get_authenticated_user = self._log_in
         self._grants = asyncio.Semaphore(_GRANTS_AT_ONCE)
-        names = ("build_refresh_token_request_params", "get_token_info", "httpfetch")
-        self.can_grant = all(callable(getattr(authenticator, name, None)) for name in names)
-        authenticator.refresh_user = refresh_user
-        if self.can_grant:
+        names = ("build_refresh_token_request_params", "get_token_info", "httpfetch", "fetch")
+        self._is_oauth = all(callable(getattr(authenticator, name, None)) for name in names)
+        if self._is_oauth:
             self._find_grant = find_grant
             self._get_token_info = authenticator.get_token_info
             self._httpfetch = authenticator.httpfetch
             authenticator.get_token_info = self._get_or_grant
             authenticator.httpfetch = self._fetch
+            authenticator.fetch = partial(_watch, authenticator.fetch)
 
     @property
     def keeps_auth_state(self) -> bool:
@@ -76,9 +83,30 @@ class AuthenticatorAdapter:
         is_stock = own is Authenticator.refresh_user or own.__module__ == "oauthenticator.oauth2"
         return not is_stock or getattr(self._authenticator, "refresh_user_hook", None) is not None
 
+    def can_grant(self, auth_state: AuthState) -> bool:
+        """Whether there is a refresh token, and a way to use it."""
+        return self._is_oauth and bool(auth_state.get("refresh_token"))
+
+    @property
+    def token_url(self) -> str | None:
+        """Where its tokens are from."""
+        return getattr(self._authenticator, "token_url", None)
+
+    def is_issuer(self, auth_state: AuthState) -> bool:
+        """Whether a stored refresh token is from there, as far as is recorded."""
+        return find_issuer(auth_state) in (None, self.token_url)
+
+    @property
+    def username_prefix(self) -> str:
+        """What the names of its users begin with, if it is one of several authenticators."""
+        return str(getattr(self._authenticator, "username_prefix", None) or "")
+
     async def refresh_user(self, user: Any, handler: Any, arguments: Mapping[str, Any]) -> Any:
         """The result of the authenticator's own method. Raises what it raises."""
-        return await maybe_future(self._refresh_user(user, handler, **arguments))
+        found = await maybe_future(self._refresh_user(user, handler, **arguments))
+        if isinstance(found, dict) and f"{self.username_prefix}{found.get('name')}" == user.name:
+            found = found | {"name": user.name}
+        return found
 
     async def refresh_user_in_time(
         self, user: Any, handler: Any, arguments: Mapping[str, Any]
@@ -94,15 +122,21 @@ class AuthenticatorAdapter:
         async with self._grants:
             with record_responses(_REQUEST_TIMEOUT) as recorder:
                 try:
-                    params = self._authenticator.build_refresh_token_request_params(refresh_token)
-                    request = self._get_token_info(None, params)
+                    request = self._get_token_info(None, self._make_params(refresh_token))
                     answer = read_answer(await run_foreign(request, 2 * _REQUEST_TIMEOUT))
                     failure = NO_TOKEN
                 except Exception as error:
                     answer, failure = None, explain_failure(error, recorder)
         if answer is None:
             raise GrantFailed(failure)
-        return answer
+        return answer | {_ISSUER: self.token_url}
+
+    def _make_params(self, refresh_token: str) -> dict[str, Any]:
+        """Those of OAuthenticator, which leaves out what the admin adds to a login's request."""
+        params = self._authenticator.build_refresh_token_request_params(refresh_token)
+        added = getattr(self._authenticator, "token_params", {}).items()
+        own = ("grant_type", "refresh_token")
+        return {**params, **{name: value for name, value in added if name not in own}}
 
     def predict_answer(
         self, auth_state: AuthState | None, is_rejected: bool, now: float
@@ -111,7 +145,7 @@ class AuthenticatorAdapter:
 
         ``is_rejected``: whether the provider has rejected the refresh token. ``None``: ask it.
         """
-        if not self.can_grant or self.renews_itself or auth_state is None:
+        if not self._is_oauth or self.renews_itself or auth_state is None:
             return None
         response = auth_state.get("token_response")
         if not isinstance(response, dict):
@@ -173,24 +207,29 @@ class AuthenticatorAdapter:
         asked_at = self._clock()
         answer = await self._get_token_info(handler, params)
         if isinstance(answer, dict) and "access_token" in answer:
-            return {**answer, "created_at": asked_at}  # by the Hub's clock
+            # By the Hub's clock.
+            return {**answer, "created_at": asked_at, _ISSUER: self.token_url}
         return answer
 
+    async def _log_in(self, *args: Any, **kwargs: Any) -> Any:
+        model = await maybe_future(self._get_authenticated_user(*args, **kwargs))
+        if isinstance(model, dict):
+            self._on_login(model.get("auth_state"))
+        return model
+
     async def _fetch(self, url: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = get_recorder()
-        if recorder is None:
-            return await self._httpfetch(url, *args, **kwargs)
-        if recorder.timeout and "request_timeout" not in self._authenticator.http_request_kwargs:
-            kwargs.setdefault("request_timeout", recorder.timeout)
-        return await _record(recorder, self._httpfetch(url, *args, **kwargs))
+        timeout = recorder.timeout if (recorder := get_recorder()) else None
+        if timeout and "request_timeout" not in self._authenticator.http_request_kwargs:
+            kwargs.setdefault("request_timeout", timeout)
+        return await _watch(self._httpfetch, url, *args, **kwargs)
 
 
-async def _record(recorder: ResponseRecorder, request: Awaitable[Any]) -> Any:
-    recorder.answered, recorder.error = False, None
-    try:
-        recorder.answer = await request
-    except Exception as error:
-        recorder.error = error
-        raise
-    recorder.answered = True
-    return recorder.answer
+async def _watch(fetch: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    recorder, request = get_recorder(), fetch(*args, **kwargs)
+    return await (request if recorder is None else recorder.record(request))
+
+
+def find_issuer(auth_state: AuthState | None) -> str | None:
+    """The ``token_url`` that a stored login is from; ``None`` if that is not recorded."""
+    response = (auth_state or {}).get("token_response")
+    return response.get(_ISSUER) if isinstance(response, dict) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .grant import Failure
+from .grant import Failure, ResponseRecorder, is_transient
 from .store import AuthState, Fingerprint, fingerprint, hash_tokens
 
 
@@ -49,6 +49,20 @@ class Outcome:
     failure: Failure | None
     auth_model: Any = field(repr=False)
     error: Exception | None = field(repr=False)
+
+
+def find_doubt(error: Exception | None, recorder: ResponseRecorder, granted: Failure | None) -> str:
+    """Why a False of the authenticator, or its ``error``, says nothing of the user.
+
+    Empty if it does. ``recorder`` has its requests' results, ``granted`` is why the refresh's own
+    grant failed, if it did.
+    """
+    if granted is not None and granted.is_final:
+        return ""
+    if recorder.is_malformed:
+        return "an answer without a meaning"
+    trouble = error if is_transient(error) else recorder.trouble
+    return type(trouble).__name__ if trouble else granted.words if granted else ""
 
 
 def make_outcome(

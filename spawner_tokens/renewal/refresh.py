@@ -11,27 +11,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..redaction import describe_error
-from .grant import (
-    Failure,
-    FailureKind,
-    GrantFailed,
-    ResponseRecorder,
-    is_transient,
-    record_responses,
-)
+from .authenticators import Authenticators
+from .grant import Failure, FailureKind, GrantFailed, record_responses
 from .oauthenticator import AuthenticatorAdapter
-from .outcome import Outcome, Step, make_outcome
-from .store import AuthState, AuthStateStore, save_when_possible
+from .outcome import Outcome, Step, find_doubt, make_outcome
+from .store import AuthState, AuthStateStore
+from .writer import Writer
 
 # Seconds to the next grant after one whose answer could not be stored.
 _LOST = 600.0
+_DENIED = Failure(FailureKind.REJECTED, "the authenticator says so", by_provider=False)
 
 
 @dataclass(frozen=True)
 class Tools:
     """What every refresh of a Hub needs. ``clock`` gives seconds since the epoch."""
 
-    adapter: AuthenticatorAdapter
+    authenticators: Authenticators
     store: AuthStateStore
     clock: Callable[[], float]
     log: logging.Logger
@@ -40,24 +36,33 @@ class Tools:
 class Refresh:
     """Renews a user's tokens with ``renew``, and asks the authenticator when a caller wants it.
 
+    ``adapter`` is of the authenticator by which the user logged in.
+
     Its ``task`` returns an :class:`Outcome`. It never raises, and no caller's cancellation ends it.
     ``standing_failure``: the provider has just failed, or has ended the login; make no grant.
+    If the authenticator says that the user has to log in again, a grant is made to ask the provider
+    too, unless not ``may_confirm``, or ``is_denied``: both were asked already.
     """
 
     def __init__(
         self,
         tools: Tools,
+        adapter: AuthenticatorAdapter,
         user: Any,
         *,
         renew: bool,
         standing_failure: Failure | None = None,
+        may_confirm: bool = True,
+        is_denied: bool = False,
     ) -> None:
-        self._adapter, self._store = tools.adapter, tools.store
+        self._adapter, self._store = adapter, tools.store
         self._clock, self._log = tools.clock, tools.log
         self._user = user
         self._name = user.name  # a database that is down cannot be asked for it
         self._renew = renew
         self._standing_failure = standing_failure
+        self._may_confirm, self._is_denied = may_confirm, is_denied
+        self._writer = Writer(tools.store, adapter, user, tools.log)
         self._request: tuple[Any, Mapping[str, Any]] | None = None
         self._granting: asyncio.Task[Step] | None = None
         self._refresh_tokens: tuple[str, ...] = ()
@@ -140,12 +145,12 @@ class Refresh:
             self._checked = replace(self._checked, stored=self._read())
             if self._checked.changed:
                 return
-        if self._renew and self._adapter.can_grant and before.get("refresh_token"):
+        if self._renew and self._granting is None and self._adapter.can_grant(before):
             granted = await self._grant()
             failure = granted.failure
             if failure is None:
-                await self._derive(granted.stored)
-        if self._request and self._checked is None and not _is_undecided(failure):
+                await self._writer.derive(granted.stored)
+        if self._request and self._checked is None and (failure is None or failure.is_final):
             self._checked = await self._check(self._read())
 
     def _read(self) -> AuthState:
@@ -180,62 +185,57 @@ class Refresh:
         refresh_token = asked.get("refresh_token")
         if self._standing_failure is not None:
             raise GrantFailed(self._standing_failure)
-        if not self._adapter.can_grant or not refresh_token:
+        if not refresh_token or not self._adapter.can_grant(asked):
             raise GrantFailed(Failure(FailureKind.REJECTED, "there is no refresh token"))
+        if not self._adapter.is_issuer(asked):
+            raise GrantFailed(Failure(FailureKind.REJECTED, "another token_url issued the login"))
         asked_at = self._clock()
         try:
             answer = await self._adapter.grant(refresh_token)
         finally:
             self._has_asked.set()
-        user = self._user.orm_user
-        stored = await self._save(lambda: self._store.record(user, refresh_token, answer, asked_at))
+        stored = await self._writer.record(refresh_token, answer, asked_at)
         if stored is None or not stored.get("token_response"):
             failure = Failure(FailureKind.TRANSIENT, "the auth_state has gone meanwhile")
             raise GrantFailed(failure)
         return self._note_refresh_token(stored)
 
-    async def _save(self, write: Callable[[], AuthState | None]) -> AuthState | None:
-        def log(error: Exception) -> None:
-            words = "Could not store the new tokens of %s: %s"
-            self._log.error(words, self._name, describe_error(error))
-
-        return await save_when_possible(write, self._user.orm_user, log)
-
-    async def _replace(self, seen: AuthState, auth_state: AuthState) -> AuthState:
-        user = self._user.orm_user
-        return await self._save(lambda: self._store.replace(user, seen, auth_state)) or {}
-
-    async def _derive(self, stored: AuthState) -> None:
-        """Store what the authenticator and its hooks make of the new tokens."""
-        try:
-            derived = await self._adapter.derive(self._name, stored)
-        except Exception as error:
-            words = "Could not derive all of the auth_state of %s: %s"
-            self._log.error(words, self._name, describe_error(error))
-        else:
-            await self._replace(stored, derived)
-
     # -- the authenticator's word ----------------------------------------------------------------
 
     async def _check(self, asked: AuthState) -> Step:
+        """Ask the authenticator. If it says no, a grant says whether the provider does, too."""
+        step = await self._ask_and_store(asked)
+        if step.auth_model or self._granting is not None or not self._adapter.can_grant(asked):
+            return step
+        if self._is_denied:
+            return step
+        if not self._may_confirm:
+            return self._keep(asked, "the provider has just renewed it")
+        granted = await self._grant()
+        if granted.failure is None:
+            await self._writer.derive(granted.stored)
+            return await self._ask_and_store(self._read())
+        return step if granted.failure.is_final else self._keep(asked, granted.failure.words)
+
+    async def _ask_and_store(self, asked: AuthState) -> Step:
         """Ask the authenticator, as the Hub would, and store what it found out."""
-        earlier = self._granting
+        earlier, found, raised = self._granting, None, None
         with record_responses() as recorder:
             try:
                 found = await self._ask(asked)
             except Exception as error:
-                if is_transient(error) or recorder.is_malformed:
-                    return self._keep(asked, recorder, error)
-                failure = self._fail(FailureKind.MISCONFIGURED, describe_error(error))
-                return Step(asked, asked, failure, error=error)
-            is_unknown = is_transient(recorder.error) or recorder.is_malformed
-            if not found and (is_unknown or _is_undecided(self._find_grant_failure())):
-                return self._keep(asked, recorder, recorder.error)
-        if isinstance(found, dict):
+                raised = error
+            doubt = "" if found else find_doubt(raised, recorder, self._find_grant_failure())
+        if doubt:
+            return self._keep(asked, doubt)
+        if raised is not None:
+            failure = self._fail(FailureKind.MISCONFIGURED, describe_error(raised))
+            return Step(asked, asked, failure, error=raised)
+        if isinstance(found, dict) and found:
             step = self._find_step() if self._granting is not earlier else None
             return await self._adopt(asked, step.stored if step else asked, found)
-        failure = None if found else Failure(FailureKind.REJECTED, "the authenticator says so")
-        return Step(asked, asked, failure, auth_model=found)
+        is_last_word = not found and not self._adapter.can_grant(asked)
+        return Step(asked, asked, _DENIED if is_last_word else None, auth_model=found)
 
     async def _ask(self, asked: AuthState) -> Any:
         failure = self._find_grant_failure() or self._standing_failure
@@ -254,10 +254,8 @@ class Refresh:
     def _find_grant_failure(self) -> Failure | None:
         return step.failure if (step := self._find_step()) else None
 
-    def _keep(self, asked: AuthState, recorder: ResponseRecorder, error: Exception | None) -> Step:
+    def _keep(self, asked: AuthState, words: str) -> Step:
         """The user stays logged in: there was no answer about that."""
-        is_named = error is not None and not recorder.is_malformed
-        words = type(error).__name__ if is_named else "an answer without a meaning"
         self._log.warning("Could not check the login of %s, which stays: %s", self._name, words)
         return Step(asked, asked, self._fail(FailureKind.TRANSIENT, words))
 
@@ -270,28 +268,12 @@ class Refresh:
 
         The rest is the Hub's, which must not save the auth_state later: there may be a newer one.
         """
-        auth_state = model.get("auth_state")
-        if not isinstance(auth_state, dict):
+        if not isinstance(model.get("auth_state"), dict):
             return Step(asked, asked, auth_model=model)
-        if not self._adapter.reconciles:
-            stored = await self._replace(seen, auth_state)
-        else:  # the hook may fail or be slow: first what could be lost
-            stored = await self._replace(seen, seen | auth_state)
-            try:
-                reconciled = await self._adapter.reconcile(model, stored)
-            except Exception as error:
-                words = "Could not reconcile the auth_state of %s: %s"
-                self._log.error(words, self._name, describe_error(error))
-            else:
-                await self._replace(stored, reconciled)
+        stored = await self._writer.adopt(seen, model)
         rest = {name: value for name, value in model.items() if name != "auth_state"}
         is_more = any(value is not None for name, value in rest.items() if name != "name")
         return Step(asked, stored, auth_model=rest if is_more else True)
 
 
 _current: ContextVar[Refresh | None] = ContextVar("refresh", default=None)
-
-
-def _is_undecided(failure: Failure | None) -> bool:
-    """Whether it is still open if the login has ended."""
-    return failure is not None and failure.kind is not FailureKind.REJECTED

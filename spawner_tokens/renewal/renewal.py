@@ -14,7 +14,7 @@ from jupyterhub import orm
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId, find_lifetime
 from ..tokens.lookup import find_token_response
-from .oauthenticator import AuthenticatorAdapter
+from .authenticators import Authenticators
 from .places import Places
 from .refresh import Refresh, Tools
 from .schedule import RunningServers, Server
@@ -57,8 +57,10 @@ class Renewal:
         self._hooks = Places(_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save)
-        self._adapter = AuthenticatorAdapter(authenticator, self.refresh_user, _find_grant, clock)
-        self._tools = Tools(self._adapter, store, clock, log)
+        authenticators = Authenticators(authenticator, _find_grant, store.note_login, clock)
+        authenticator.refresh_user = self.refresh_user
+        self._adapter = authenticators.hubs
+        self._tools = Tools(authenticators, store, clock, log)
 
     async def refresh_user(self, user: Any, handler: Any = None, **arguments: Any) -> Any:
         """In place of the authenticator's own, which is called once for all who ask at a time.
@@ -107,14 +109,18 @@ class Renewal:
         known = self._users.get(user.orm_user.id)
         # The id of a deleted user may come again.
         if known is None or known.renewal.user.orm_user is not user.orm_user:
-            renewal = UserRenewal(self._tools, user, on_rejected=lambda: servers.change())
+            renewal = UserRenewal(self._tools, user, on_ended=lambda: servers.change())
             servers = RunningServers(renewal, self._renewals, self._hooks, self._deliveries)
             known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 
-    def _see_save(self, orm_user: orm.User) -> None:
+    def _see_save(self, orm_user: orm.User, is_login: bool) -> None:
         known = self._users.get(orm_user.id)
-        if known is not None and known.servers and known.renewal.user.orm_user is orm_user:
+        if known is None or known.renewal.user.orm_user is not orm_user:
+            return
+        if is_login:
+            known.renewal.forget_failures()
+        if known.servers:
             # The value can be read then.
             asyncio.get_running_loop().call_soon(known.servers.change, context=Context())
 

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from ..foreign import run_foreign
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
+from .pace import backoff, find_shortest_life
 from .places import Places
 from .store import AuthState
-from .user import UserRenewal, backoff, find_shortest_life
+from .user import UserRenewal
 
 # Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
 _HOOK_TIME, _OWN_TIME = 1.0, 1.0
@@ -36,8 +37,8 @@ class Server(Protocol):
     def find_due(self, auth_state: AuthState, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
-    async def prepare(self, auth_state: AuthState, login_ended: bool) -> Any:
-        """What changed; ``None`` if nothing did."""
+    async def prepare(self, auth_state: AuthState | None, login_ended: bool) -> Any:
+        """What changed; ``None`` if nothing did. No auth_state: what was stored is gone."""
 
     async def update(self, change: Any) -> None:
         """Deliver what changed. If one of both raises, they are called again, ever later.
@@ -130,7 +131,7 @@ class RunningServers:
     async def _update(self, server: Server, *, is_retry: bool) -> None:
         renewal = self._renewal
         auth_state = renewal.read()
-        if auth_state is None:
+        if auth_state is None and not renewal.is_withdrawn:
             return
         async with self._hooks.take(0.0, is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(auth_state, renewal.has_ended(auth_state))
@@ -184,7 +185,7 @@ class RunningServers:
 
     def _take_turn(self, is_retry: bool) -> AbstractAsyncContextManager[None]:
         # An authenticator's own code may hang: of it only that is known.
-        seconds = _OWN_TIME if self._renewal.tools.adapter.renews_itself else None
+        seconds = _OWN_TIME if self._renewal.tools.authenticators.renews_itself else None
         return self._renewals.take(self._ends_at, is_retry=is_retry, seconds=seconds)
 
     def _log_error(self, error: Exception) -> None:

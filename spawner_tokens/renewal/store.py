@@ -73,6 +73,15 @@ def hash_tokens(auth_state: AuthState | None) -> Fingerprint:
     return frozenset(hash(value) for value in values if isinstance(value, str))
 
 
+def carry_over(stored: AuthState | None, new: AuthState) -> AuthState:
+    """A new auth_state with the fields of the stored one that no token answer fills.
+
+    They are an admin's ``post_auth_hook``'s, or an authenticator's own.
+    """
+    names = (*_TOKEN_FIELDS, *_TIMES)
+    return {name: value for name, value in (stored or {}).items() if name not in names} | new
+
+
 def take_tokens(auth_state: AuthState) -> AuthState:
     """The fields of an auth_state that a token answer fills."""
     return {name: auth_state[name] for name in _TOKEN_FIELDS if name in auth_state}
@@ -81,7 +90,8 @@ def take_tokens(auth_state: AuthState) -> AuthState:
 class AuthStateStore:
     """Reads and writes auth_state, and sees every save by anyone.
 
-    ``on_save`` is called with the :class:`jupyterhub.orm.User` before a saved value is visible.
+    ``on_save`` is called with the :class:`jupyterhub.orm.User` before a saved value is visible, and
+    with whether it is a login's.
     """
 
     def __init__(
@@ -89,16 +99,22 @@ class AuthStateStore:
         session: Any,
         clock: Callable[[], float],
         log: Any,
-        on_save: Callable[[orm.User], None],
+        on_save: Callable[[orm.User, bool], None],
     ) -> None:
         self._clock = clock
         self._log = log
         self._on_save = on_save
         self._superseded: WeakKeyDictionary[orm.User, deque[int]] = WeakKeyDictionary()
+        self._logins: deque[Fingerprint] = deque(maxlen=_REMEMBERED)
         self._writing = False
         session.info[_STORE] = self
         if not event.contains(orm.User.encrypted_auth_state, "set", _on_set):
             event.listen(orm.User.encrypted_auth_state, "set", _on_set, retval=True)
+
+    def note_login(self, auth_state: AuthState | None) -> None:
+        """A login brought these tokens, which the Hub is going to save."""
+        if tokens := hash_tokens(auth_state):
+            self._logins.append(tokens)
 
     def read(self, user: orm.User) -> AuthState | None:
         """``None`` if there is no auth_state, or none that can be decrypted."""
@@ -153,27 +169,35 @@ class AuthStateStore:
     def see_save(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
         """What is to be saved in place of what somebody saves. Never raises."""
         try:
+            is_login = False
             if encrypted is not None and not self._writing:
-                encrypted = self._repair_foreign_save(user, encrypted)
-            self._on_save(user)
+                encrypted, is_login = self._repair_foreign_save(user, encrypted)
+            self._on_save(user, is_login)
         except Exception as error:  # it must not stop somebody else's save
             words = "Could not look at the auth_state of %s: %s"
             self._log.error(words, user.name, describe_error(error))
         return encrypted
 
-    def _repair_foreign_save(self, user: orm.User, encrypted: bytes) -> bytes:
-        """What somebody else saves, with its age, and the stored tokens in place of older ones."""
+    def _repair_foreign_save(self, user: orm.User, encrypted: bytes) -> tuple[bytes, bool]:
+        """What somebody else saves, with its age, and the stored tokens in place of older ones.
+
+        Also whether it is a login's, whose tokens are the newest.
+        """
         incoming = read_login(True, encrypted, CryptKeeper.instance()).auth_state
         if incoming is None:
-            return encrypted
+            return encrypted, False
         stored = self.read(user)
         repaired = copy.deepcopy(dict(incoming))
-        superseded = self._superseded.get(user, ())
-        if stored is not None and not hash_tokens(dict(incoming)).isdisjoint(superseded):
+        tokens, superseded = hash_tokens(repaired), self._superseded.get(user, ())
+        if is_login := tokens in self._logins:
+            self._logins.remove(tokens)
+        elif stored is not None and not tokens.isdisjoint(superseded):
             repaired.update(take_tokens(stored))
         stamp(repaired, stored, self._clock())
         self._supersede(user, stored, repaired)
-        return encrypted if repaired == incoming else CryptKeeper.instance()._encrypt(repaired)
+        if repaired != incoming:
+            encrypted = CryptKeeper.instance()._encrypt(repaired)
+        return encrypted, is_login
 
 
 async def save_when_possible(

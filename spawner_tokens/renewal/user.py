@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
@@ -14,28 +13,23 @@ from ..metrics import SUCCESS, UNCHANGED, count_renewal
 from ..tokens.lifetime import Due, TokenId
 from .grant import Failure, FailureKind
 from .outcome import Outcome
+from .pace import (
+    FIRST_PAUSE,
+    FIRST_RETRY,
+    LAST_PAUSE,
+    LAST_RETRY,
+    Pace,
+    backoff,
+    find_shortest_life,
+)
 from .refresh import Refresh, Tools
 from .store import AuthState, Fingerprint, fingerprint
-
-# Seconds to the next try after a failure: doubled each time, and scattered.
-# Two renewals are at least the first of them apart.
-_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
-# The same after a renewal that left a token due: it brought nothing, and the next one may not, too.
-_FIRST_PAUSE, _LAST_PAUSE = 2.0, 600.0
-# Scheduled renewals are this share of a token's life apart, or so many seconds if the provider
-# names no life.
-_SHARE, _WITHOUT_LIFE = 0.2, 600.0
 
 # Seconds after its end until a token has ended by the provider's clock, too.
 _CLOCK_DIFFERENCE = 2.0
 
 # By an auth_state and the time, in seconds since the epoch.
 FindDue = Callable[[AuthState, float], Mapping[TokenId, Due]]
-
-
-def backoff(failures: int, first: float = _FIRST_RETRY, last: float = _LAST_RETRY) -> float:
-    """Seconds to wait after so many failures in a row, at least one."""
-    return min(first * 2.0 ** min(failures - 1, 16), last) * random.uniform(0.5, 1)
 
 
 class _Result(NamedTuple):
@@ -50,50 +44,25 @@ class _Result(NamedTuple):
         return cls(outcome.fingerprint, outcome.auth_model, outcome.error)
 
 
-class Pace:
-    """How long scheduled renewals of one user have to wait, whatever the specs ask for."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._renewed_at: tuple[float, float] | None = None  # by the loop's clock, and the Hub's
-
-    def note_renewal(self) -> None:
-        self._renewed_at = asyncio.get_running_loop().time(), self._clock()
-
-    def find_left(self, life: float) -> float:
-        """Seconds to the next renewal of tokens that live for ``life`` seconds; infinite: unknown.
-
-        The loop's clock stands while the machine sleeps, and the Hub's may be set.
-        """
-        if self._renewed_at is None:
-            return 0.0
-        loop_time, time = self._renewed_at
-        passed = max(asyncio.get_running_loop().time() - loop_time, self._clock() - time)
-        return max(0.0, (_WITHOUT_LIFE if math.isinf(life) else life * _SHARE) - passed)
-
-
-def find_shortest_life(due: Mapping[TokenId, Due]) -> float:
-    """In seconds; infinite if no life is known."""
-    return min((at.life for at in due.values() if at.life > 0), default=math.inf)
-
-
 class UserRenewal:
     """Decides when a user's tokens are renewed, and lets all who ask at once share one refresh.
 
-    Tokens are known here by their hashes alone. ``on_rejected`` is called when the provider has
-    ended the login.
+    Tokens are known here by their hashes alone. ``on_ended`` is called when the login has ended,
+    and when it has not after all.
     """
 
-    def __init__(self, tools: Tools, user: Any, on_rejected: Callable[[], None]) -> None:
+    def __init__(self, tools: Tools, user: Any, on_ended: Callable[[], None]) -> None:
         self.tools = tools
         self.user = user
         self.name = user.name  # a database that is down cannot be asked for it
         self.retry_at = 0.0  # by the event loop's clock
-        self._on_rejected = on_rejected
+        self._on_ended = on_ended
         self._refresh: Refresh | None = None
         self._failures = 0
         self._failure: Failure | None = None
         self._rejected: Fingerprint | None = None
+        # Where the provider does not say so, and the authenticator alone does.
+        self._denied: Fingerprint | None = None
         # A token that a renewal did not change → when to try again, in seconds since the epoch.
         self._not_renewable_until: dict[TokenId, float] = {}
         # A result that arrived after its caller timed out: the next caller gets it.
@@ -105,21 +74,34 @@ class UserRenewal:
         self._pace = Pace(tools.clock)
 
     def read(self) -> AuthState | None:
-        """The user's auth_state, as it is stored."""
+        """The user's auth_state, as it is stored; ``None`` where the Hub does not keep any."""
+        if not self.tools.authenticators.hubs.keeps_auth_state:
+            return None
         auth_state = self.tools.store.read(self.user.orm_user)
         if self._refresh is None and self._renewed not in (None, fingerprint(auth_state)):
             self._renewed, self._pace = None, Pace(self.tools.clock)  # a login came after it
         return auth_state
 
-    def has_ended(self, auth_state: AuthState) -> bool:
-        """Whether the provider has ended this login."""
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nothing is stored of the user's login."""
+        return self.user.orm_user.encrypted_auth_state is None
+
+    def forget_failures(self) -> None:
+        """A login came, with the tokens that were there before, perhaps."""
+        self._failures, self._failure, self.retry_at = 0, None, 0.0
+        self._rejected = self._denied = None
+
+    def has_ended(self, auth_state: AuthState | None) -> bool:
+        """Whether the provider has ended this login, or the authenticator says so."""
         return self._rejected is not None and self._rejected == fingerprint(auth_state)
 
     def can_renew(self, auth_state: AuthState) -> bool:
         """Whether there is a way to renew this auth_state's tokens."""
-        adapter = self.tools.adapter
-        by_grant = adapter.can_grant and bool(auth_state.get("refresh_token"))
-        return (by_grant or adapter.renews_itself) and not self.has_ended(auth_state)
+        if self.has_ended(auth_state) and self._failure is not None and self._failure.is_final:
+            return False
+        adapter = self.tools.authenticators.find(self.name, auth_state)
+        return adapter.can_grant(auth_state) or adapter.renews_itself
 
     def find_times(self, due: Mapping[TokenId, Due]) -> dict[TokenId, float]:
         """When each token is to be renewed; infinite for those that renewals do not change.
@@ -187,7 +169,8 @@ class UserRenewal:
         result, self._undelivered_result = self._undelivered_result, None
         if result is None or result.fingerprint != fingerprint(self.read()):
             due = self.find_renewable(find_due)
-            refresh = self.get_refresh(renew=bool(due))
+            life = find_shortest_life(find_due(self.read() or {}, self.tools.clock()))
+            refresh = self.get_refresh(renew=bool(due), may_confirm=not self.find_pause(life))
             refresh.request_check(handler, arguments)
             outcome = await refresh.wait(refresh.started_at + seconds)
             if outcome is None:
@@ -200,14 +183,22 @@ class UserRenewal:
         model = result.auth_model
         return dict(model) if isinstance(model, dict) else model
 
-    def get_refresh(self, *, renew: bool) -> Refresh:
-        """The refresh that runs, or a new one."""
+    def get_refresh(self, *, renew: bool, may_confirm: bool = True) -> Refresh:
+        """The refresh that runs, or a new one: see there."""
         if self._refresh is not None and not self._refresh.task.done():
             return self._refresh
         auth_state = self.read()
         has_ended = auth_state is not None and self.has_ended(auth_state)
         standing = self._failure if has_ended or self._now() < self.retry_at else None
-        refresh = Refresh(self.tools, self.user, renew=renew, standing_failure=standing)
+        refresh = Refresh(
+            self.tools,
+            self.tools.authenticators.find(self.name, auth_state),
+            self.user,
+            renew=renew,
+            standing_failure=standing,
+            may_confirm=may_confirm,
+            is_denied=self._denied is not None and self._denied == fingerprint(auth_state),
+        )
         self._refresh = refresh
         refresh.task.add_done_callback(lambda task: self._finish(task, standing))
         return refresh
@@ -218,6 +209,8 @@ class UserRenewal:
         return asyncio.get_running_loop().time()
 
     def _find_times(self, due: Mapping[TokenId, Due]) -> dict[TokenId, float]:
+        if self._failure is not None and not self._failure.by_provider:
+            return dict.fromkeys(due, 0.0)  # try again soon: the authenticator may be wrong
         until = self._not_renewable_until
         return {key: max(at.stale_at, until.get(key, at.stale_at)) for key, at in due.items()}
 
@@ -250,7 +243,7 @@ class UserRenewal:
         first = sorted(name for name, _ in new if name not in self._idle)
         for key, due in new.items():
             self._idle[key[0]] = self._idle.get(key[0], 0) + 1
-            pause = backoff(self._idle[key[0]], _FIRST_PAUSE, _LAST_PAUSE)
+            pause = backoff(self._idle[key[0]], FIRST_PAUSE, LAST_PAUSE)
             left = due.ends_at - now
             self._not_renewable_until[key] = now + (min(pause, left / 2) if left > 0 else pause)
         if first:
@@ -265,14 +258,19 @@ class UserRenewal:
         outcome = task.result()
         if outcome.requested and (outcome.auth_model is not True or outcome.error is not None):
             self._undelivered_result = _Result.from_outcome(outcome)
+        is_kept = outcome.failure is None and bool(outcome.auth_model)
+        self._denied = None if is_kept or outcome.failure else outcome.stored
         if outcome.renewed:
             count_renewal(SUCCESS if outcome.changed else UNCHANGED)
             if outcome.changed:
                 self.tools.log.info("Renewed the tokens of %s", self.name)
-            self._failures, self._failure, self._rejected = 0, None, None
-            self.retry_at = self._now() + _FIRST_RETRY
+            had_ended, self._rejected = self._rejected is not None, None
+            self._failures, self._failure = 0, None
+            self.retry_at = self._now() + FIRST_RETRY
             self._pace.note_renewal()
             self._renewed = outcome.stored
+            if had_ended:
+                self._on_ended()
         elif outcome.failure is not None and outcome.failure is not standing:
             self._note_failure(outcome, outcome.failure)
 
@@ -281,7 +279,8 @@ class UserRenewal:
             count_renewal(failure.kind.name.lower())
         is_news = self._failure is None or self._failure.kind is not failure.kind
         self._failure = failure
-        self._put_off(failure.retry_after)
+        last = LAST_RETRY if failure.by_provider else LAST_PAUSE
+        self._put_off(failure.retry_after, last)
         if is_news:
             is_admins = failure.kind is FailureKind.MISCONFIGURED
             level = logging.ERROR if is_admins else logging.WARNING
@@ -289,9 +288,9 @@ class UserRenewal:
             self.tools.log.log(level, words, self.name, failure.words, failure.kind.value)
         if failure.kind is FailureKind.REJECTED:
             self._rejected = outcome.fingerprint
-            self._on_rejected()
+            self._on_ended()
 
-    def _put_off(self, seconds: float = 0.0) -> None:
+    def _put_off(self, seconds: float = 0.0, last: float = LAST_RETRY) -> None:
         self._failures += 1
-        pause = max(backoff(self._failures), seconds)
+        pause = max(backoff(self._failures, last=last), seconds)
         self.retry_at = max(self.retry_at, self._now() + pause)

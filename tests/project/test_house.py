@@ -59,8 +59,8 @@ MAY_IMPORT = {
 ORDER = {
     "tokens": ["presets", "lifetime", "lookup", "fields", "spec", "selection", "git", "files"],
     "renewal": [
-        *("places", "grant", "store", "oauthenticator", "outcome", "refresh", "user", "schedule"),
-        *("renewal", "__init__"),
+        *("places", "pace", "grant", "store", "oauthenticator", "authenticators", "writer"),
+        *("outcome", "refresh", "user", "schedule", "renewal", "__init__"),
     ],
     "backends/docker": ["container", "shared", "engine", "spawner", "swarm"],
     "backends/kubernetes": ["rbac", "names", "manifest", "apiserver", "secrets", "spawner"],

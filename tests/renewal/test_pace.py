@@ -7,7 +7,7 @@ from pytest import param
 
 from benchmarks.pace import SCENARIOS, run
 from benchmarks.world import World, make_crypt_key
-from spawner_tokens.renewal.user import Pace
+from spawner_tokens.renewal.pace import Pace
 from spawner_tokens.tokens.lifetime import find_lifetime
 
 from ..tokens.test_selection import jwt

@@ -1,0 +1,38 @@
+"""A Hub's authenticator, and those that it holds: MultiAuthenticator's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jupyterhub.auth import Authenticator
+
+from .oauthenticator import AuthenticatorAdapter, find_issuer
+from .store import AuthState
+
+
+class Authenticators:
+    """The adapters of a Hub's authenticators. Their ``arguments``: see the adapter."""
+
+    def __init__(self, authenticator: Any, *arguments: Any) -> None:
+        self.hubs = AuthenticatorAdapter(authenticator, *arguments)
+        held = () if self.hubs.renews_itself else _find_held(authenticator)
+        self._held = [AuthenticatorAdapter(each, *arguments) for each in held]
+
+    @property
+    def renews_itself(self) -> bool:
+        """Whether any renews tokens in its own way."""
+        return any(each.renews_itself for each in (self.hubs, *self._held))
+
+    def find(self, name: str, auth_state: AuthState | None) -> AuthenticatorAdapter:
+        """The one by which a user of this name logged in: the Hub's, where it is not known."""
+        named = [each for each in self._held if name.startswith(each.username_prefix)]
+        issuer = find_issuer(auth_state)
+        issuers = [each for each in named if issuer and each.token_url == issuer] or named
+        return issuers[0] if len(issuers) == 1 else self.hubs
+
+
+def _find_held(authenticator: Any) -> Iterable[Any]:
+    for value in vars(authenticator).values():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        yield from (each for each in values if isinstance(each, Authenticator))
