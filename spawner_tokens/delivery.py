@@ -18,6 +18,7 @@ from .metrics import count_delivery, observe_lifetimes
 from .redaction import describe_error
 from .refusal import Problem, explain, refuse
 from .tokens.files import make_files
+from .tokens.kind import Kind, note_changes
 from .tokens.lifetime import Due, TokenId
 from .tokens.selection import (
     Login,
@@ -48,10 +49,12 @@ class _Change:
     """Tokens for a running server.
 
     ``source``: the digest of the auth_state that they are from, and whether its login has ended.
+    ``kinds`` are the tokens' by name.
     """
 
     source: tuple[bytes, bool]
     tokens: Sequence[Token]
+    kinds: Mapping[str, Kind]
 
 
 class ServerDelivery:
@@ -70,6 +73,7 @@ class ServerDelivery:
         # The digest of the auth_state whose tokens were delivered, and whether the login had ended.
         self._delivered_from: tuple[bytes, bool] | None = None
         self._delivered: Mapping[str, bytes] = {}  # name → digest
+        self._kinds: Mapping[str, Kind] = {}
 
     # -- what it gets ----------------------------------------------------------------------------
 
@@ -113,7 +117,7 @@ class ServerDelivery:
             tokens = [
                 Token(spec, reason=Reason.HOOK_FAILED, detail=str(failed)) for spec in self.specs
             ]
-        self._delivered_from = source
+        self._delivered_from, self._kinds = source, note_changes(tokens, {})[1]
         self._log_problems(tokens)
         self._refuse(tokens, lambda token: token.reason)
         return tokens
@@ -229,7 +233,7 @@ class ServerDelivery:
             return None
         try:
             login = Login(auth_state, None if auth_state is not None else Reason.NEVER_STORED)
-            return _Change(source, await self._select_from(login))
+            return _Change(source, *note_changes(await self._select_from(login), self._kinds))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
             raise HookFailed(f"tokens_hook failed ({failed})") from None
@@ -241,10 +245,11 @@ class ServerDelivery:
             if not self.running:
                 return
             if changed := await self._deliver_changed(self.make_files(tokens, login_ended)):
-                self._log_problems(tokens)
+                names = {name.removesuffix(".json") for name in changed}
+                self._log_problems(each for each in tokens if each.spec.name in names)
                 new = [each for each in tokens if each.spec.file and each.spec.name in changed]
                 observe_lifetimes(new, time.time(), running=True)
-            self._delivered_from = change.source
+            self._delivered_from, self._kinds = change.source, change.kinds
 
     async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> set[str]:
         """Returns the names of those that have changed."""

@@ -64,6 +64,9 @@ _WORDS = {
     Reason.LOGIN_ENDED: _Words(
         "your login has ended", "the provider does not renew this login any more"
     ),
+    Reason.KIND_CHANGED: _for_admin(
+        "it is not of the kind that it was", "the renewed token is of another kind"
+    ),
     Reason.SCOPE_MISSING: _Words(
         "your login did not grant all that it needs", "a scope is missing"
     ),

@@ -210,7 +210,7 @@ class Refresh:
         if self._is_denied:
             return step
         if not self._may_confirm:
-            return self._keep(asked, "the provider has just renewed it")
+            return self._keep(asked, "the provider was asked just now")
         granted = await self._grant()
         if granted.failure is None:
             await self._writer.derive(granted.stored)

@@ -197,7 +197,7 @@ class UserRenewal:
             renew=renew,
             standing_failure=standing,
             may_confirm=may_confirm,
-            is_denied=self._denied is not None and self._denied == fingerprint(auth_state),
+            is_denied=has_ended or self._denied == fingerprint(auth_state),
         )
         self._refresh = refresh
         refresh.task.add_done_callback(lambda task: self._finish(task, standing))

@@ -42,6 +42,7 @@ class Reason(str, Enum):
     EXPIRED = "expired"
     SHORT_LIVED = "short_lived"
     LOGIN_ENDED = "login_ended"
+    KIND_CHANGED = "kind_changed"
     SCOPE_MISSING = "scope_missing"
     SCOPE_FORBIDDEN = "scope_forbidden"
     UNUSABLE = "unusable"

@@ -551,14 +551,16 @@ async def test_a_refresh_by_the_hub_applies_groups_and_leaves_the_newest_token(l
     assert auth_state["oauth_user"]["groups"] == ["staff", "physics"]
 
 
-async def test_false_from_refresh_user_hook_ends_the_login(log_in):
+async def test_false_from_refresh_user_hook_ends_the_login_to_the_hub_and_not_the_providers(log_in):
     hub, provider, alice, browser = await log_in(GENERIC, {"refresh_user_hook": lambda *_: False})
     server = await hub.spawn(alice)
+    first, _ = await see(server)
     assert await hub.app.authenticator.refresh_user(alice) is False
-    await see_end_of_login(server)
+    token, status = await see_change(server, first)
+    assert provider.is_live(token) and status["status"] == "ok"
     make_due(alice)
     assert not await is_logged_in(browser)
-    assert provider.refreshes == []
+    assert provider.refreshes == [None]
 
 
 # -- other authenticators --------------------------------------------------------------------------

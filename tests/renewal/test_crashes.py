@@ -51,8 +51,14 @@ def provider(tmp_path_factory):
 
 
 @pytest.fixture
-def settings(provider):
-    return hub_settings(provider) | {
+async def proxy(provider):
+    async with faults.FaultyProxy(provider.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def settings(provider, proxy):
+    return hub_settings(provider, proxy.url) | {
         "TokenSpawnerMixin.tokens": {"t": {}},
         "CryptKeeper.keys": [KEY],
         "Authenticator.refresh_pre_spawn": True,
@@ -75,24 +81,21 @@ def start_process(tmp_path, memory):
 
 
 @pytest.fixture
-def crash(start_process, provider, settings):
+def crash(start_process, provider, proxy, settings):
     """Have a Hub die at a step of alice's renewal; the token file of her server, which runs on."""
 
     async def crash(step):
-        async with faults.FaultyProxy(provider.url) as proxy:
-            login = await log_in(provider, "alice")
-            hub = start_process(
-                settings | hub_settings(provider, proxy.url), {"alice": (login, [""])}, step
-            )
-            [file] = await hub.ready()
-            if step == ON_ITS_WAY:
-                gate = faults.Gate()
-                proxy.on("/o/token/", faults.hold_after(gate))
-                await gate.reached.wait()
-                hub.kill()
-                gate.open()
-            assert await hub.died()
-            return file
+        login = await log_in(provider, "alice")
+        hub = start_process(settings, {"alice": (login, [""])}, step)
+        [file] = await hub.ready()
+        if step == ON_ITS_WAY:
+            gate = faults.Gate()
+            proxy.on("/o/token/", faults.hold_after(gate))
+            await gate.reached.wait()
+            hub.kill()
+            gate.open()
+        assert await hub.died()
+        return file
 
     return crash
 
