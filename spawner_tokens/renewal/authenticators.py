@@ -35,4 +35,6 @@ class Authenticators:
 def _find_held(authenticator: Any) -> Iterable[Any]:
     for value in vars(authenticator).values():
         values = value if isinstance(value, (list, tuple)) else [value]
-        yield from (each for each in values if isinstance(each, Authenticator))
+        for each in values:
+            if isinstance(each, Authenticator) and each is not authenticator:
+                yield each

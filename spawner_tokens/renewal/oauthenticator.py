@@ -207,8 +207,8 @@ class AuthenticatorAdapter:
         asked_at = self._clock()
         answer = await self._get_token_info(handler, params)
         if isinstance(answer, dict) and "access_token" in answer:
-            # By the Hub's clock.
-            return {**answer, "created_at": asked_at, _ISSUER: self.token_url}
+            times = {"created_at": asked_at, "id_token_created_at": asked_at}  # the Hub's clock's
+            return {**answer, **times, _ISSUER: self.token_url}
         return answer
 
     async def _log_in(self, *args: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,6 @@ from .writer import Writer
 
 # Seconds to the next grant after one whose answer could not be stored.
 _LOST = 600.0
-_DENIED = Failure(FailureKind.REJECTED, "the authenticator says so", by_provider=False)
 
 
 @dataclass(frozen=True)
@@ -234,8 +233,11 @@ class Refresh:
         if isinstance(found, dict) and found:
             step = self._find_step() if self._granting is not earlier else None
             return await self._adopt(asked, step.stored if step else asked, found)
-        is_last_word = not found and not self._adapter.can_grant(asked)
-        return Step(asked, asked, _DENIED if is_last_word else None, auth_model=found)
+        failure = None
+        if not found and not self._adapter.can_grant(asked):
+            words = "the authenticator says so"
+            failure = Failure(FailureKind.REJECTED, words, by_provider=False)
+        return Step(asked, asked, failure, auth_model=found)
 
     async def _ask(self, asked: AuthState) -> Any:
         failure = self._find_grant_failure() or self._standing_failure

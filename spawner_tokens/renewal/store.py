@@ -254,6 +254,8 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
     }
     if response["access_token"] != auth_state.get("access_token"):  # what stood beside the old one
         renewed = {key: value for key, value in renewed.items() if key not in _TIMES}
+    if response.get("id_token") != kept.get("id_token"):
+        response["id_token_created_at"] = asked_at
     if response.get("id_token"):
         renewed["id_token"] = response["id_token"]
     if answer.get("scope"):

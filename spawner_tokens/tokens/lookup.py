@@ -66,11 +66,16 @@ def find_dicts(auth_state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def find_token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the provider answered with this access token: all that stands beside it."""
+    """What the provider answered with this access token: all that stands beside it.
+
+    Of an id_token only when the Hub asked for it, if that is known.
+    """
     said: dict[str, Any] = {}
     for node in find_dicts(auth_state):
         if node.get("access_token") == value:
             said.update(node)
+        elif node.get("id_token") == value and "id_token_created_at" in node:
+            said["created_at"] = node["id_token_created_at"]
     return said
 
 

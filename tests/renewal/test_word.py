@@ -5,6 +5,7 @@ import copy
 import json
 import logging
 import time
+from itertools import pairwise
 
 import pytest
 from jupyterhub.auth import DummyAuthenticator
@@ -118,13 +119,13 @@ class Own(DummyAuthenticator):
 
     auth_state = {"access_token": "a0", "refresh_token": "r0"}
     found = True
-    asked = 0
+    asked = ()  # when
 
     async def authenticate(self, handler, data):
         return {"name": data["username"], "auth_state": copy.deepcopy(self.auth_state)}
 
     async def refresh_user(self, user, handler=None, **kwargs):
-        self.asked += 1
+        self.asked += (time.monotonic(),)
         return copy.deepcopy(self.found)
 
 
@@ -150,7 +151,8 @@ async def test_where_the_provider_did_not_reject_the_user_is_tried_again(own, ca
     await until(lambda: shown(alice) == "a1")
     assert await authenticator.refresh_user(alice) is False
     await until(lambda: status(alice) == "login_ended")
-    await until(lambda: authenticator.asked > 2)
+    await until(lambda: len(authenticator.asked) > 3)
+    assert all(later - earlier > 0.45 for earlier, later in pairwise(authenticator.asked))
     authenticator.found = True
     await until(lambda: status(alice) == "ok")
     assert caplog.text.count("the user has to log in again") == 1

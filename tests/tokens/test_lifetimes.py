@@ -46,6 +46,13 @@ def test_the_end_of_the_access_token_is_not_that_of_the_id_token():
     assert find({"key": "id_token"}, auth_state, min_lifetime=0).lifetime.expires_at == NOW + 50
 
 
+def test_the_life_of_an_id_token_is_counted_from_when_the_hub_asked_for_it():
+    id_token = jwt(iat=NOW + 200, exp=NOW + 500)  # the provider's clock is ahead
+    answer = {"id_token": id_token, "created_at": NOW - 5, "id_token_created_at": NOW - 90}
+    lifetime = find({"key": "id_token"}, {"id_token": id_token, **response(**answer)}).lifetime
+    assert (lifetime.expires_at, lifetime.total) == (NOW + 210, 300)
+
+
 def test_never_more_than_half_of_a_tokens_life_is_asked_for():
     def at(left):
         return find({}, response(expires_in=300, created_at=NOW - 300 + left)).reason
