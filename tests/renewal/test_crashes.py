@@ -57,12 +57,18 @@ async def proxy(provider):
 
 
 @pytest.fixture
-def settings(provider, proxy):
-    return hub_settings(provider, proxy.url) | {
+def settings(provider):
+    return hub_settings(provider) | {
         "TokenSpawnerMixin.tokens": {"t": {}},
         "CryptKeeper.keys": [KEY],
         "Authenticator.refresh_pre_spawn": True,
     }
+
+
+@pytest.fixture
+def proxied(provider, proxy, settings):
+    """The same, with the proxy before the provider."""
+    return settings | hub_settings(provider, proxy.url)
 
 
 @pytest.fixture
@@ -81,10 +87,10 @@ def start_process(tmp_path, memory):
 
 
 @pytest.fixture
-def crash(start_process, provider, proxy, settings):
+def crash(start_process, provider, proxy):
     """Have a Hub die at a step of alice's renewal; the token file of her server, which runs on."""
 
-    async def crash(step):
+    async def crash(step, settings):
         login = await log_in(provider, "alice")
         hub = start_process(settings, {"alice": (login, [""])}, step)
         [file] = await hub.ready()
@@ -124,7 +130,7 @@ KEPT = [
 async def test_a_hub_killed_before_a_request_or_after_its_answer_was_stored_loses_nothing(
     crash, provider, settings, start_hub, tmp_path, step
 ):
-    file = await crash(step)
+    file = await crash(step, settings)
     assert provider.knows_refresh_token(read_auth_state(tmp_path, "alice")["refresh_token"])
     hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
     await until(partial(shows_live_token, provider, file), SOON)
@@ -144,11 +150,11 @@ LOST = [ON_ITS_WAY, "after_flush"]  # nothing awaits between the answer and the 
 
 @pytest.mark.parametrize("step", LOST)
 async def test_an_answer_lost_with_the_hub_ends_the_login_and_the_next_login_is_delivered(
-    crash, provider, settings, start_hub, tmp_path, step
+    crash, provider, proxied, start_hub, tmp_path, step
 ):
-    file = await crash(step)
+    file = await crash(step, proxied)
     assert not provider.knows_refresh_token(read_auth_state(tmp_path, "alice")["refresh_token"])
-    hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, proxied)
     alice = await hub.user("alice")
 
     async def says(status):
