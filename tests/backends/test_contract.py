@@ -196,6 +196,8 @@ class KubeServers:
         await wait_for_http_server(url, timeout=20)
         self.servers[spawner] = Server(spawner, url)
         spawner.start_polling()  # from here on, it is delivered to as a server that runs
+        # Its files are the contract's: its user has no tokens.
+        spawner.tokens_hub.renewal.unwatch(spawner.user, spawner._tokens_delivery)
 
     async def stop(self, spawner):
         spawner.stop_polling()
@@ -214,11 +216,12 @@ class KubeServers:
 
     @asynccontextmanager
     async def obstructed(self, spawner):
-        spawner.namespace = "kube-system"  # where it has no rights
+        kept = spawner.tokens_location
+        spawner._tokens_location = {**kept, "namespace": "kube-system"}  # where it has no rights
         try:
             yield
         finally:
-            spawner.namespace = self.namespace.name
+            spawner._tokens_location = kept
 
 
 class TestKubeByPatch(KubeServers, DeliveryContract):
