@@ -6,10 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, NamedTuple
 
 from jupyterhub import orm
+from sqlalchemy import inspect
 
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId, find_lifetime
@@ -56,7 +58,7 @@ class Renewal:
         self._renewals = Places(_RENEWALS_AT_ONCE, _RETRIES_AT_ONCE)
         self._hooks = Places(_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
-        store = AuthStateStore(session, clock, log, self._see_save)
+        store = AuthStateStore(session, clock, log, self._see_save, self._see_deletion)
         authenticators = Authenticators(authenticator, _find_grant, store.note_login, clock)
         authenticator.refresh_user = self.refresh_user
         self._adapter = authenticators.hubs
@@ -101,7 +103,8 @@ class Renewal:
 
     def unwatch(self, user: Any, server: Server) -> None:
         """Forget a server."""
-        self._find_user(user).servers.remove(server)
+        if (known := self._users.get(user.orm_user.id)) is not None:
+            known.servers.remove(server)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -123,6 +126,17 @@ class Renewal:
         if known.servers:
             # The value can be read then.
             asyncio.get_running_loop().call_soon(known.servers.change, context=Context())
+
+    def _see_deletion(self, orm_user: orm.User) -> None:
+        with suppress(RuntimeError):  # no loop: the Hub does not run
+            # It is final then, or was rolled back.
+            asyncio.get_running_loop().call_soon(self._forget, orm_user, context=Context())
+
+    def _forget(self, orm_user: orm.User) -> None:
+        known = self._users.get(orm_user.id)
+        is_known = known is not None and known.renewal.user.orm_user is orm_user
+        if is_known and not inspect(orm_user).persistent:
+            self._users.pop(orm_user.id).servers.remove_all()
 
     def _find_login_due(self, auth_state: AuthState, now: float) -> Mapping[TokenId, Due]:
         value = auth_state.get("access_token")

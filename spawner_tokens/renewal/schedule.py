@@ -84,11 +84,15 @@ class RunningServers:
         Context().run(self._deliver, server)
         Context().run(self._plan)
 
-    def remove(self, server: Server) -> None:
-        progress = self._servers.pop(server, None)
-        if progress is not None and progress.task is not None:
-            progress.task.cancel()
+    def remove(self, *servers: Server) -> None:
+        for server in servers:
+            progress = self._servers.pop(server, None)
+            if progress is not None and progress.task is not None:
+                progress.task.cancel()
         Context().run(self._plan)
+
+    def remove_all(self) -> None:
+        self.remove(*self._servers)
 
     def deliver_again(self, server: Server) -> None:
         """Update a server though the auth_state has not changed."""

@@ -91,7 +91,7 @@ class AuthStateStore:
     """Reads and writes auth_state, and sees every save by anyone.
 
     ``on_save`` is called with the :class:`jupyterhub.orm.User` before a saved value is visible, and
-    with whether it is a login's.
+    with whether it is a login's; ``on_delete`` with one that is deleted, before that is final.
     """
 
     def __init__(
@@ -100,16 +100,19 @@ class AuthStateStore:
         clock: Callable[[], float],
         log: Any,
         on_save: Callable[[orm.User, bool], None],
+        on_delete: Callable[[orm.User], None],
     ) -> None:
         self._clock = clock
         self._log = log
         self._on_save = on_save
+        self.on_delete = on_delete
         self._superseded: WeakKeyDictionary[orm.User, deque[int]] = WeakKeyDictionary()
         self._logins: deque[Fingerprint] = deque(maxlen=_REMEMBERED)
         self._writing = False
         session.info[_STORE] = self
         if not event.contains(orm.User.encrypted_auth_state, "set", _on_set):
             event.listen(orm.User.encrypted_auth_state, "set", _on_set, retval=True)
+            event.listen(orm.User, "after_delete", _on_delete)
 
     def note_login(self, auth_state: AuthState | None) -> None:
         """A login brought these tokens, which the Hub is going to save."""
@@ -231,6 +234,12 @@ def _on_set(user: orm.User, encrypted: bytes | None, old: Any, initiator: Any) -
     session = inspect(user).session
     store = session.info.get(_STORE) if session is not None else None
     return store.see_save(user, encrypted) if store and encrypted != old else encrypted
+
+
+def _on_delete(mapper: Any, connection: Any, user: orm.User) -> None:
+    """SQLAlchemy's ``after_delete`` event."""
+    if store := inspect(user).session.info.get(_STORE):
+        store.on_delete(user)
 
 
 def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> AuthState:

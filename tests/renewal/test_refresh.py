@@ -7,6 +7,7 @@ import logging
 import math
 import secrets
 import time
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -348,6 +349,36 @@ async def test_what_is_found_out_about_a_deleted_user_is_not_told_of_the_next_on
     gate.open()
     assert (await check)["admin"] is True
     assert await authenticator.refresh_user(bob) is True
+
+
+async def test_a_deleted_user_is_forgotten_with_their_refresh_token(start_hub):
+    hub, _ = await start(start_hub, Provider())
+
+    async def renew_and_delete():
+        alice = (await servers(hub, ["alice"], left=-10))["alice"]
+        await until(lambda: shown(alice) == "alice-a1")
+        await alice.stop("")
+        await alice.delete_spawners()
+        hub.app.users.delete(alice)
+        return weakref.ref(alice.orm_user)  # it has the encrypted auth_state
+
+    known = await renew_and_delete()
+
+    def is_forgotten():
+        gc.collect()
+        return known() is None
+
+    await until(is_forgotten)
+
+
+async def test_a_user_whose_deletion_failed_is_not_forgotten(start_hub):
+    hub, _ = await start(start_hub, Provider())
+    alice = (await servers(hub, ["alice"]))["alice"]
+    hub.app.db.delete(alice.orm_user)
+    hub.app.db.flush()
+    hub.app.db.rollback()
+    await alice.save_auth_state(login("alice", n=7))
+    await until(lambda: shown(alice) == "alice-a7")
 
 
 async def test_a_refusal_that_came_too_late_is_told_to_the_next_who_asks(start_hub):
