@@ -70,6 +70,10 @@ _WORDS = {
     Reason.SCOPE_MISSING: _Words(
         "your login did not grant all that it needs", "a scope is missing"
     ),
+    Reason.SCOPE_NOT_REQUESTED: _for_admin(
+        "this JupyterHub does not ask your login for all that it needs",
+        "the login does not ask for a required scope: add it to the authenticator's scope",
+    ),
     Reason.SCOPE_FORBIDDEN: _Words(
         "your login granted more than is allowed here",
         "a forbidden scope was granted",
@@ -148,7 +152,7 @@ def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> Any:
 
 def _make_user_words(problem: Problem) -> str:
     words = _WORDS[problem.reason].user
-    if problem.reason in (Reason.SCOPE_MISSING, Reason.SCOPE_FORBIDDEN):
+    if problem.reason.value.startswith("scope_"):
         return f"{words} ({problem.detail})"
     return words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from inspect import iscoroutine
 from typing import Any
 
@@ -81,17 +81,25 @@ def find_token_response(value: str, auth_state: Mapping[str, Any]) -> Mapping[st
 
 def describe_keys(key: Key, auth_state: Mapping[str, Any]) -> str:
     """The names of the keys that are there, for the log of a key that found nothing."""
-    present = f"auth_state has {list_names(auth_state)}"
+    present = f"auth_state has {_list_keys(auth_state)}"
     first = "" if callable(key) else key.partition(".")[0]
     node = auth_state.get(first)
     if first != key and isinstance(node, Mapping):
-        present += f"; {first} has {list_names(node)}"
+        present += f"; {first} has {_list_keys(node)}"
     return present
 
 
-def list_names(names: Iterable[Any]) -> str:
-    """Names for the log: quoted, since they are the provider's, and of a bounded length."""
-    listed = ", ".join(sorted(repr(str(name))[:60] for name in names))
+def _list_keys(node: Mapping[str, Any]) -> str:
+    return list_names(node, {key for key, value in node.items() if value is None})
+
+
+def list_names(names: Iterable[Any], null: Collection[Any] = ()) -> str:
+    """Names for the log: quoted, since they are the provider's, and of a bounded length.
+
+    ``null``: those of which to say that they are null.
+    """
+    quoted = (repr(str(name))[:60] + (" (null)" if name in null else "") for name in names)
+    listed = ", ".join(sorted(quoted))
     return (listed if len(listed) <= 800 else listed[:800] + " …") or "nothing"
 
 
@@ -108,6 +116,19 @@ def holds_refresh_token(value: str, auth_state: Mapping[str, Any]) -> bool:
     return any(holds(value, refresh_token) for refresh_token in _refresh_tokens(auth_state))
 
 
+def holds_tokens(value: Any, token: str, auth_state: Mapping[str, Any]) -> bool:
+    """Whether this token or the refresh token is in a value, or any under the key of a token."""
+    secrets = [token, *_refresh_tokens(auth_state)]
+    for node in _nodes(value):
+        keys = [str(key) for key in node] if isinstance(node, Mapping) else []
+        texts = [node] if isinstance(node, str) else keys
+        if any(holds(text, secret) for text in texts for secret in secrets):
+            return True
+        if any(is_token_key(key) or names_refresh_token(key) for key in keys):
+            return True
+    return False
+
+
 def holds(text: str, token: str) -> bool:
     """Whether a text is a token, or has it in it. A short one could be there by chance."""
     return text == token or (len(token) >= 8 and token in text)
@@ -122,22 +143,36 @@ def find_scopes(
     may leave them out if they are the ``requested`` ones (RFC 6749, section 5.1).
     """
     nodes = [node for node in find_dicts(auth_state) if node is not auth_state]
-    response = auth_state.get("token_response")
-    login = [response, auth_state] if isinstance(response, Mapping) else [auth_state]
-    is_the_logins = any(value in (node.get("access_token"), node.get("id_token")) for node in login)
+    login = _find_login(value, auth_state)
     others = [node for node in nodes if value in node.values()]
-    for node in [*(login if is_the_logins else others), jwt_claims(value)]:
+    for node in [*(login or others), jwt_claims(value)]:
         for name in ("scope", "scopes", "scp"):  # RFC 6749; Bitbucket; Azure's JWTs
             if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
                 return _split(node[name])
-    return tuple(requested) if is_the_logins and requested else None
+    return tuple(requested) if login and requested else None
+
+
+def is_the_logins(value: str, auth_state: Mapping[str, Any]) -> bool:
+    """Whether a token is one of those that the provider gave at the login."""
+    return bool(_find_login(value, auth_state))
+
+
+def _find_login(value: str, auth_state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The dicts with the login's tokens, if this is one of them."""
+    response = auth_state.get("token_response")
+    login = [response, auth_state] if isinstance(response, Mapping) else [auth_state]
+    found = any(value in (node.get("access_token"), node.get("id_token")) for node in login)
+    return login if found else []
 
 
 def _split(scope: Any) -> tuple[str, ...] | None:
-    """The provider's text, of which OAuthenticator makes a list; ``None`` for anything else."""
+    """The provider's text, of which OAuthenticator makes a list; ``None`` for anything else.
+
+    A blank one says nothing of what was granted.
+    """
     if isinstance(scope, (list, tuple)) and all(isinstance(each, str) for each in scope):
         scope = " ".join(scope)
-    return split_scopes(scope) if isinstance(scope, str) else None
+    return (split_scopes(scope) or None) if isinstance(scope, str) else None
 
 
 def split_scopes(text: str) -> tuple[str, ...]:

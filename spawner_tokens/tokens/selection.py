@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -17,11 +17,13 @@ from .lookup import (
     find,
     find_scopes,
     find_token_response,
-    holds,
     holds_refresh_token,
+    holds_tokens,
     is_deliverable,
+    is_the_logins,
     list_names,
 )
+from .presets import imply_scopes
 from .spec import TokenSpec
 
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
@@ -44,6 +46,7 @@ class Reason(str, Enum):
     LOGIN_ENDED = "login_ended"
     KIND_CHANGED = "kind_changed"
     SCOPE_MISSING = "scope_missing"
+    SCOPE_NOT_REQUESTED = "scope_not_requested"
     SCOPE_FORBIDDEN = "scope_forbidden"
     UNUSABLE = "unusable"
     KEY_FAILED = "key_failed"
@@ -67,16 +70,20 @@ class Token:
     """One token of one user: what can be delivered, and the reason where it is not as asked.
 
     ``value`` is ``None`` where there is nothing to deliver, ``scopes`` where the granted ones are
-    not known. ``from_hook``: ``tokens_hook`` gave the value, so its scopes are not checked.
-    ``detail`` is for the admin and has names only, never values.
+    not known, ``requested_scopes`` where it is not known what the login asks for. ``from_hook``:
+    ``tokens_hook`` gave the value, so its scopes are not checked. ``omitted``: a variable of the
+    spec's that is left out → why. That and ``detail`` are for the admin and have names only, never
+    values.
     """
 
     spec: TokenSpec
     value: str | None = field(default=None, repr=False)
     companions: Mapping[str, str] = field(default_factory=dict, repr=False)
     identity: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the user, for git
+    omitted: Mapping[str, str] = field(default_factory=dict)
     lifetime: Lifetime = Lifetime()
     scopes: tuple[str, ...] | None = None
+    requested_scopes: tuple[str, ...] | None = None
     from_hook: bool = False
     reason: Reason | None = None
     detail: str = ""
@@ -88,7 +95,8 @@ class Token:
 
     def withheld(self, reason: Reason, detail: str = "") -> Token:
         """The same token without its value."""
-        return replace(self, value=None, companions={}, identity={}, reason=reason, detail=detail)
+        nothing: dict[str, Any] = dict.fromkeys(("companions", "identity", "omitted"), {})
+        return replace(self, value=None, **nothing, reason=reason, detail=detail)
 
 
 def select_from_login(
@@ -130,12 +138,14 @@ def select(
         )
     if holds_refresh_token(value, auth_state):
         return token.withheld(Reason.REFRESH_TOKEN, "what its key finds is the refresh token")
+    if requested_scopes is not None and is_the_logins(value, auth_state):
+        token = replace(token, requested_scopes=tuple(requested_scopes))
     return replace(
         token,
         value=value,
         **_companions(spec, auth_state, value),
         lifetime=find_lifetime(value, find_token_response(value, auth_state), now),
-        scopes=find_scopes(value, auth_state, requested_scopes),
+        scopes=find_scopes(value, auth_state, token.requested_scopes),
     )
 
 
@@ -195,8 +205,11 @@ def _find_reason_to_withhold(token: Token) -> tuple[Reason, str] | None:
     forbidden = () if token.from_hook else token.spec.forbidden_scopes
     if forbidden and token.scopes is None:
         return Reason.SCOPE_FORBIDDEN, "the provider named no scopes, so it may have any"
-    if granted := [scope for scope in forbidden if scope in (token.scopes or ())]:
-        return Reason.SCOPE_FORBIDDEN, f"granted, but forbidden: {', '.join(granted)}"
+    granted = imply_scopes(token.scopes or ())
+    if found := [scope for scope in forbidden if scope in granted]:
+        implied = [scope for scope in found if scope not in (token.scopes or ())]
+        by = f", by {list_names(token.scopes or ())}" if implied else ""
+        return Reason.SCOPE_FORBIDDEN, f"granted, but forbidden: {', '.join(found)}{by}"
     return None
 
 
@@ -207,7 +220,11 @@ def _find_deficiency(token: Token, now: float, min_lifetime: float) -> tuple[Rea
     required = () if token.from_hook else spec.required_scopes
     if missing := [scope for scope in required if scope not in (scopes or ())]:
         granted = "the provider named none" if scopes is None else f"granted: {list_names(scopes)}"
-        return Reason.SCOPE_MISSING, f"required: {', '.join(missing)}; {granted}"
+        detail = f"required: {', '.join(missing)}; {granted}"
+        requested = token.requested_scopes
+        if requested is None or imply_scopes(requested).issuperset(missing):
+            return Reason.SCOPE_MISSING, detail
+        return Reason.SCOPE_NOT_REQUESTED, f"{detail}; asked for: {list_names(requested)}"
     asked = token.lifetime.asked(min_lifetime if spec.min_lifetime is None else spec.min_lifetime)
     if left < asked:
         return Reason.SHORT_LIVED, f"{left:.0f} seconds left, {asked:.0f} asked for"
@@ -216,32 +233,53 @@ def _find_deficiency(token: Token, now: float, min_lifetime: float) -> tuple[Rea
 
 def _companions(spec: TokenSpec, auth_state: Mapping[str, Any], value: str) -> dict[str, Any]:
     """What goes with a token, and does not have it in it: fields of :class:`Token`."""
-    identity = _texts(spec.git_identity, auth_state, value)
+    companions, omitted = _find_texts(spec.variables, auth_state, value)
+    identity, _ = _find_texts(spec.git_identity, auth_state, value, objects=False)
     return {
-        "companions": {**dict(_texts(spec.variables, auth_state, value)), **spec.settings},
-        "identity": {name: text for name, text in identity if text.strip(_NO_NAME)},
+        "companions": {**companions, **spec.settings},
+        "omitted": omitted,
+        "identity": {name: text for name, text in identity.items() if text.strip(_NO_NAME)},
     }
 
 
-def _texts(
-    keys: Mapping[str, Key], auth_state: Mapping[str, Any], token: str
-) -> Iterator[tuple[str, str]]:
-    """Variable → text, where there is one that can be delivered and does not hold the token."""
+def _find_texts(
+    keys: Mapping[str, Key], auth_state: Mapping[str, Any], token: str, *, objects: bool = True
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Variable → text, and variable → why it has none that can be delivered.
+
+    What is no text is given as JSON: lists and dicts only if ``objects``.
+    """
+    texts, omitted = {}, {}
     for variable, key in keys.items():
         try:
             value = find(key, auth_state)
-            text = value if isinstance(value, str) else _number(value)
-        except (KeyFailed, ValueError):
-            continue
-        if not text or holds(text, token) or holds_refresh_token(text, auth_state):
-            continue
-        if is_deliverable(text) and _fits(variable, text):
-            yield variable, text
+            text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+            problem = _find_problem(variable, value, text, auth_state, token)
+        except KeyFailed as failed:
+            problem = f"its key, a function, {failed}"
+        except (TypeError, ValueError, RecursionError):
+            problem = f"JSON has no form for the {type(value).__name__} that its key finds"
+        if problem or not (objects or isinstance(value, (str, bool, int, float))):
+            omitted[variable] = problem
+        else:
+            texts[variable] = text
+    return texts, omitted
+
+
+def _find_problem(
+    variable: str, value: Any, text: str, auth_state: Mapping[str, Any], token: str
+) -> str:
+    """Why a companion cannot be delivered; empty if it can."""
+    if value is None or value == "":
+        return "its key finds nothing"
+    if not is_deliverable(text):
+        return "it has a NUL byte or a lone surrogate, which no variable can carry"
+    if not _fits(variable, text):
+        return "it is longer than the 128 KiB that a variable can carry"
+    if holds_tokens([value, text], token, auth_state):
+        return "there is a token in it, which is no companion value"
+    return ""
 
 
 def _fits(variable: str, text: str) -> bool:
     return len(f"{variable}={text}".encode()) < _LONGEST_VARIABLE
-
-
-def _number(value: Any) -> str | None:
-    return json.dumps(value) if isinstance(value, (bool, int, float)) else None

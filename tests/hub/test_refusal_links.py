@@ -26,8 +26,10 @@ async def test_the_link_logs_in_anew_and_returns_to_the_spawn_or_tries_again(sta
     link = "/hub/oauth_login?next=%2Fhub%2Fspawn%2Falice%2Fwork"
     assert error.jupyterhub_message.endswith(f"Log in again: {link}")
     assert f'<a href="{link}">Log in again</a>' in error.jupyterhub_html_message
-    error = refuse(hub, alice, reason=Reason.MISCONFIGURED)  # a login cannot help
-    assert error.jupyterhub_message.endswith("when that is settled: Try again: /hub/spawn/alice")
+    for reason in (Reason.MISCONFIGURED, Reason.SCOPE_NOT_REQUESTED):  # a login cannot help
+        message = refuse(hub, alice, reason=reason).jupyterhub_message
+        assert "Please tell the administrator of this JupyterHub" in message
+        assert message.endswith("when that is settled: Try again: /hub/spawn/alice")
 
     name = "<b>%s&\"'"  # a hostile name is text, and percent signs stay
     error = refuse(hub, await hub.user(name))

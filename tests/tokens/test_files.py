@@ -11,21 +11,37 @@ from spawner_tokens.tokens.spec import parse_tokens
 
 from .test_selection import NOW, failing_key, find, jwt, response
 
+COMPANIONS = [
+    param("{x}$(Y)", "{x}$(Y)", "", id="text"),
+    param(7, "7", "", id="number"),
+    param(0, "0", "", id="zero"),
+    param(0.5, "0.5", "", id="fraction"),
+    param(False, "false", "", id="boolean"),
+    param(["a", 1, None], '["a", 1, null]', "", id="list"),
+    param([], "[]", "", id="empty-list"),
+    param({"é": {"b": True}}, '{"\\u00e9": {"b": true}}', "", id="object"),
+    param(None, None, "finds nothing", id="null"),
+    param("", None, "finds nothing", id="empty"),
+    param(len, None, "no form for the builtin_function", id="function"),
+    param({"a": {1}}, None, "no form for the dict", id="set-within"),
+    param(float("nan"), None, "no form for the float", id="nan"),
+    param("\0", None, "a NUL byte", id="nul"),
+    param(["x" * 131072], None, "128 KiB", id="too-long"),
+    param({"a": ["Bearer the-token"]}, None, "a token in it", id="the-token-within"),
+    param({"the-token": 1}, None, "a token in it", id="the-token-as-a-key"),
+    param(["r"], None, "a token in it", id="the-refresh-token-within"),
+    param({"a": {"id_token": "i"}}, None, "a token in it", id="another-token-within"),
+    param({"refreshToken": "x"}, None, "a token in it", id="another-refresh-token-within"),
+]
 
-def test_companions_are_texts_and_numbers_and_never_null():
-    fields = {
-        "variables": {
-            "A": "u.text",
-            "B": "u.number",
-            "C": "u.true",
-            "D": "u.null",
-            "E": "u",
-            "F": "u.nul",
-        }
-    }
-    user = {"text": "{x}$(Y)", "number": 7, "true": True, "null": None, "nul": "\0"}
-    token = find(fields, {"access_token": "v", "u": user})
-    assert token.companions == {"A": "{x}$(Y)", "B": "7", "C": "true"}
+
+@pytest.mark.parametrize("value, text, why", COMPANIONS)
+def test_a_companion_is_a_text_or_json_and_why_there_is_none_is_known(value, text, why):
+    auth_state = {"access_token": "the-token", "refresh_token": "r"}
+    token = find({"variables": {"A": lambda _: value, "B": "absent"}}, auth_state)
+    assert token.companions == ({} if text is None else {"A": text})
+    assert [*token.omitted] == (["A"] if text is None else []) + ["B"]
+    assert why in token.omitted.get("A", "")
 
 
 def test_a_companion_that_fails_or_holds_the_refresh_token_is_left_out():

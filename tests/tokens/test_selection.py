@@ -58,7 +58,14 @@ def failing_key(auth_state):
     "fields, auth_state, reason, detail",
     [
         param({}, {}, "absent", "looked up 'access_token'; auth_state has nothing", id="no-keys"),
-        param({}, {"access_token": None}, "absent", "auth_state has 'access_token'", id="null"),
+        param({}, {"access_token": None}, "absent", "has 'access_token' (null)", id="null"),
+        param(
+            {"key": "a.x"},
+            {"a": {"x": None, "y": 1}},
+            "absent",
+            "'x' (null), 'y'",
+            id="null-within",
+        ),
         param({}, {"access_token": ""}, "absent", "'access_token'", id="empty"),
         param({"key": "a.x"}, {"a": {"b": 1}}, "absent", "auth_state has 'a'; a has 'b'"),
         param({"key": "a.x"}, {"a": "text"}, "absent", "auth_state has 'a'"),
@@ -162,8 +169,8 @@ def failing_key(auth_state):
             {"required_scopes": ["repo"]},
             response(scope="") | {"scope": [""]},
             "scope_missing",
-            "granted: nothing",
-            id="explicitly-none",
+            "the provider named none",
+            id="blank-scope-of-the-required",
         ),
         param(
             {"key": lambda state: (state.pop("refresh_token"), state["token_response"].clear())[0]},
@@ -171,6 +178,34 @@ def failing_key(auth_state):
             "refresh_token",
             "is the refresh token",
             id="callable-takes-the-refresh-token-out",
+        ),
+        param(
+            {"forbidden_scopes": "api"},
+            response(scope=" ") | {"scope": ["", ""]},
+            "scope_forbidden",
+            "named no scopes",
+            id="blank-scope",
+        ),
+        param(
+            {"forbidden_scopes": "repo:status"},
+            response(scope="gist,repo"),
+            "scope_forbidden",
+            "but forbidden: repo:status, by 'gist', 'repo'",
+            id="forbidden-and-implied",
+        ),
+        param(
+            {"forbidden_scopes": ["read_user", "api"]},
+            response(scope="openid read_api"),
+            "scope_forbidden",
+            "but forbidden: read_user, by 'openid', 'read_api'",
+            id="forbidden-and-implied-at-gitlab",
+        ),
+        param(
+            {"forbidden_scopes": "read:org"},
+            response(scope="admin:org"),
+            "scope_forbidden",
+            "but forbidden: read:org",
+            id="forbidden-and-implied-by-two-steps",
         ),
         param(
             {"key": "a.b"},
@@ -205,6 +240,36 @@ def test_scopes_that_the_provider_does_not_name_are_the_requested_ones():
         find({"required_scopes": "read"}, response(scope="other"), requested=["read"]).reason
         is not None
     )
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        param("repo", id="what-is-not-implied"),
+        param("read_api", id="what-implies-others-alone"),
+        param("sudo", id="what-gitlabs-api-does-not-have"),
+    ],
+)
+def test_a_scope_that_the_granted_ones_do_not_have_is_not_forbidden(scopes):
+    granted = response(scope="public_repo read_user write_repository openid")
+    assert find({"forbidden_scopes": scopes}, granted).reason is None
+
+
+def test_a_scope_that_the_login_does_not_ask_for_has_a_reason_of_its_own():
+    asked, granted = ["read"], response(scope="read")
+    for required, reason in [
+        ("write", "scope_not_requested"),
+        ("read other", "scope_not_requested"),
+    ]:
+        token = find({"required_scopes": required}, granted, requested=asked)
+        assert token.reason == Reason(reason) and token.value == "v"
+        assert "asked for: 'read'" in token.detail
+    for required, requested in [("write", ["write"]), ("read_api", ["api"]), ("write", None)]:
+        token = find({"required_scopes": required}, granted, requested=requested)
+        assert token.reason == Reason.SCOPE_MISSING
+    other = {"exchanged": {"storage": "s", "scope": "read"}}
+    token = find({"required_scopes": "w", "key": "exchanged.storage"}, other, requested=asked)
+    assert token.reason == Reason.SCOPE_MISSING  # the login does not ask for another's scopes
 
 
 def test_a_token_among_others_has_its_own_scopes_and_end():
