@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from jupyterhub.crypto import CryptKeeper
-from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
 from .backend import TokenBackend, TokenHub
+from .combination import check_names, check_order
 from .delivery import ServerDelivery
 from .redaction import describe_error
 from .refusal import Problem, refuse
@@ -53,16 +53,8 @@ class TokenSpawnerMixin(TokenBackend):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        before = cls.__mro__[: cls.__mro__.index(TokenSpawnerMixin)]
-        if any(
-            issubclass(base, Spawner) and not issubclass(base, TokenSpawnerMixin) for base in before
-        ):
-            bases = sorted(cls.__bases__, key=lambda base: not issubclass(base, TokenSpawnerMixin))
-            right = ", ".join(base.__name__ for base in bases)
-            raise TypeError(
-                f"class {cls.__name__}: the token mixin has to come first, or it may do nothing; "
-                f"write class {cls.__name__}({right})"
-            )
+        check_order(cls, TokenSpawnerMixin)
+        check_names(cls)
 
     @validate("tokens")
     def _validate_tokens(self, proposal: Any) -> Any:

@@ -163,7 +163,7 @@ class FieldReader:
         """Name → key. ``problem``, for a key of a token, may have ``{name}`` and ``{key}``."""
         keys = {}
         for name, value in self.mapping(field).items():
-            if value is not None:
+            if value is not None and value is not False:
                 entry = f"{field}[{name!r}]"
                 keys[name] = self.key(entry, value)
                 words = problem.format(name=name, key=value)
@@ -177,7 +177,7 @@ class FieldReader:
     def settings(self, url: str | None, from_preset: bool) -> Mapping[str, str]:
         settings = {}
         for variable, text in self.mapping("settings").items():
-            if text is None:
+            if text is None or text is False:
                 continue
             problem = "has to be a text without NUL bytes; put quotes around it"
             ok = isinstance(text, str) and is_deliverable(text)

@@ -74,6 +74,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "forbidden_scopes": (),
 }
 
+_NULLABLE = {"env", "file_env", "variables", "settings", "config", "config_env", "git"}
+
 
 def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, ...]:
     """Read the ``tokens`` trait: token name → spec.
@@ -112,12 +114,10 @@ def _check_git(specs: Iterable[TokenSpec]) -> None:
 def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
     """Read one entry of the ``tokens`` trait. Raises :exc:`SpecError`."""
     _check_name(name)
-    if not isinstance(fields, Mapping):
-        raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
-    for field in fields:
-        if field not in _DEFAULTS:
-            raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
+    _check_shape(name, fields)
     given = {field: value for field, value in fields.items() if field != "url" or value is not None}
+    # For JupyterHub, null in an override is as not given: so false says that there is to be none.
+    given |= {field: None for field in _NULLABLE if given.get(field) is False}
     preset = _find_preset(name, given)
     merged = {**_DEFAULTS, **preset, **given}
     if merged["git_identity"] is True:
@@ -160,6 +160,14 @@ def _check_name(name: Any) -> None:
     if name.endswith((".json", ".config")):
         rule = "a name cannot end in .json or .config, which are the ends of the files beside it"
         raise SpecError(name, None, rule)
+
+
+def _check_shape(name: str, fields: Any) -> None:
+    if not isinstance(fields, Mapping):
+        raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
+    for field in fields:
+        if field not in _DEFAULTS:
+            raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
 
 
 def _check_fields(spec: TokenSpec, read: FieldReader, files: bool) -> None:

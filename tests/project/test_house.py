@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "foreign": {"jupyterhub"},
     "metrics": {"tokens", "jupyterhub", "prometheus_client"},
     "traits": {"tokens", "jupyterhub", "traitlets"},
+    "combination": {"traits", "jupyterhub", "traitlets"},
     "backend": {"traits", "jupyterhub", "sqlalchemy"},
     "renewal": {
         *("tokens", "metrics", "redaction", "foreign"),
@@ -27,8 +28,8 @@ MAY_IMPORT = {
     "refusal": {"tokens", "metrics", "jupyterhub", "tornado"},
     "delivery": {"tokens", "refusal", "metrics", "redaction", "foreign"},
     "mixin": {
-        *("tokens", "redaction", "metrics", "traits", "backend", "renewal", "refusal", "delivery"),
-        *("jupyterhub", "traitlets"),
+        *("tokens", "redaction", "metrics", "traits", "combination", "backend", "renewal"),
+        *("refusal", "delivery", "jupyterhub", "traitlets"),
     },
     "backends/__init__": set(),
     "backends/hostfiles": set(),
@@ -63,6 +64,7 @@ ORDER = {
         "lookup",
         "fields",
         "spec",
+        "record",
         "selection",
         "kind",
         "git",

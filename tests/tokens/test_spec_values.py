@@ -1,8 +1,9 @@
 """What a spec means where it says little: presets, defaults, sections of the config."""
 
 import pytest
+from jupyterhub.spawner import SimpleLocalProcessSpawner
 from pytest import param
-from traitlets import TraitError
+from traitlets import TraitError, Unicode
 from traitlets.config import Config
 
 from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
@@ -50,6 +51,17 @@ def test_null_stands_for_none_of_it():
         {"preset": "github", "env": None, "variables": None, "settings": None, "file_env": None}
     )
     assert spec.claims == []
+
+
+@pytest.mark.parametrize("field", ["env", "variables", "settings", "file_env", "git"])
+def test_false_stands_for_none_of_it_too_since_an_override_cannot_say_null(field):
+    base = {"preset": "gitlab"}
+    assert parse(base | {field: False}) == parse(base | {field: None}) != parse(base)
+
+
+def test_a_single_false_leaves_out_a_variable_of_the_preset_too():
+    fields = {"variables": {"A": "x.a", "B": False}, "settings": {"C": False}}
+    assert parse(fields).claims == ["GITLAB_TOKEN_FILE", "A"]
 
 
 def test_a_single_null_leaves_out_a_variable():
@@ -128,6 +140,63 @@ def test_a_wrong_trait_is_a_trait_error_that_names_it(trait, value):
     config.TokenSpawnerMixin[trait] = value
     with pytest.raises(TraitError, match=trait):
         TokenSimpleLocalProcessSpawner(config=config)
+
+
+class Theirs(SimpleLocalProcessSpawner):
+    """As EGI's: it has a trait with a name that is not ours alone."""
+
+    tokens_mount_path = Unicode("/theirs").tag(config=True)
+
+
+class Helper:
+    def prepare_tokens(self):
+        pass
+
+
+class Backend(SimpleLocalProcessSpawner):
+    async def deliver_files(self, files):
+        pass
+
+
+class Private(SimpleLocalProcessSpawner):
+    _remove = "theirs"
+
+
+@pytest.mark.parametrize(
+    "mixin, behind, ours",
+    [
+        param(TokenSpawnerMixin, (Theirs,), "tokens_mount_path of TokenTraits", id="trait"),
+        param(
+            TokenSpawnerMixin,
+            (Helper, SimpleLocalProcessSpawner),
+            "prepare_tokens of TokenSpawnerMixin",
+            id="method-of-no-spawner",
+        ),
+        param(LocalTokenMixin, (Backend,), "deliver_files of LocalTokenMixin", id="contract"),
+        param(LocalTokenMixin, (Private,), "_remove of LocalTokenMixin", id="private"),
+    ],
+)
+def test_a_name_that_a_class_behind_the_mixin_has_too_is_a_type_error(mixin, behind, ours):
+    with pytest.raises(TypeError) as error:
+        type("Mine", (mixin, *behind), {})
+    name = ours.partition(" ")[0]
+    assert f"class Mine: {ours} would take the place of {name} of {behind[0].__name__}" in str(
+        error.value
+    )
+
+
+def test_what_stands_in_front_of_the_mixin_may_have_our_names_and_ours_extend_what_is_behind():
+    class Behind(SimpleLocalProcessSpawner):
+        def get_env(self):
+            return super().get_env()
+
+    class Mine(LocalTokenMixin, Behind):
+        tokens_mount_path = Unicode("/mine")
+
+        async def deliver_files(self, files):
+            await super().deliver_files(files)
+
+    assert Mine.get_env is TokenSpawnerMixin.get_env
 
 
 def test_the_wrong_order_of_classes_is_a_type_error_that_shows_the_right_one():
