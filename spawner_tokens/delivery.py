@@ -20,6 +20,7 @@ from .refusal import Problem, explain, refuse
 from .tokens.files import make_files
 from .tokens.kind import Kind, note_changes
 from .tokens.lifetime import Due, TokenId
+from .tokens.record import Started
 from .tokens.selection import (
     Login,
     Reason,
@@ -60,12 +61,12 @@ class _Change:
 class ServerDelivery:
     """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
-    ``specs`` are those that it was started with. While it is ``running``, it is a
+    ``started`` is what it was started with. While it is ``running``, it is a
     :class:`~spawner_tokens.renewal.schedule.Server`.
     """
 
     def __init__(self, spawner: Any) -> None:
-        self.specs: Sequence[TokenSpec] = ()
+        self.started = Started()
         self.running = False
         self._spawner = spawner
         self._lock = asyncio.Lock()  # a delivery and a withdrawal never overlap
@@ -76,6 +77,10 @@ class ServerDelivery:
         self._kinds: Mapping[str, Kind] = {}
 
     # -- what it gets ----------------------------------------------------------------------------
+
+    @property
+    def specs(self) -> Sequence[TokenSpec]:
+        return self.started.specs
 
     def find_short(self, auth_state: Mapping[str, Any], now: float) -> dict[TokenId, Due]:
         """The tokens, and when each will be too short-lived to be delivered at a start."""
@@ -109,6 +114,7 @@ class ServerDelivery:
 
     async def select(self, login: Login) -> list[Token]:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
+        spawner = self._spawner
         source = None if login.auth_state is None else (_digest(login.auth_state), False)
         try:
             tokens = await self._select_from(login)
@@ -119,6 +125,11 @@ class ServerDelivery:
             ]
         self._delivered_from, self._kinds = source, note_changes(tokens, {})[1]
         self._log_problems(tokens)
+        for token in tokens:
+            if token.omitted and self._find_policy(token) != "skip":
+                listed = ", ".join(f"{name} ({why})" for name, why in token.omitted.items())
+                words = "%s: token %s comes without these variables: %s"
+                spawner.log.info(words, spawner._log_name, token.spec.name, listed)
         self._refuse(tokens, lambda token: token.reason)
         return tokens
 
@@ -128,18 +139,18 @@ class ServerDelivery:
         requested = find_requested_scopes(spawner.authenticator)
         now = time.time()
         tokens = [select_from_login(spec, login, requested, now) for spec in self.specs]
-        if spawner.tokens_hook is not None and login.auth_state is not None:
-            tokens = await self._run_tokens_hook(login.auth_state, tokens)
+        if self.started.hook is not None and login.auth_state is not None:
+            tokens = await self._run_tokens_hook(self.started.hook, login.auth_state, tokens)
         return [check(token, time.time(), spawner.tokens_min_lifetime) for token in tokens]
 
     async def _run_tokens_hook(
-        self, auth_state: Mapping[str, Any], tokens: list[Token]
+        self, hook: Callable[..., Any], auth_state: Mapping[str, Any], tokens: list[Token]
     ) -> list[Token]:
         spawner = self._spawner
         found = {token.spec.name: token.value for token in tokens if token.value is not None}
         try:
             state = copy.deepcopy(dict(auth_state))
-            values = await call_foreign(spawner.tokens_hook, spawner, state, found)
+            values = await call_foreign(hook, spawner, state, found)
         except Exception as error:
             raise HookFailed(describe_error(error)) from None
         if not isinstance(values, Mapping):

@@ -22,8 +22,9 @@ from .renewal import Renewal, read_login
 from .tokens.fields import SpecError
 from .tokens.files import PUBLIC_FILE, make_env
 from .tokens.git import make_config, make_variables
+from .tokens.record import Path, Started, find_functions, make_record, read_record
 from .tokens.selection import Reason, Token
-from .tokens.spec import TokenSpec, parse_tokens, record_tokens, restore_tokens
+from .tokens.spec import TokenSpec, parse_tokens
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class TokenSpawnerMixin(TokenBackend):
     """
 
     _tokens_start: _Start | None = None
-    # What the server was started with, since overrides are not made again: see record_tokens().
-    _tokens_record: Mapping[str, Any] | None = None
+    # What the server was started with, since overrides are not made again: see make_record().
+    _tokens_record: Any = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,7 +99,12 @@ class TokenSpawnerMixin(TokenBackend):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self._tokens_record = state.get("tokens_specs")
+        self._tokens_record = record = state.get("tokens_started")
+        if record is None:  # it does not run, or runs since before there was a mixin
+            record = make_record(self._tokens_traits, self._tokens_functions)
+        self._tokens_delivery.started = read_record(
+            record, self.tokens, self._tokens_functions, files=self.delivers_files()
+        )
         # Called for each new Spawner: from the Hub's first one on, its own refreshes are ours, and
         # what was left behind is removed.
         self._find_renewal()
@@ -108,7 +114,7 @@ class TokenSpawnerMixin(TokenBackend):
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
         if self._tokens_record is not None:
-            state["tokens_specs"] = self._tokens_record
+            state["tokens_started"] = self._tokens_record
         return state
 
     def clear_state(self) -> None:
@@ -123,14 +129,13 @@ class TokenSpawnerMixin(TokenBackend):
             return
         try:
             delivery, renewal = self._tokens_delivery, self._find_renewal()
-            delivery.specs = self._parse_tokens(restore_tokens(self.tokens, self._tokens_record))
-            sees_files = self.delivery_delay < math.inf and any(
-                spec.file for spec in delivery.specs
-            )
+            for name, why in delivery.started.unknown.items():
+                self.log.warning("%s: token %s stays as it is: %s", self._log_name, name, why)
+            has_files = any(spec.file for spec in delivery.specs)
             if not self._tokens_locations:  # it was not recorded, or the delivery has failed
                 self._tokens_location = self.make_location()
                 self._tokens_locations = (self._tokens_location,)
-            if renewal is not None and sees_files:
+            if renewal is not None and has_files and self.delivery_delay < math.inf:
                 delivery.running = True
                 renewal.watch(self.user, delivery)
         except Exception as error:
@@ -171,11 +176,11 @@ class TokenSpawnerMixin(TokenBackend):
         if not self.delivers_in_start:
             await delivery.withdraw()
         try:  # overrides merge in place, past the validator
-            delivery.specs = self._parse_tokens(self.tokens)
+            delivery.started = Started(self._parse_tokens(self.tokens), self.tokens_hook)
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             refuse(self, [Problem(error.name, Reason.MISCONFIGURED)])
-        self._tokens_record = record_tokens(self.tokens)
+        self._tokens_record = make_record(self._tokens_traits, self._tokens_functions)
         if not delivery.specs:
             return
         if (renewal := self._find_renewal()) is not None:
@@ -237,6 +242,14 @@ class TokenSpawnerMixin(TokenBackend):
 
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self.delivers_files())
+
+    @property
+    def _tokens_traits(self) -> Mapping[str, Any]:
+        return {"tokens": self.tokens, "tokens_hook": self.tokens_hook}
+
+    @cached_property
+    def _tokens_functions(self) -> Mapping[Path, Any]:
+        return find_functions(self._tokens_traits)  # load_state() asks, before any override
 
     @cached_property
     def _tokens_delivery(self) -> ServerDelivery:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -215,29 +214,3 @@ def _nearest(wrong: object, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return "; there are " + ", ".join(known)
-
-
-def record_tokens(tokens: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``tokens`` trait for a Spawner's state: name → spec, ``None`` if JSON cannot hold it."""
-    return {name: spec if _is_plain(spec) else None for name, spec in tokens.items()}
-
-
-def restore_tokens(
-    tokens: Mapping[str, Any], record: Mapping[str, Any] | None
-) -> Mapping[str, Any]:
-    """The ``tokens`` of a running server, from those of the config and what was recorded.
-
-    ``record`` is ``None`` if it is not known what the server was started with.
-    """
-    if record is None:
-        return tokens
-    restored = {name: tokens.get(name) if spec is None else spec for name, spec in record.items()}
-    return {name: spec for name, spec in restored.items() if spec is not None}
-
-
-def _is_plain(spec: Any) -> bool:
-    try:
-        json.dumps(spec)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -11,12 +11,18 @@ from ..support.waiting import until
 from .test_kubernetes import AUTH_STATE, KUBE, NAME, TOKENS, decoded, owners
 
 
+def add_key(spawner):
+    if not spawner.name:
+        spawner.tokens["added"] = {"key": lambda auth_state: auth_state["access_token"]}
+
+
 @pytest.mark.parametrize("patch", [False, True], ids=["z2jh", "patch"])
 async def test_with_the_rights_that_the_command_prints_each_server_sees_each_new_token(
     start_pod, start_hub, tmp_path, patch, caplog
 ):
     role, _ = yaml.safe_load_all(make_role("hub", patch=patch))
-    namespace, _, user, server = await start_pod([*KUBESPAWNER_RULES, *role["rules"]])
+    rules = [*KUBESPAWNER_RULES, *role["rules"]]
+    namespace, _, user, server = await start_pod(rules, pre_spawn_hook=add_key)
     if patch:
         await until(lambda: owners(namespace.get("secrets", NAME)))
     namespace.audit()
@@ -46,8 +52,9 @@ async def test_with_the_rights_that_the_command_prints_each_server_sees_each_new
     for each in (server, work):
         await each.until(b"new")
     assert set(namespace.secrets()) == {NAME, "other-jupyter-alice--work"}
-    same = namespace.get("secrets", NAME)["metadata"]["uid"] == secret["metadata"]["uid"]
-    assert same == patch
+    renewed = namespace.get("secrets", NAME)
+    assert (renewed["metadata"]["uid"] == secret["metadata"]["uid"]) == patch
+    assert decoded(renewed)["added"] == b"token-2"  # by a function that this Hub does not know
     await user.stop("")
     assert set(namespace.secrets()) == {"other-jupyter-alice--work"}
     assert await work.token() == b"new"

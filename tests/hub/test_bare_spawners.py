@@ -85,7 +85,7 @@ def make(spawner_class, arguments, **settings):
 
 def state_of(spawner):
     """What the Hub stores, but for the key that is ours."""
-    return {name: value for name, value in spawner.get_state().items() if name != "tokens_specs"}
+    return {name: value for name, value in spawner.get_state().items() if name != "tokens_started"}
 
 
 def observe(spawner):

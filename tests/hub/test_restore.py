@@ -1,23 +1,70 @@
-"""The tokens of a running server: the specs that it was started with, by its state."""
+"""A Hub that starts again: its running servers get no more than they were started with."""
 
-import pytest
-from pytest import param
+import re
+from pathlib import Path
 
-from spawner_tokens.mixin import restore_tokens
+from ..support.waiting import until
 
-NOW = {"t": {"env": "NEW"}, "added": {}}
+SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 
 
-@pytest.mark.parametrize(
-    "started_with, restored",
-    [
-        param(None, NOW, id="a-server-of-before-we-were-installed"),
-        param({}, {}, id="none"),
-        param({"t": {"env": "OLD"}}, {"t": {"env": "OLD"}}, id="as-it-was-started"),
-        param({"gone": {"env": "G"}}, {"gone": {"env": "G"}}, id="no-more-in-the-config"),
-        param({"t": None}, {"t": {"env": "NEW"}}, id="a-function-that-the-config-still-has"),
-        param({"gone": None}, {}, id="a-function-that-the-config-has-no-more"),
-    ],
-)
-def test_a_running_server_keeps_the_specs_that_it_was_started_with(started_with, restored):
-    assert restore_tokens(NOW, started_with) == restored
+def narrow(auth_state):
+    return f"narrow-{auth_state['access_token']}"
+
+
+def narrow_all(spawner, auth_state, tokens):
+    return {name: f"narrow-{value}" for name, value in tokens.items()}
+
+
+def override(spawner):
+    if spawner.user.name == "hook":
+        spawner.tokens_hook = narrow_all
+    if spawner.user.name == "key":
+        spawner.tokens["t"]["key"] = lambda auth_state: narrow(auth_state)
+    if spawner.user.name == "set":
+        spawner.tokens["t"]["forbidden_scopes"] = {"api"}
+
+
+async def test_a_running_server_gets_no_more_after_a_restart_than_it_was_started_with(
+    start_hub, capfd
+):
+    def auth_state(token):
+        return {"access_token": token, "scope": ["api"], "plain": token}
+
+    specs = {"t": {}, "mine": {"key": narrow}, "plain": {"key": "plain"}}
+    settings = {"TokenSpawnerMixin.tokens": specs}
+    hub = await start_hub(SIMPLE, settings | {"Spawner.pre_spawn_hook": override})
+    users = {name: await hub.user(name, auth_state("1")) for name in ("hook", "key", "set", "old")}
+    for user in users.values():
+        await hub.spawn(user)
+    folders = {name: Path(user.spawners[""].tokens_directory) for name, user in users.items()}
+    hub.http.stop()
+    for user in users.values():
+        user.spawners[""].stop_polling()  # this Hub is no more
+    later = users["old"].spawners[""].orm_spawner
+    started = later.state["tokens_started"]
+    changed = {**started["tokens"], "t": {"field_of_a_later_version": 1}}
+    later.state = later.state | {"tokens_started": started | {"tokens": changed}}
+    hub.app.db.commit()
+
+    def files():
+        return {
+            user: " ".join(
+                file.read_text() if (file := folder / name).exists() else "-" for name in specs
+            )
+            for user, folder in folders.items()
+        }
+
+    narrowed = {"hook": "narrow-1 narrow-narrow-1 narrow-1", "set": "- narrow-1 1"}
+    assert files() == narrowed | {"key": "narrow-1 narrow-1 1", "old": "1 narrow-1 1"}
+    try:
+        again = await start_hub(SIMPLE, settings | {"JupyterHub.hub_port": hub.app.hub.port + 1})
+        for name in users:
+            await again.user(name, auth_state("2"))
+        known = {"set": "- narrow-2 2", "key": "narrow-1 narrow-2 2", "old": "1 narrow-2 2"}
+        await until(lambda: files() == narrowed | known)
+    finally:
+        for user in users.values():
+            await user.stop("")  # their processes are children of ours
+    said = re.findall("([a-z]+): token ([a-z]+) stays as it is", capfd.readouterr().err)
+    assert sorted(said) == sorted([*(("hook", name) for name in specs), ("key", "t"), ("old", "t")])

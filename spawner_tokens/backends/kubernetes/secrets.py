@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -60,18 +60,26 @@ class Secrets:
         await self.remove(namespace, content["metadata"]["name"], strictly=True)
         return await self._create_again(namespace, content)
 
-    async def renew(self, namespace: str, content: Mapping[str, Any], pod: str) -> None:
-        """Bring the Secret of a running server up to date, and make its ``pod`` its owner."""
+    async def renew(
+        self, namespace: str, content: Mapping[str, Any], pod: str, gone: Collection[str]
+    ) -> None:
+        """Bring the Secret of a running server up to date, and make its ``pod`` its owner.
+
+        ``gone``: keys that it must not have any more. Other keys that are not in ``content`` stay.
+        """
         found = await self._find(namespace, content["metadata"]["name"])
         owners = found["metadata"].get("ownerReferences", []) if found else []
-        is_current = found is not None and found.get("data") == content["data"]
+        old = found.get("data", {}) if found else {}
+        kept = {key: text for key, text in old.items() if key not in gone}
+        content = {**content, "data": {**kept, **content["data"]}}
+        is_current = found is not None and old == content["data"]
         if is_current and (owners or not self._may_patch("secrets", namespace)):
             return  # often so after a restart of the Hub, which delivers all files again
         owners = owners or [await self._make_owner(namespace, pod)]
         if found:
             secret = Secret.from_body(found)
             metadata = {"uid": secret.uid, "ownerReferences": owners}
-            data = {**dict.fromkeys(found.get("data", {})), **content["data"]}  # null: no such key
+            data = {**dict.fromkeys(gone), **content["data"]}  # null: no such key
             if await self._patch("secrets", namespace, secret.name, metadata, data=data):
                 await self._annotate_pod(namespace, pod)
                 return

@@ -227,7 +227,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
             self._build_common_annotations(self._expand_all(self.extra_annotations)),
         )
         if self.tokens_running:
-            await self._secrets.renew(location["namespace"], content, self.pod_name)
+            gone = {name for name, contents in files.items() if contents is None} - {PUBLIC_FILE}
+            await self._secrets.renew(location["namespace"], content, self.pod_name, gone)
         else:
             # A start that is cancelled does not cancel the request: the API server may have it.
             put = self._secrets.put(location["namespace"], content)
