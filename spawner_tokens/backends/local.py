@@ -8,7 +8,7 @@ import os
 import pwd
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from jupyterhub import orm
@@ -18,11 +18,12 @@ from traitlets import default
 
 from ..mixin import TokenSpawnerMixin
 from ..tokens.files import PUBLIC_FILE
+from .filethreads import FileThreads
 from .hostfiles import HubDirectory, is_in_memory, make_private_directory
 
 _PUBLIC = ".public"  # the end of the name of a server's directory for PUBLIC_FILE
 
-# Entries to remove in the event loop (some milliseconds), and in all: a process of the user may
+# Entries to remove at once (some milliseconds), and in all: a process of the user may
 # make new ones faster than they are removed.
 _AT_ONCE, _AT_MOST = 500, 1_000_000
 _REMOVER = "spawner-tokens-remover"
@@ -84,39 +85,46 @@ class LocalTokenMixin(TokenSpawnerMixin):
         return hmac.digest(secret, str(self.orm_spawner.id).encode(), "sha256").hex()[:16]
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
-        location = self.tokens_location
-        owner, server = location.get("owner") or self.tokens_file_owner(), location["server"]
-        private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
-        hub = HubDirectory(location["mount_path"], location["hub"])
-        if private:
-            hub.write(server, private, owner)
-        if PUBLIC_FILE in files:
-            public = {os.path.basename(self.tokens_public_path): files[PUBLIC_FILE]}
-            hub.write(server + _PUBLIC, public, owner, mode=0o644, directory_mode=0o711)
+        owner = self.tokens_location.get("owner") or self.tokens_file_owner()
+        public = os.path.basename(self.tokens_public_path) if PUBLIC_FILE in files else ""
+        await self._run_in_thread(_write, files, owner, public)
 
     async def withdraw_files(self) -> None:
-        location = self.tokens_location
-        names = location["server"], location["server"] + _PUBLIC
-        self._remove(HubDirectory(location["mount_path"], location["hub"]), names)
+        await self._run_in_thread(self._remove_server, at_last=True)
 
     async def sweep_files(self) -> None:
         session = inspect(self.orm_spawner).session
         rows = session.query(orm.Spawner.id).filter(orm.Spawner.server_id.is_not(None))
         running, failure = {str(row.id) for row in rows}, None
-        for root, hub in self.list_locations("mount_path", "hub"):
-            directory = HubDirectory(root, hub)
+        threads = FileThreads.from_hub(self.tokens_hub)
+        for place in self.list_locations("mount_path", "hub"):
             try:
-                left = [
-                    name for name in directory.names() if name.removesuffix(_PUBLIC) not in running
-                ]
-                if left:
-                    words = "Removing %i directories of token files that servers left behind"
-                    self.log.warning(words, len(left))
-                    self._remove(directory, left)
+                await threads.run(place, self._remove_others, HubDirectory(*place), running)
             except OSError as error:
                 failure = error
         if failure is not None:
             raise failure
+
+    async def _run_in_thread(
+        self, work: Callable[..., None], *arguments: Any, at_last: bool = False
+    ) -> None:
+        """Call ``work`` with its Hub's directory, the server's name in it, and the arguments."""
+        place = tuple(self.tokens_location[name] for name in ("mount_path", "hub", "server"))
+        hub, server = HubDirectory(*place[:2]), place[2]
+        threads = FileThreads.from_hub(self.tokens_hub)
+        await threads.run(place, work, hub, server, *arguments, at_last=at_last)
+
+    # -- in a thread -----------------------------------------------------------------------------
+
+    def _remove_server(self, hub: HubDirectory, server: str) -> None:
+        self._remove(hub, [server, server + _PUBLIC])
+
+    def _remove_others(self, hub: HubDirectory, running: Collection[str]) -> None:
+        left = [name for name in hub.names() if name.removesuffix(_PUBLIC) not in running]
+        if left:
+            words = "Removing %i directories of token files that servers left behind"
+            self.log.warning(words, len(left))
+            self._remove(hub, left)
 
     def _remove(self, hub: HubDirectory, names: Iterable[str]) -> None:
         """Remove directories of servers: at once if they are small, else in a thread."""
@@ -139,6 +147,21 @@ class LocalTokenMixin(TokenSpawnerMixin):
                 self.log.warning(words, _AT_MOST)
         except Exception:
             self.log.exception("Could not remove all token files")
+
+
+def _write(
+    hub: HubDirectory,
+    server: str,
+    files: Mapping[str, bytes | None],
+    owner: tuple[int, int],
+    public_name: str,
+) -> None:
+    private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
+    if private:
+        hub.write(server, private, owner)
+    if PUBLIC_FILE in files:
+        public = {public_name: files[PUBLIC_FILE]}
+        hub.write(server + _PUBLIC, public, owner, mode=0o644, directory_mode=0o711)
 
 
 def find_parent(log: logging.Logger) -> str:

@@ -108,6 +108,7 @@ async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
     user = await hub.user("alice", AUTH_STATE)
     spawner = hub.spawner(user)
     name = spawner.tokens_hub_name
+    await spawner.wait_for_sweep()
     user.spawners.clear()
     spawner.tokens_hub.sweeps.clear()
     (hostile / "tokens").mkdir()

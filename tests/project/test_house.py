@@ -33,12 +33,13 @@ MAY_IMPORT = {
     },
     "backends/__init__": set(),
     "backends/hostfiles": set(),
+    "backends/filethreads": set(),
     "backends/local": {
-        *("mixin", "tokens.files", "backends.hostfiles"),
+        *("mixin", "tokens.files", "backends.filethreads", "backends.hostfiles"),
         *("jupyterhub", "sqlalchemy", "traitlets"),
     },
     "backends/docker": {
-        *("mixin", "traits", "tokens.files", "backends.hostfiles"),
+        *("mixin", "traits", "tokens.files", "backends.filethreads", "backends.hostfiles"),
         *("docker", "dockerspawner", "traitlets"),
     },
     "backends/kubernetes": {

@@ -43,7 +43,6 @@ class SharedDirectory:
         server: str,
         files: Mapping[str, bytes | None],
         owner: tuple[int, int] | None,
-        *,
         replace: bool,
     ) -> None:
         """Write files for a server: name → contents, or ``None`` for a file that is to be removed.

@@ -16,6 +16,7 @@ from traitlets import Enum
 from ...mixin import TokenSpawnerMixin
 from ...tokens.files import PUBLIC_FILE
 from ...traits import AbsolutePath
+from ..filethreads import FileThreads
 from ..hostfiles import is_in_memory
 from .container import Place, find_outdated, find_owner, make_volume
 from .engine import Engine, examine_engine, write_inside
@@ -211,7 +212,9 @@ class DockerTokenMixin(TokenSpawnerMixin):
             await self._write_to_volume(place, files)
         elif place.source == self._shared.get_host_path(self._directory):
             owner = find_owner(place, (await self._find_engine()).first_uid)
-            self._shared.write(self._directory, files, owner, replace=not self.tokens_running)
+            shared, name, replace = self._shared, self._directory, not self.tokens_running
+            threads = FileThreads.from_hub(self.tokens_hub)
+            await threads.run((shared, name), shared.write, name, files, owner, replace)
         else:
             fix = f"; remove the container {self.object_name}, and the next start has one"
             fix = "" if self._tokens_is_new else fix
@@ -238,21 +241,23 @@ class DockerTokenMixin(TokenSpawnerMixin):
         place, self._tokens_place = self._tokens_place, None
         self._tokens_mode, self._tokens_is_new = None, False
         if place is None or not place.is_volume:
-            self._shared.remove([self._directory])
+            threads, name = FileThreads.from_hub(self.tokens_hub), self._directory
+            await threads.run((self._shared, name), self._shared.remove, [name], at_last=True)
         if place is None or place.is_volume:
             location = self.tokens_location
             await self._remove_volumes(location["hub"], f"{_LABEL}.server={location['server']}")
 
     async def sweep_files(self) -> None:
         try:
-            every = (SharedDirectory(*paths) for paths in self.list_locations(*SHARED))
-            found = {shared: shared.here.names() for shared in every}
+            every = [SharedDirectory(*paths) for paths in self.list_locations(*SHARED)]
+            threads = FileThreads.from_hub(self.tokens_hub)
+            found = {each: await threads.run(each, each.here.names) for each in every}
             if any(found.values()):
                 # The Hub's database is not asked: two Hubs in containers may have the same URL.
                 live = await self.docker("containers", all=True, filters={"status": _LIVE})
                 kept = {name.removeprefix("/") for container in live for name in container["Names"]}
                 for shared, servers in found.items():
-                    shared.remove(set(servers) - kept)
+                    await threads.run(shared, shared.remove, set(servers) - kept)
         finally:
             for (hub,) in self.list_locations("hub"):
                 await self._remove_volumes(hub)
