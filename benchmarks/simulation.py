@@ -2,6 +2,7 @@
 
 import asyncio
 import selectors
+import threading
 import time
 from array import array
 from typing import NamedTuple
@@ -34,27 +35,44 @@ class Clock:
 class Selector(selectors.DefaultSelector):
     """Skips what an event loop would wait; takes the time from one wait to the next."""
 
-    def __init__(self, clock):
+    def __init__(self, clock, skips):
         super().__init__()
         self._clock = clock
+        self._skips = skips
         self._resumed = time.perf_counter()
         self.passes = array("d")
 
     def select(self, timeout=None):
         self.passes.append(time.perf_counter() - self._resumed)
-        events = super().select(None if timeout is None else 0)
-        if timeout and not events:
+        events = super().select(0 if timeout and self._skips else timeout)
+        while timeout and not events and self._skips and _is_writing():
+            events = super().select(0.001)
+        if timeout and not events and self._skips:
             self._clock.skipped += timeout
         self._resumed = time.perf_counter()
         return events
 
 
-class Loop(asyncio.SelectorEventLoop):
-    """An event loop in simulated time, which takes the time of each callback."""
+def _name(callback):
+    owner = getattr(callback, "__self__", None)
+    function = owner.get_coro() if isinstance(owner, asyncio.Task) else callback
+    return getattr(function, "__qualname__", repr(function))
 
-    def __init__(self, clock):
+
+def _is_writing():
+    """Whether a thread works on files, which takes its time."""
+    return any(thread.name == "spawner-tokens-files" for thread in threading.enumerate())
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop in simulated time, which takes the time of each callback.
+
+    ``skips``: whether it skips all waiting; threads need their time.
+    """
+
+    def __init__(self, clock, skips=True):
         self.time = clock
-        self._waits = Selector(clock)
+        self._waits = Selector(clock, skips)
         self._collecting = 0.0
         super().__init__(self._waits)
         self._reset()
@@ -67,6 +85,7 @@ class Loop(asyncio.SelectorEventLoop):
     def _reset(self):
         self._calls, self._collections = array("d"), array("d", [0])
         self._longest = 0.0, 0.0, ""
+        self._busiest = 0.0, ""
         del self._waits.passes[:]
         self._began, self._busy = self.time(), time.process_time()
 
@@ -81,11 +100,12 @@ class Loop(asyncio.SelectorEventLoop):
         callback(*args)
         collecting = self._collecting - collecting
         seconds = time.perf_counter() - began - collecting
+        busy = time.thread_time() - busy - collecting
         self._calls.append(seconds)
         if seconds > self._longest[0]:
-            owner = getattr(callback, "__self__", None)
-            function = owner.get_coro() if isinstance(owner, asyncio.Task) else callback
-            self._longest = seconds, time.thread_time() - busy - collecting, function.__qualname__
+            self._longest = seconds, busy, _name(callback)
+        if busy > self._busiest[0]:
+            self._busiest = busy, _name(callback)
 
     def see_collector(self, phase, info):
         """For :data:`gc.callbacks`."""
@@ -119,6 +139,8 @@ class Loop(asyncio.SelectorEventLoop):
             "ms",
             f"{name}; {1e3 * cpu:.1f} ms of it on the CPU",
         )
+        busiest, name = self._busiest
+        yield Figure(phase, "callback, busiest", 1e3 * busiest, "ms", f"{name}; on the CPU")
         yield Figure(
             phase,
             "pass, longest",

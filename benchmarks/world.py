@@ -177,6 +177,7 @@ class World:
     def __init__(self, servers, users, lifetime, disk, memory, scenario=None):
         self.clock = Clock()
         self._scenario = scenario
+        self.skips = True  # all waiting
         skew, make_token = (scenario.skew, scenario.make_token) if scenario else (0.0, None)
         self.provider = Provider(self.clock, lifetime, skew, make_token)
         self.servers = Servers(self.clock)
@@ -205,7 +206,7 @@ class World:
 
     def live(self, life):
         """One life of the Hub, from when it has made its Spawners."""
-        loop = Loop(self.clock)
+        loop = Loop(self.clock, self.skips)
         gc.callbacks.append(loop.see_collector)
         try:
             with self._sessions() as session:

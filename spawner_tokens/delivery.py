@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
-import json
 import logging
 import math
 import time
@@ -20,6 +18,7 @@ from .refusal import Problem, explain, refuse
 from .tokens.files import make_files
 from .tokens.kind import Kind, note_changes
 from .tokens.lifetime import Due, TokenId
+from .tokens.lookup import copy_auth_state
 from .tokens.record import Started
 from .tokens.selection import (
     Login,
@@ -28,7 +27,7 @@ from .tokens.selection import (
     apply_hook_value,
     check,
     select,
-    select_from_login,
+    select_value,
 )
 from .tokens.spec import TokenSpec
 
@@ -82,27 +81,25 @@ class ServerDelivery:
     def specs(self) -> Sequence[TokenSpec]:
         return self.started.specs
 
-    def find_short(self, auth_state: Mapping[str, Any], now: float) -> dict[TokenId, Due]:
+    def find_short(self, login: Login, now: float) -> dict[TokenId, Due]:
         """The tokens, and when each will be too short-lived to be delivered at a start."""
-        return self._find(auth_state, now, lambda token, asked: token.lifetime.short_at(asked))
+        return self._find(login, now, lambda token, asked: token.lifetime.short_at(asked))
 
-    def find_due(
-        self, auth_state: Mapping[str, Any], now: float, spread: float
-    ) -> dict[TokenId, Due]:
+    def find_due(self, login: Login, now: float, spread: float) -> dict[TokenId, Due]:
         """The tokens, and when each should be renewed for the server that runs."""
         delay = self._spawner.delivery_delay
         return self._find(
-            auth_state, now, lambda token, asked: token.lifetime.stale_at(asked, delay, spread)
+            login, now, lambda token, asked: token.lifetime.stale_at(asked, delay, spread)
         )
 
     def _find(
-        self, auth_state: Mapping[str, Any], now: float, find_time: Callable[[Token, float], float]
+        self, login: Login, now: float, find_time: Callable[[Token, float], float]
     ) -> dict[TokenId, Due]:
         default = self._spawner.tokens_min_lifetime
         found = {}
         for spec in self.specs:
             gets = spec.file or not self.running
-            token = select(spec, auth_state, now=now) if gets else Token(spec)
+            token = select_value(spec, login, now) if gets else Token(spec)
             if token.value is not None:
                 asked = default if spec.min_lifetime is None else spec.min_lifetime
                 lifetime = token.lifetime
@@ -115,7 +112,7 @@ class ServerDelivery:
     async def select(self, login: Login) -> list[Token]:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
         spawner = self._spawner
-        source = None if login.auth_state is None else (_digest(login.auth_state), False)
+        source = None if login.auth_state is None else (login.digest, False)
         try:
             tokens = await self._select_from(login)
         except HookFailed as failed:
@@ -138,18 +135,18 @@ class ServerDelivery:
         spawner = self._spawner
         requested = find_requested_scopes(spawner.authenticator)
         now = time.time()
-        tokens = [select_from_login(spec, login, requested, now) for spec in self.specs]
+        tokens = [select(spec, login, requested, now) for spec in self.specs]
         if self.started.hook is not None and login.auth_state is not None:
-            tokens = await self._run_tokens_hook(self.started.hook, login.auth_state, tokens)
+            tokens = await self._run_tokens_hook(self.started.hook, login, tokens)
         return [check(token, time.time(), spawner.tokens_min_lifetime) for token in tokens]
 
     async def _run_tokens_hook(
-        self, hook: Callable[..., Any], auth_state: Mapping[str, Any], tokens: list[Token]
+        self, hook: Callable[..., Any], login: Login, tokens: list[Token]
     ) -> list[Token]:
         spawner = self._spawner
         found = {token.spec.name: token.value for token in tokens if token.value is not None}
         try:
-            state = copy.deepcopy(dict(auth_state))
+            state = copy_auth_state(login.auth_state or {})
             values = await call_foreign(hook, spawner, state, found)
         except Exception as error:
             raise HookFailed(describe_error(error)) from None
@@ -160,7 +157,7 @@ class ServerDelivery:
         for name in sorted(values.keys() - declared, key=str):
             words = "tokens_hook returned %r, which is not declared in tokens: ignored"
             spawner.log.warning(words, name)
-        return [apply_hook_value(token, values, auth_state) for token in tokens]
+        return [apply_hook_value(token, values, login) for token in tokens]
 
     def _find_policy(self, token: Token) -> str:
         policy: str = token.spec.missing or self._spawner.tokens_missing
@@ -230,7 +227,7 @@ class ServerDelivery:
         """The server has lost what was delivered: deliver all of it the next time."""
         self._is_invalid = True
 
-    async def prepare(self, auth_state: dict[str, Any] | None, login_ended: bool) -> _Change | None:
+    async def prepare(self, login: Login, login_ended: bool) -> _Change | None:
         """What changed for the server that runs; ``None`` if nothing did.
 
         Without an auth_state, its tokens are withdrawn.
@@ -239,11 +236,10 @@ class ServerDelivery:
         """
         if self._is_invalid:
             self._is_invalid, self._delivered_from, self._delivered = False, None, {}
-        source = _digest(auth_state), login_ended
+        source = login.digest, login_ended
         if source == self._delivered_from:
             return None
         try:
-            login = Login(auth_state, None if auth_state is not None else Reason.NEVER_STORED)
             return _Change(source, *note_changes(await self._select_from(login), self._kinds))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
@@ -291,6 +287,5 @@ class ServerDelivery:
                 self._spawner.log.exception(words, self._spawner._log_name)
 
 
-def _digest(value: Any) -> bytes:
-    contents = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return hashlib.sha256(contents).digest()
+def _digest(contents: bytes | None) -> bytes:
+    return b"" if contents is None else hashlib.sha256(contents).digest()

@@ -184,10 +184,10 @@ class TokenSpawnerMixin(TokenBackend):
         if not delivery.specs:
             return
         if (renewal := self._find_renewal()) is not None:
-            await renewal.ensure(self.user, delivery.find_short, self.tokens_renew_timeout)
-        keeps_auth_state = bool(self.authenticator.enable_auth_state)
-        encrypted = self.user.encrypted_auth_state
-        login = read_login(keeps_auth_state, encrypted, CryptKeeper.instance())
+            login = await renewal.ensure(self.user, delivery.find_short, self.tokens_renew_timeout)
+        else:
+            stored = bool(self.authenticator.enable_auth_state), self.user.encrypted_auth_state
+            login = await asyncio.to_thread(read_login, *stored, CryptKeeper.instance())
         tokens = await delivery.select(login)
         self._set_start(tokens, delivered=self.delivers_in_start)
         if not self.delivers_in_start:

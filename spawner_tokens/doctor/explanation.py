@@ -19,7 +19,7 @@ from ..delivery import find_requested_scopes
 from ..refusal import explain
 from ..renewal import read_login
 from ..tokens.files import make_env
-from ..tokens.selection import Login, check, select_from_login
+from ..tokens.selection import Login, check, select
 from ..tokens.spec import TokenSpec
 from .database import read_database
 from .loading import silenced
@@ -85,7 +85,7 @@ def _read_login(setup: Setup, encrypted: bytes | None) -> Login:
 def _explain(setup: Setup, spec: TokenSpec, login: Login, now: float) -> dict[str, Any]:
     spawner = setup.spawner
     try:
-        token = select_from_login(spec, login, find_requested_scopes(setup.authenticator))
+        token = select(spec, login, find_requested_scopes(setup.authenticator))
     except SystemExit:  # its text may be a value
         raise ExplanationError(f"a function of tokens[{spec.name!r}] exits") from None
     token, where = check(token, now, spawner.tokens_min_lifetime), _find_directory(setup)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jupyterhub.auth import Authenticator
 
 from .oauthenticator import AuthenticatorAdapter, find_issuer
-from .store import AuthState
 
 
 class Authenticators:
@@ -24,7 +23,7 @@ class Authenticators:
         """Whether any renews tokens in its own way."""
         return any(each.renews_itself for each in (self.hubs, *self._held))
 
-    def find(self, name: str, auth_state: AuthState | None) -> AuthenticatorAdapter:
+    def find(self, name: str, auth_state: Mapping[str, Any] | None) -> AuthenticatorAdapter:
         """The one by which a user of this name logged in: the Hub's, where it is not known."""
         named = [each for each in self._held if name.startswith(each.username_prefix)]
         issuer = find_issuer(auth_state)

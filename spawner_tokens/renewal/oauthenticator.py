@@ -20,6 +20,8 @@ from jupyterhub.utils import maybe_future
 
 from ..foreign import run_foreign
 from ..tokens.lifetime import find_lifetime
+from ..tokens.lookup import copy_auth_state
+from .auth_state import AuthState, take_tokens
 from .grant import (
     NO_TOKEN,
     GrantFailed,
@@ -28,7 +30,6 @@ from .grant import (
     read_answer,
     record_responses,
 )
-from .store import AuthState, take_tokens
 
 # Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
 _REQUEST_TIMEOUT = 60.0
@@ -83,7 +84,7 @@ class AuthenticatorAdapter:
         is_stock = own is Authenticator.refresh_user or own.__module__ == "oauthenticator.oauth2"
         return not is_stock or getattr(self._authenticator, "refresh_user_hook", None) is not None
 
-    def can_grant(self, auth_state: AuthState) -> bool:
+    def can_grant(self, auth_state: Mapping[str, Any]) -> bool:
         """Whether there is a refresh token, and a way to use it."""
         return self._is_oauth and bool(auth_state.get("refresh_token"))
 
@@ -168,6 +169,7 @@ class AuthenticatorAdapter:
 
     async def _derive(self, name: str, stored: AuthState) -> AuthState:
         authenticator = self._authenticator
+        stored = copy_auth_state(stored)
         user_info = stored.get(authenticator.user_auth_state_key)
         response = copy.deepcopy(stored["token_response"])
         derived = await maybe_future(authenticator.build_auth_state_dict(response, user_info))
@@ -195,7 +197,9 @@ class AuthenticatorAdapter:
         if not self.reconciles:
             return auth_state
         hook = self._authenticator.reconcile_auth_state_hook
-        found = await maybe_future(hook(self._authenticator, dict(model), copy.deepcopy(stored)))
+        found = await maybe_future(
+            hook(self._authenticator, dict(model), stored and copy_auth_state(stored))
+        )
         return (found if isinstance(found, dict) else {}) | take_tokens(auth_state)
 
     # -- in place of the authenticator's own methods ---------------------------------------------
@@ -229,7 +233,7 @@ async def _watch(fetch: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     return await (request if recorder is None else recorder.record(request))
 
 
-def find_issuer(auth_state: AuthState | None) -> str | None:
+def find_issuer(auth_state: Mapping[str, Any] | None) -> str | None:
     """The ``token_url`` that a stored login is from; ``None`` if that is not recorded."""
     response = (auth_state or {}).get("token_response")
     return response.get(_ISSUER) if isinstance(response, dict) else None

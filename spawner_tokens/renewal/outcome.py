@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .auth_state import AuthState, Fingerprint, fingerprint, hash_tokens
 from .grant import Failure, ResponseRecorder, is_transient
-from .store import AuthState, Fingerprint, fingerprint, hash_tokens
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..redaction import describe_error
+from .auth_state import AuthState
 from .authenticators import Authenticators
 from .grant import Failure, FailureKind, GrantFailed, record_responses
 from .oauthenticator import AuthenticatorAdapter
 from .outcome import Outcome, Step, find_doubt, make_outcome
-from .store import AuthState, AuthStateStore
+from .store import AuthStateStore
 from .writer import Writer
 
 # Seconds to the next grant after one whose answer could not be stored.
@@ -108,7 +109,7 @@ class Refresh:
         step = await self._grant()
         if step.failure is not None:
             raise GrantFailed(step.failure)
-        return copy.deepcopy(self._read()["token_response"])
+        return copy.deepcopy((await self._read())["token_response"])
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Refresh:
         _current.set(self)
         before: AuthState = {}
         try:
-            before = self._read()
+            before = await self._read()
             await self._renew_and_check(before)
         except Exception as error:
             failure = Failure(FailureKind.MISCONFIGURED, describe_error(error))
@@ -141,7 +142,7 @@ class Refresh:
             self._checked = await self._check(before)
             if self._checked.failure is not None:
                 return
-            self._checked = replace(self._checked, stored=self._read())
+            self._checked = replace(self._checked, stored=await self._read())
             if self._checked.changed:
                 return
         if self._renew and self._granting is None and self._adapter.can_grant(before):
@@ -150,10 +151,10 @@ class Refresh:
             if failure is None:
                 await self._writer.derive(granted.stored)
         if self._request and self._checked is None and (failure is None or failure.is_final):
-            self._checked = await self._check(self._read())
+            self._checked = await self._check(await self._read())
 
-    def _read(self) -> AuthState:
-        auth_state = self._store.read(self._user.orm_user)
+    async def _read(self) -> AuthState:
+        auth_state = await self._store.read(self._user.orm_user)
         self._is_stored = auth_state is not None
         return self._note_refresh_token(auth_state or {})
 
@@ -166,12 +167,13 @@ class Refresh:
 
     async def _grant(self) -> Step:
         if self._granting is None:
-            self._granting = asyncio.create_task(self._request_grant(self._read()))
+            self._granting = asyncio.create_task(self._request_grant())
         task = self._granting
         await asyncio.wait({task})  # it goes on if this caller is cancelled
         return task.result()
 
-    async def _request_grant(self, asked: AuthState) -> Step:
+    async def _request_grant(self) -> Step:
+        asked = await self._read()
         try:
             return Step(asked, await self._grant_once(asked))
         except GrantFailed as failed:
@@ -213,7 +215,7 @@ class Refresh:
         granted = await self._grant()
         if granted.failure is None:
             await self._writer.derive(granted.stored)
-            return await self._ask_and_store(self._read())
+            return await self._ask_and_store(await self._read())
         return step if granted.failure.is_final else self._keep(asked, granted.failure.words)
 
     async def _ask_and_store(self, asked: AuthState) -> Step:

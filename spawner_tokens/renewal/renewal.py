@@ -15,12 +15,12 @@ from sqlalchemy import inspect
 
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId, find_lifetime
-from ..tokens.lookup import find_token_response
+from ..tokens.selection import Login
 from .authenticators import Authenticators
 from .places import Places
 from .refresh import Refresh, Tools
 from .schedule import RunningServers, Server
-from .store import AuthState, AuthStateStore
+from .store import AuthStateStore
 from .user import FindDue, UserRenewal
 
 # Scheduled renewals at a time, deliveries at a time, and of each those after a failure.
@@ -80,18 +80,21 @@ class Renewal:
             self._log.warning(words, user.name)
             return True
 
-    async def ensure(self, user: Any, find_due: FindDue, seconds: float) -> None:
+    async def ensure(self, user: Any, find_due: FindDue, seconds: float) -> Login:
         """Renew what is due by ``find_due``, at once, but wait for at most so many ``seconds``.
 
-        Errors are logged, and the tokens are as they were.
+        Returns the login, as it is stored or will be when the database is not locked. Errors are
+        logged, and the tokens are as they were.
         """
+        renewal = self._find_user(user).renewal
         try:
-            if not await self._find_user(user).renewal.renew(find_due, seconds):
+            if not await renewal.renew(find_due, seconds):
                 words = "No answer yet with new tokens for %s: not waiting any longer"
                 self._log.warning(words, user.name)
         except Exception as error:
             words = "Cannot look after the tokens of %s now: %s"
             self._log.error(words, user.name, describe_error(error))
+        return await renewal.read()
 
     def watch(self, user: Any, server: Server) -> None:
         """From now on, deliver each change to a running server, and renew its tokens in time."""
@@ -138,11 +141,11 @@ class Renewal:
         if is_known and not inspect(orm_user).persistent:
             self._users.pop(orm_user.id).servers.remove_all()
 
-    def _find_login_due(self, auth_state: AuthState, now: float) -> Mapping[TokenId, Due]:
-        value = auth_state.get("access_token")
+    def _find_login_due(self, login: Login, now: float) -> Mapping[TokenId, Due]:
+        value = (login.auth_state or {}).get("access_token")
         if not isinstance(value, str):
             return {}
-        lifetime = find_lifetime(value, find_token_response(value, auth_state), now)
+        lifetime = find_lifetime(value, login.contents.answers.get(value, {}), now)
         stale_at = lifetime.stale_at(self._min_lifetime, 0, 1)
         return {("", hash(value)): Due(stale_at, lifetime.ends_at, lifetime.total)}
 

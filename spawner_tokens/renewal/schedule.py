@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from ..foreign import run_foreign
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
+from ..tokens.selection import Login
 from .pace import backoff, find_shortest_life
 from .places import Places
-from .store import AuthState
 from .user import UserRenewal
 
 # Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
@@ -34,10 +34,10 @@ _DRIFT = 5.0
 class Server(Protocol):
     """A running server."""
 
-    def find_due(self, auth_state: AuthState, now: float, spread: float) -> Mapping[TokenId, Due]:
+    def find_due(self, login: Login, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
-    async def prepare(self, auth_state: AuthState | None, login_ended: bool) -> Any:
+    async def prepare(self, login: Login, login_ended: bool) -> Any:
         """What changed; ``None`` if nothing did. No auth_state: what was stored is gone."""
 
     async def update(self, change: Any) -> None:
@@ -71,6 +71,7 @@ class RunningServers:
         self._due_at = self._ends_at = self._life = math.inf
         self._offset = 0.0  # of the Hub's clock from the event loop's
         self._timer: asyncio.TimerHandle | None = None
+        self._planning: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logged: set[TokenId] = set()
 
@@ -134,11 +135,11 @@ class RunningServers:
 
     async def _update(self, server: Server, *, is_retry: bool) -> None:
         renewal = self._renewal
-        auth_state = renewal.read()
-        if auth_state is None and not renewal.is_withdrawn:
+        login = await renewal.read()
+        if login.auth_state is None and not renewal.is_withdrawn:
             return
         async with self._hooks.take(0.0, is_retry=is_retry, seconds=_HOOK_TIME):
-            preparation = server.prepare(auth_state, renewal.has_ended(auth_state))
+            preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, _DELIVERY_TIMEOUT)
         if change is not None:
             async with self._deliveries.take(0.0, is_retry=is_retry):
@@ -147,15 +148,22 @@ class RunningServers:
     # -- renewals --------------------------------------------------------------------------------
 
     def _plan(self) -> None:
-        """Set the timer to the first renewal that a server needs. Never raises."""
+        """Set the timer to the first renewal that a server needs."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._planning is not None:
+            self._planning.cancel()
+        self._due_at = math.inf
+        self._planning = asyncio.create_task(self._find_and_set()) if self._servers else None
+
+    async def _find_and_set(self) -> None:
         try:
-            self._due_at = self._find_first() if self._servers else math.inf
+            self._due_at = await self._find_first()
         except Exception as error:
             self._log_error(error)
             self._due_at = self._renewal.tools.clock() + _RETRY
+        self._planning = None
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -196,18 +204,19 @@ class RunningServers:
         words = "Cannot look after the tokens of %s now: %s"
         self._renewal.tools.log.error(words, self._renewal.name, describe_error(error))
 
-    def _find_due(self, auth_state: AuthState, now: float) -> Mapping[TokenId, Due]:
+    def _find_due(self, login: Login, now: float) -> Mapping[TokenId, Due]:
         found: dict[TokenId, Due] = {}
         for server in self._servers:
-            for key, due in server.find_due(auth_state, now, self._spread).items():
+            for key, due in server.find_due(login, now, self._spread).items():
                 found[key] = min(due, found.get(key, due))
         return found
 
-    def _find_first(self) -> float:
-        renewal, auth_state = self._renewal, self._renewal.read()
+    async def _find_first(self) -> float:
+        renewal, login = self._renewal, await self._renewal.read()
+        auth_state = login.auth_state
         if auth_state is None:
             return math.inf
-        due = self._find_due(auth_state, renewal.tools.clock())
+        due = self._find_due(login, renewal.tools.clock())
         times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}
         if not renewal.has_ended(auth_state):
             self._log_lost(due, times)

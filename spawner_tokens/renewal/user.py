@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from ..metrics import SUCCESS, UNCHANGED, count_renewal
 from ..tokens.lifetime import Due, TokenId
+from ..tokens.selection import Login, Reason
+from .auth_state import Fingerprint, fingerprint
 from .grant import Failure, FailureKind
 from .outcome import Outcome
 from .pace import (
@@ -23,13 +25,12 @@ from .pace import (
     find_shortest_life,
 )
 from .refresh import Refresh, Tools
-from .store import AuthState, Fingerprint, fingerprint
 
 # Seconds after its end until a token has ended by the provider's clock, too.
 _CLOCK_DIFFERENCE = 2.0
 
-# By an auth_state and the time, in seconds since the epoch.
-FindDue = Callable[[AuthState, float], Mapping[TokenId, Due]]
+# By a login and the time, in seconds since the epoch.
+FindDue = Callable[[Login, float], Mapping[TokenId, Due]]
 
 
 class _Result(NamedTuple):
@@ -73,14 +74,14 @@ class UserRenewal:
         self._renewed: Fingerprint | None = None
         self._pace = Pace(tools.clock)
 
-    def read(self) -> AuthState | None:
-        """The user's auth_state, as it is stored; ``None`` where the Hub does not keep any."""
+    async def read(self) -> Login:
+        """The user's login, as it is stored; without an auth_state if the Hub does not keep any."""
         if not self.tools.authenticators.hubs.keeps_auth_state:
-            return None
-        auth_state = self.tools.store.read(self.user.orm_user)
-        if self._refresh is None and self._renewed not in (None, fingerprint(auth_state)):
+            return Login(reason=Reason.AUTH_STATE_OFF)
+        login = await self.tools.store.load(self.user.orm_user)
+        if self._refresh is None and self._renewed not in (None, fingerprint(login.auth_state)):
             self._renewed, self._pace = None, Pace(self.tools.clock)  # a login came after it
-        return auth_state
+        return login
 
     @property
     def is_withdrawn(self) -> bool:
@@ -92,11 +93,11 @@ class UserRenewal:
         self._failures, self._failure, self.retry_at = 0, None, 0.0
         self._rejected = self._denied = None
 
-    def has_ended(self, auth_state: AuthState | None) -> bool:
+    def has_ended(self, auth_state: Mapping[str, Any] | None) -> bool:
         """Whether the provider has ended this login, or the authenticator says so."""
         return self._rejected is not None and self._rejected == fingerprint(auth_state)
 
-    def can_renew(self, auth_state: AuthState) -> bool:
+    def can_renew(self, auth_state: Mapping[str, Any]) -> bool:
         """Whether there is a way to renew this auth_state's tokens."""
         if self.has_ended(auth_state) and self._failure is not None and self._failure.is_final:
             return False
@@ -116,13 +117,14 @@ class UserRenewal:
         """Seconds until tokens that live for ``life`` seconds may be renewed as scheduled."""
         return max(self.retry_at - self._now(), self._pace.find_left(life), 0.0)
 
-    def find_renewable(self, find_due: FindDue, *, paced: bool = True) -> set[TokenId]:
+    async def find_renewable(self, find_due: FindDue, *, paced: bool = True) -> set[TokenId]:
         """The tokens that are due and can be renewed now; if not ``paced``, though one just was."""
-        auth_state = self.read()
+        login = await self.read()
+        auth_state = login.auth_state
         if auth_state is None or self._now() < self.retry_at or not self.can_renew(auth_state):
             return set()
         now = self.tools.clock()
-        due = find_due(auth_state, now)
+        due = find_due(login, now)
         if paced and self.find_pause(find_shortest_life(due)) > 0:
             return set()
         return {key for key, at in self._find_times(due).items() if at <= now}
@@ -141,21 +143,21 @@ class UserRenewal:
         place among all users' renewals, by ``is_retry``, kept while the provider is asked.
         """
         deadline, is_scheduled = None, in_turn is not None
-        while due := self.find_renewable(find_due, paced=is_scheduled):
+        while due := await self.find_renewable(find_due, paced=is_scheduled):
             if in_turn is None:
-                refresh = self.get_refresh(renew=True)
+                refresh = await self.get_refresh(renew=True)
             else:
                 async with in_turn(self._failures > 0):
-                    due = self.find_renewable(find_due)  # by now it may be done
+                    due = await self.find_renewable(find_due)  # by now it may be done
                     if not due:
                         break
-                    refresh = self.get_refresh(renew=True)
+                    refresh = await self.get_refresh(renew=True)
                     await refresh.wait_for_answer()
             deadline = deadline or refresh.started_at + seconds
             outcome = await refresh.wait(deadline)
             if outcome is None:
                 return False
-            self._note_progress(outcome, due, find_due, is_scheduled=is_scheduled)
+            await self._note_progress(outcome, due, find_due, is_scheduled=is_scheduled)
         return True
 
     async def check(
@@ -166,16 +168,18 @@ class UserRenewal:
         Raises :exc:`TimeoutError` after so many ``seconds``; the result that arrives later is
         returned to the next caller.
         """
+        login = await self.read()
         result, self._undelivered_result = self._undelivered_result, None
-        if result is None or result.fingerprint != fingerprint(self.read()):
-            due = self.find_renewable(find_due)
-            life = find_shortest_life(find_due(self.read() or {}, self.tools.clock()))
-            refresh = self.get_refresh(renew=bool(due), may_confirm=not self.find_pause(life))
+        if result is None or result.fingerprint != fingerprint(login.auth_state):
+            due = await self.find_renewable(find_due)
+            life = find_shortest_life(find_due(login, self.tools.clock()))
+            may_confirm = not self.find_pause(life)
+            refresh = await self.get_refresh(renew=bool(due), may_confirm=may_confirm)
             refresh.request_check(handler, arguments)
             outcome = await refresh.wait(refresh.started_at + seconds)
             if outcome is None:
                 raise TimeoutError
-            self._note_progress(outcome, due, find_due)
+            await self._note_progress(outcome, due, find_due)
             self._undelivered_result = None
             result = _Result.from_outcome(outcome)
         if result.error is not None:
@@ -183,11 +187,11 @@ class UserRenewal:
         model = result.auth_model
         return dict(model) if isinstance(model, dict) else model
 
-    def get_refresh(self, *, renew: bool, may_confirm: bool = True) -> Refresh:
+    async def get_refresh(self, *, renew: bool, may_confirm: bool = True) -> Refresh:
         """The refresh that runs, or a new one: see there."""
+        auth_state = (await self.read()).auth_state
         if self._refresh is not None and not self._refresh.task.done():
             return self._refresh
-        auth_state = self.read()
         has_ended = auth_state is not None and self.has_ended(auth_state)
         standing = self._failure if has_ended or self._now() < self.retry_at else None
         refresh = Refresh(
@@ -214,7 +218,7 @@ class UserRenewal:
         until = self._not_renewable_until
         return {key: max(at.stale_at, until.get(key, at.stale_at)) for key, at in due.items()}
 
-    def _note_progress(
+    async def _note_progress(
         self,
         outcome: Outcome,
         before: set[TokenId],
@@ -229,7 +233,7 @@ class UserRenewal:
         if not outcome.renewed:
             return
         now = self.tools.clock()
-        found = find_due(self.read() or {}, now)
+        found = find_due(await self.read(), now)
         after = {key: due for key, due in found.items() if due.stale_at <= now}
         for key in before & after.keys():
             again_at = after[key].ends_at + _CLOCK_DIFFERENCE

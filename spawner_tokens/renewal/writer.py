@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..redaction import describe_error
+from .auth_state import AuthState, carry_over
 from .oauthenticator import AuthenticatorAdapter
-from .store import AuthState, AuthStateStore, carry_over, save_when_possible
+from .store import AuthStateStore
 
 
 class Writer:
@@ -30,7 +31,7 @@ class Writer:
     ) -> AuthState | None:
         """See :meth:`.AuthStateStore.record`."""
         user = self._user.orm_user
-        return await self._save(lambda: self._store.record(user, refresh_token, answer, asked_at))
+        return await self._store.record(user, refresh_token, answer, asked_at, self._log_unsaved)
 
     async def derive(self, stored: AuthState) -> None:
         """Store what the authenticator and its hooks make of the new tokens."""
@@ -46,7 +47,7 @@ class Writer:
         """Store the auth_state of a model that the authenticator made from ``seen``."""
         auth_state = model["auth_state"]
         if not self._adapter.reconciles:
-            stored = self._store.read(self._user.orm_user)
+            stored = await self._store.read(self._user.orm_user)
             return await self._replace(seen, carry_over(stored, auth_state))
         # The hook may fail or be slow: first what could be lost.
         stored = await self._replace(seen, seen | auth_state)
@@ -61,11 +62,8 @@ class Writer:
 
     async def _replace(self, seen: AuthState, auth_state: AuthState) -> AuthState:
         user = self._user.orm_user
-        return await self._save(lambda: self._store.replace(user, seen, auth_state)) or {}
+        return await self._store.replace(user, seen, auth_state, self._log_unsaved) or {}
 
-    async def _save(self, write: Callable[[], AuthState | None]) -> AuthState | None:
-        def log(error: Exception) -> None:
-            words = "Could not store the new tokens of %s: %s"
-            self._log.error(words, self._name, describe_error(error))
-
-        return await save_when_possible(write, self._user.orm_user, log)
+    def _log_unsaved(self, error: Exception) -> None:
+        words = "Could not store the new tokens of %s: %s"
+        self._log.error(words, self._name, describe_error(error))

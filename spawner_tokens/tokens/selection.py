@@ -7,16 +7,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from .lifetime import Lifetime, find_lifetime
 from .lookup import (
+    Contents,
     Key,
     KeyFailed,
     describe_keys,
-    find,
+    examine,
     find_scopes,
-    find_token_response,
     holds_refresh_token,
     holds_tokens,
     is_deliverable,
@@ -63,6 +64,12 @@ class Login:
 
     auth_state: Mapping[str, Any] | None = field(default=None, repr=False)
     reason: Reason | None = None
+    digest: bytes = field(default=b"", repr=False)  # of the auth_state's text
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What is in the auth_state."""
+        return examine(self.auth_state or {})
 
 
 @dataclass(frozen=True)
@@ -99,21 +106,9 @@ class Token:
         return replace(self, value=None, **nothing, reason=reason, detail=detail)
 
 
-def select_from_login(
-    spec: TokenSpec,
-    login: Login,
-    requested_scopes: Iterable[str] | None = None,
-    now: float = math.inf,
-) -> Token:
-    """As :func:`select`, or without a value where the login has no auth_state."""
-    if login.auth_state is None:
-        return Token(spec, reason=login.reason)
-    return select(spec, login.auth_state, requested_scopes, now)
-
-
 def select(
     spec: TokenSpec,
-    auth_state: Mapping[str, Any],
+    login: Login,
     requested_scopes: Iterable[str] | None = None,
     now: float = math.inf,
 ) -> Token:
@@ -122,36 +117,43 @@ def select(
     ``requested_scopes`` are those that the authenticator asks for: they are granted where the
     provider names none (RFC 6749, section 5.1). ``now``: see :func:`.find_lifetime`.
     """
-    token = Token(spec)
+    token, contents = select_value(spec, login, now), login.contents
+    if (value := token.value) is None:
+        return token
+    if requested_scopes is not None and is_the_logins(value, contents.auth_state):
+        token = replace(token, requested_scopes=tuple(requested_scopes))
+    return replace(
+        token,
+        **_companions(spec, contents, value),
+        scopes=find_scopes(value, contents, token.requested_scopes),
+    )
+
+
+def select_value(spec: TokenSpec, login: Login, now: float) -> Token:
+    """As :func:`select`, but with its value and lifetime alone."""
+    if login.auth_state is None:
+        return Token(spec, reason=login.reason)
+    token, contents = Token(spec), login.contents
     try:
-        value = find(spec.key, auth_state)
+        value = contents.find(spec.key)
     except KeyFailed as failed:
         return token.withheld(Reason.KEY_FAILED, f"its key, a function, {failed}")
     if value is None or value == "":
         where = "a function" if callable(spec.key) else repr(spec.key)
         return token.withheld(
-            Reason.ABSENT, f"looked up {where}; {describe_keys(spec.key, auth_state)}"
+            Reason.ABSENT, f"looked up {where}; {describe_keys(spec.key, login.auth_state)}"
         )
     if not isinstance(value, str):
         return token.withheld(
             Reason.UNUSABLE, f"what its key finds is no text but {type(value).__name__}"
         )
-    if holds_refresh_token(value, auth_state):
+    if holds_refresh_token(value, contents):
         return token.withheld(Reason.REFRESH_TOKEN, "what its key finds is the refresh token")
-    if requested_scopes is not None and is_the_logins(value, auth_state):
-        token = replace(token, requested_scopes=tuple(requested_scopes))
-    return replace(
-        token,
-        value=value,
-        **_companions(spec, auth_state, value),
-        lifetime=find_lifetime(value, find_token_response(value, auth_state), now),
-        scopes=find_scopes(value, auth_state, token.requested_scopes),
-    )
+    lifetime = find_lifetime(value, contents.answers.get(value, {}), now)
+    return Token(spec, value=value, lifetime=lifetime)
 
 
-def apply_hook_value(
-    token: Token, values: Mapping[str, Any], auth_state: Mapping[str, Any]
-) -> Token:
+def apply_hook_value(token: Token, values: Mapping[str, Any], login: Login) -> Token:
     """Apply what the admin's ``tokens_hook`` returned: names → values.
 
     An unchanged value keeps its lifetime and scopes. The scopes of a new one are not checked.
@@ -166,13 +168,13 @@ def apply_hook_value(
         return token.withheld(
             Reason.UNUSABLE, f"tokens_hook returned no text for it but {type(value).__name__}"
         )
-    if holds_refresh_token(value, auth_state):
+    if holds_refresh_token(value, login.contents):
         return token.withheld(Reason.REFRESH_TOKEN, "tokens_hook returned the refresh token for it")
     return Token(
         token.spec,
         value=value,
         from_hook=True,
-        **_companions(token.spec, auth_state, value),
+        **_companions(token.spec, login.contents, value),
         lifetime=find_lifetime(value, {}),
     )
 
@@ -231,10 +233,10 @@ def _find_deficiency(token: Token, now: float, min_lifetime: float) -> tuple[Rea
     return None
 
 
-def _companions(spec: TokenSpec, auth_state: Mapping[str, Any], value: str) -> dict[str, Any]:
+def _companions(spec: TokenSpec, contents: Contents, value: str) -> dict[str, Any]:
     """What goes with a token, and does not have it in it: fields of :class:`Token`."""
-    companions, omitted = _find_texts(spec.variables, auth_state, value)
-    identity, _ = _find_texts(spec.git_identity, auth_state, value, objects=False)
+    companions, omitted = _find_texts(spec.variables, contents, value)
+    identity, _ = _find_texts(spec.git_identity, contents, value, objects=False)
     return {
         "companions": {**companions, **spec.settings},
         "omitted": omitted,
@@ -243,7 +245,7 @@ def _companions(spec: TokenSpec, auth_state: Mapping[str, Any], value: str) -> d
 
 
 def _find_texts(
-    keys: Mapping[str, Key], auth_state: Mapping[str, Any], token: str, *, objects: bool = True
+    keys: Mapping[str, Key], contents: Contents, token: str, *, objects: bool = True
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Variable → text, and variable → why it has none that can be delivered.
 
@@ -252,9 +254,9 @@ def _find_texts(
     texts, omitted = {}, {}
     for variable, key in keys.items():
         try:
-            value = find(key, auth_state)
+            value = contents.find(key)
             text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
-            problem = _find_problem(variable, value, text, auth_state, token)
+            problem = _find_problem(variable, value, text, contents, token)
         except KeyFailed as failed:
             problem = f"its key, a function, {failed}"
         except (TypeError, ValueError, RecursionError):
@@ -266,9 +268,7 @@ def _find_texts(
     return texts, omitted
 
 
-def _find_problem(
-    variable: str, value: Any, text: str, auth_state: Mapping[str, Any], token: str
-) -> str:
+def _find_problem(variable: str, value: Any, text: str, contents: Contents, token: str) -> str:
     """Why a companion cannot be delivered; empty if it can."""
     if value is None or value == "":
         return "its key finds nothing"
@@ -276,7 +276,7 @@ def _find_problem(
         return "it has a NUL byte or a lone surrogate, which no variable can carry"
     if not _fits(variable, text):
         return "it is longer than the 128 KiB that a variable can carry"
-    if holds_tokens([value, text], token, auth_state):
+    if holds_tokens([value, text], token, contents):
         return "there is a token in it, which is no companion value"
     return ""
 

@@ -72,7 +72,8 @@ ORDER = {
         "files",
     ],
     "renewal": [
-        *("places", "pace", "grant", "store", "oauthenticator", "authenticators", "writer"),
+        *("places", "pace", "auth_state", "database", "grant", "store"),
+        *("oauthenticator", "authenticators", "writer"),
         *("outcome", "refresh", "user", "schedule", "renewal", "__init__"),
     ],
     "backends/docker": ["container", "shared", "engine", "spawner", "swarm"],

@@ -7,7 +7,7 @@ import json
 import pytest
 from pytest import param
 
-from spawner_tokens.renewal.store import merge, stamp
+from spawner_tokens.renewal.auth_state import merge, stamp
 
 NOW = 1_000_000.0
 STORED = {

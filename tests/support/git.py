@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from spawner_tokens.tokens.git import make_config, make_system_config, make_variables
-from spawner_tokens.tokens.selection import select
+from spawner_tokens.tokens.selection import Login, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 TOKEN = "the-t0ken"
@@ -21,7 +21,9 @@ class Git:
 
     def configure(self, tokens, auth_state=None, files=True, env=None):
         specs = parse_tokens(tokens, files=files)
-        picked = [select(spec, {"access_token": TOKEN, **(auth_state or {})}) for spec in specs]
+        picked = [
+            select(spec, Login({"access_token": TOKEN, **(auth_state or {})})) for spec in specs
+        ]
         for token in picked:
             if files:
                 (self.tokens / token.spec.name).write_text(token.text)

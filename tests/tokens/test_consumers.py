@@ -7,7 +7,7 @@ from pytest import param
 
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.presets import CONSUMERS, PROVIDERS
-from spawner_tokens.tokens.selection import check, select
+from spawner_tokens.tokens.selection import Login, check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 from .test_presets import CASES, generic
@@ -75,7 +75,7 @@ def test_a_consumer_gets_what_its_sdk_reads(fields, env, config):
         {**response, "id_token": "the-id-token"}, user_info
     )
     (spec,) = parse_tokens({"t": fields}, files=True)
-    token = check(select(spec, auth_state), 0, 300)
+    token = check(select(spec, Login(auth_state)), 0, 300)
     assert make_env([token], "/d") == {"SPAWNER_TOKENS_DIR": "/d", **env}
     files = make_files([token], "/d")
     assert files.pop("t") == b"the-id-token" and files.pop("t.json")
@@ -103,11 +103,11 @@ def test_every_preset_has_its_case():
 )
 def test_aws_gets_the_users_name_as_it_takes_it(auth_state, name):
     (spec,) = parse_tokens({"t": {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}}}, files=True)
-    companions = select(spec, {"id_token": "i", **auth_state}).companions
+    companions = select(spec, Login({"id_token": "i", **auth_state})).companions
     assert companions.get("AWS_ROLE_SESSION_NAME") == name
 
 
 def test_a_consumer_takes_another_token_too():
     fields = {"preset": "aws", "settings": {"AWS_ROLE_ARN": ARN}, "key": "exchanged.aws"}
     (spec,) = parse_tokens({"t": fields}, files=True)
-    assert select(spec, {"id_token": "i", "exchanged": {"aws": "x"}}).value == "x"
+    assert select(spec, Login({"id_token": "i", "exchanged": {"aws": "x"}})).value == "x"

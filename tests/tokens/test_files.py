@@ -6,7 +6,7 @@ import pytest
 from pytest import param
 
 from spawner_tokens.tokens.files import make_env, make_files, make_status
-from spawner_tokens.tokens.selection import Reason, apply_hook_value, check, select
+from spawner_tokens.tokens.selection import Login, Reason, apply_hook_value, check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 from .test_selection import NOW, failing_key, find, jwt, response
@@ -125,14 +125,16 @@ def test_the_status_is_in_utc_and_in_words():
 def test_the_hook_has_the_last_word(values, value, reason):
     (spec,) = parse_tokens({"t": {"required_scopes": "w"}}, files=True)
     auth_state = response() | {"scope": ["r"], "refresh_token": "r"}
-    token = check(apply_hook_value(select(spec, auth_state), values, auth_state), NOW, 300)
+    token = check(
+        apply_hook_value(select(spec, Login(auth_state)), values, Login(auth_state)), NOW, 300
+    )
     assert token.value == value
     assert token.reason == (Reason(reason) if reason else None)
 
 
 def test_the_hook_can_give_what_auth_state_does_not_have():
     (spec,) = parse_tokens({"vault": {"key": "vault", "env": "V"}}, files=True)
-    token = apply_hook_value(select(spec, {}), {"vault": jwt(exp=NOW + 900)}, {})
+    token = apply_hook_value(select(spec, Login({})), {"vault": jwt(exp=NOW + 900)}, Login({}))
     assert check(token, NOW, 300).reason is None and token.lifetime.expires_at == NOW + 900
 
 

@@ -8,7 +8,7 @@ import pytest
 from pytest import param
 
 from spawner_tokens.tokens.git import make_config, make_system_config, make_variables
-from spawner_tokens.tokens.selection import select
+from spawner_tokens.tokens.selection import Login, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 from ..support.git import TOKEN
@@ -148,7 +148,9 @@ def test_no_token_is_in_the_configuration(git, files):
 
 def test_a_token_that_is_withheld_leaves_git_to_the_users_own_helpers(git):
     git.write('[credential]\n\thelper = "!f() { echo username=me; echo password=mine; }; f"\n')
-    (token,) = (select(spec, {}) for spec in parse_tokens({"t": {"preset": "gitlab"}}, files=True))
+    (token,) = (
+        select(spec, Login({})) for spec in parse_tokens({"t": {"preset": "gitlab"}}, files=True)
+    )
     assert make_config([token], "/d") == []
     assert git.fill("https://gitlab.com/x") == ("me", "mine")
 
@@ -245,7 +247,9 @@ def test_without_a_token_for_git_there_is_nothing_of_it():
     specs = parse_tokens(
         {"t": {}, "off": {"preset": "gitlab", "git": None, "git_identity": False}}, files=True
     )
-    tokens = [select(spec, {"access_token": TOKEN, "gitlab_user": {"name": "A"}}) for spec in specs]
+    tokens = [
+        select(spec, Login({"access_token": TOKEN, "gitlab_user": {"name": "A"}})) for spec in specs
+    ]
     assert make_variables(make_config(tokens, "/d"), {}) == {}
     assert make_system_config(tokens) is None
 

@@ -6,7 +6,7 @@ import pytest
 
 from spawner_tokens.tokens.files import make_env
 from spawner_tokens.tokens.lifetime import Lifetime
-from spawner_tokens.tokens.selection import check, select
+from spawner_tokens.tokens.selection import Login, check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 ACCESS = "the-access-token"
@@ -160,7 +160,7 @@ def test_a_preset_reads_what_oauthenticators_class_stores(provider, fields, expe
     auth_state = authenticator.build_auth_state_dict(response, user_info)
     auth_state = json.loads(json.dumps(auth_state))  # as the Hub's database gives it back
     (spec,) = parse_tokens({"t": fields}, files=True)
-    token = check(select(spec, auth_state, authenticator.scope), 0, 300)
+    token = check(select(spec, Login(auth_state), authenticator.scope), 0, 300)
     assert token.reason is None, token.detail
     prefix, *names = expected.split()
     env = [(f"{prefix}_{name}", text) for name, _, text in (each.partition("=") for each in names)]
@@ -170,7 +170,7 @@ def test_a_preset_reads_what_oauthenticators_class_stores(provider, fields, expe
 def stored(provider, preset, requested=None):
     authenticator, response, user_info = provider()
     (spec,) = parse_tokens({"t": {"preset": preset}}, files=True)
-    return select(spec, authenticator.build_auth_state_dict(response, user_info), requested)
+    return select(spec, Login(authenticator.build_auth_state_dict(response, user_info)), requested)
 
 
 def test_an_answer_tells_its_end_and_its_scopes_in_the_providers_own_way():

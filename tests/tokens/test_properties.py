@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spawner_tokens.tokens.fields import SpecError
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.presets import PRESETS
-from spawner_tokens.tokens.selection import Reason, apply_hook_value, check, select
+from spawner_tokens.tokens.selection import Login, Reason, apply_hook_value, check, select
 from spawner_tokens.tokens.spec import _DEFAULTS, parse_tokens
 
 FIELDS = [*_DEFAULTS, "unknown"]
@@ -105,9 +105,9 @@ def test_any_spec_and_any_auth_state_give_values_a_reason_or_a_spec_error(
     except SpecError as error:
         assert str(error).startswith("tokens[")
         return
-    picked = [select(spec, auth_state, ["read"]) for spec in parsed]
+    picked = [select(spec, Login(auth_state), ["read"]) for spec in parsed]
     if hooked is not None:
-        picked = [apply_hook_value(token, hooked, auth_state) for token in picked]
+        picked = [apply_hook_value(token, hooked, Login(auth_state)) for token in picked]
     judged = [check(token, 1_000_000, 300) for token in picked]
     forbidden = set(refresh_tokens(auth_state))
     for token in judged:

@@ -6,7 +6,7 @@ import json
 import pytest
 from pytest import param
 
-from spawner_tokens.tokens.selection import Reason, check, select
+from spawner_tokens.tokens.selection import Login, Reason, check, select
 from spawner_tokens.tokens.spec import parse_tokens
 
 NOW = 1_000_000.0
@@ -19,7 +19,7 @@ def jwt(**claims):
 
 def find(fields, auth_state, requested=None, min_lifetime=300):
     (spec,) = parse_tokens({"t": fields}, files=True)
-    return check(select(spec, auth_state, requested), NOW, min_lifetime)
+    return check(select(spec, Login(auth_state), requested), NOW, min_lifetime)
 
 
 def response(token="v", **fields):

@@ -1,0 +1,170 @@
+"""auth_state: read, which login it is of, and made anew. Pure, so that a thread can do it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from cryptography.fernet import InvalidToken
+from jupyterhub.crypto import CryptKeeper
+
+from ..tokens.lifetime import find_lifetime
+from ..tokens.lookup import find_dicts
+from ..tokens.selection import Login, Reason
+
+AuthState = dict[str, Any]
+Fingerprint = frozenset[int]
+
+_TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
+_TIMES = ("created_at", "expires_at", "expires_in")
+
+
+class Written(NamedTuple):
+    """What is to be stored: encrypted, and as it will be read."""
+
+    encrypted: bytes
+    login: Login
+
+
+def read_login(keeps_auth_state: bool, encrypted: bytes | None, keeper: CryptKeeper) -> Login:
+    """What is stored of a user's login: ``orm.User.encrypted_auth_state``, decrypted.
+
+    ``keeps_auth_state`` is the authenticator's ``enable_auth_state``. Nothing is encrypted anew if
+    there are several keys, as :meth:`jupyterhub.user.User.get_auth_state` does.
+    """
+    if not keeps_auth_state:
+        return Login(reason=Reason.AUTH_STATE_OFF)
+    if keeper.fernet is None:
+        return Login(reason=Reason.NO_CRYPT_KEY)
+    if encrypted is None:
+        return Login(reason=Reason.NEVER_STORED)
+    try:
+        return _parse(keeper.fernet.decrypt(encrypted))
+    except (InvalidToken, ValueError):
+        return Login(reason=Reason.UNDECRYPTABLE)
+
+
+def _parse(text: bytes) -> Login:
+    auth_state, digest = json.loads(text), hashlib.sha256(text).digest()
+    return Login(auth_state if isinstance(auth_state, dict) else {}, digest=digest)
+
+
+def write_login(
+    make: Callable[[AuthState | None], AuthState | None],
+    stored: AuthState | None,
+    now: float,
+    keeper: CryptKeeper,
+) -> Written | None:
+    """What ``make`` makes of what is stored, with the age of new tokens; ``None`` if nothing.
+
+    ``now``: seconds since the epoch.
+    """
+    made = make(stored)
+    if made is None:
+        return None
+    auth_state = copy.deepcopy(made)  # what was read does not change, nor what a hook returned
+    stamp(auth_state, stored, now)
+    written = write(auth_state, keeper)
+    _ = written.login.contents  # here, which may be in a thread, and not later
+    return written
+
+
+def write(auth_state: AuthState, keeper: CryptKeeper) -> Written:
+    """What is to be stored."""
+    text = json.dumps(auth_state).encode()
+    return Written(keeper.fernet.encrypt(text), _parse(text))
+
+
+def fingerprint(auth_state: Mapping[str, Any] | None) -> Fingerprint:
+    """Which login an auth_state is of, and which renewal of it: the hashes of its tokens.
+
+    These are the access token and the refresh token. Where there are none, it is the hash of all.
+    """
+    return hash_tokens(auth_state) or frozenset(
+        {hash(json.dumps(auth_state or {}, sort_keys=True))}
+    )
+
+
+def hash_tokens(auth_state: Mapping[str, Any] | None) -> Fingerprint:
+    """The hashes of the access token and the refresh token, if there are any."""
+    values = ((auth_state or {}).get(field) for field in ("access_token", "refresh_token"))
+    return frozenset(hash(value) for value in values if isinstance(value, str))
+
+
+def carry_over(stored: AuthState | None, new: AuthState) -> AuthState:
+    """A new auth_state with the fields of the stored one that no token answer fills.
+
+    They are an admin's ``post_auth_hook``'s, or an authenticator's own.
+    """
+    names = (*_TOKEN_FIELDS, *_TIMES)
+    return {name: value for name, value in (stored or {}).items() if name not in names} | new
+
+
+def take_tokens(auth_state: AuthState) -> AuthState:
+    """The fields of an auth_state that a token answer fills."""
+    return {name: auth_state[name] for name in _TOKEN_FIELDS if name in auth_state}
+
+
+def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> AuthState:
+    """auth_state with the answer to a refresh grant (RFC 6749, section 6), like OAuthenticator's.
+
+    What the answer leaves out stays: refresh_token and scope by the RFC, token_type and id_token
+    since providers do so. ``created_at`` is ``asked_at``, when the Hub asked by its own clock: the
+    provider's may differ. A token that the provider gives again keeps its times.
+    """
+    before = auth_state.get("token_response")
+    before = before if isinstance(before, Mapping) else None
+    kept = {key: value for key, value in (before or {}).items() if key not in _TIMES}
+    kept["refresh_token"] = auth_state["refresh_token"]
+    response = kept | {key: value for key, value in answer.items() if value or key not in kept}
+    response["created_at"] = asked_at
+    if response["access_token"] == auth_state.get("access_token") and before is not None:
+        response |= {name: before[name] for name in _TIMES if name in before}
+    renewed = auth_state | {
+        "access_token": response["access_token"],
+        "refresh_token": response["refresh_token"],
+    }
+    if response["access_token"] != auth_state.get("access_token"):  # what stood beside the old one
+        renewed = {key: value for key, value in renewed.items() if key not in _TIMES}
+    if response.get("id_token") != kept.get("id_token"):
+        response["id_token_created_at"] = asked_at
+    if response.get("id_token"):
+        renewed["id_token"] = response["id_token"]
+    if answer.get("scope"):
+        scope = response["scope"]
+        renewed["scope"] = scope.split(" ") if isinstance(scope, str) else scope
+    return renewed | {"token_response": response}
+
+
+def stamp(auth_state: AuthState, stored: Mapping[str, Any] | None, now: float) -> bool:
+    """Add ``created_at``, as Doorkeeper has it, to answers of unknown age.
+
+    That is now, if their token was not yet stored. ``now``: seconds since the epoch. Returns
+    whether it changed anything.
+    """
+    changed = False
+    known: dict[str, Any] = {}
+    for node in find_dicts(stored or {}):
+        if isinstance(token := node.get("access_token"), str):
+            known[token] = known.get(token) or node.get("created_at")
+    times = {time for time in known.values() if time is not None}
+    for node in find_dicts(auth_state):
+        token = node.get("access_token")
+        if not isinstance(token, str) or (node is auth_state and "expires_in" not in node):
+            continue
+        if token not in known and node.get("created_at") in times:
+            del node["created_at"]  # of the token that was there before
+            changed = True
+        created_at = known.get(token, now)
+        if created_at is not None and _has_no_age(token, node):
+            node["created_at"] = created_at
+            changed = True
+    return changed
+
+
+def _has_no_age(token: str, node: AuthState) -> bool:
+    lifetime = find_lifetime(token, node)
+    return lifetime.issued_at is None and lifetime.expires_at is None
