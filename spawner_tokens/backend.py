@@ -16,6 +16,7 @@ from sqlalchemy import inspect
 from .traits import TokenTraits
 
 _HUB = "spawner_tokens.hub"
+REFUSED_FOR = 600.0  # seconds until a platform is asked again for what it has refused
 
 
 @dataclass(eq=False)

@@ -1,11 +1,13 @@
 """What is read from the Docker Engine's answers, and what is made of it: pure functions."""
 
 import pytest
+from docker.errors import APIError
 from docker.types import SecretReference
 from pytest import param
+from requests import Response
 
 from spawner_tokens.backends.docker.container import Place, find_uid, make_volume, starts_as_root
-from spawner_tokens.backends.docker.engine import find_first_uid
+from spawner_tokens.backends.docker.engine import Engine, find_first_uid, shares_directory
 from spawner_tokens.backends.docker.swarm import is_given_up, make_references, make_task_template
 
 JOVYAN = ["NB_UID=1000", "NB_USER=jovyan"]
@@ -120,6 +122,44 @@ REMAPPED = ["name=seccomp,profile=default", "name=userns"]
 )
 def test_the_hosts_uid_of_a_containers_root(options, directory, uid):
     assert find_first_uid({"SecurityOptions": options, "DockerRootDir": directory}) == uid
+
+
+def answering(*statuses):
+    """An engine's method that meets these failures, and what it was asked."""
+    asked = []
+
+    async def call(method, *args, **kwargs):
+        asked.append(method)
+        response = Response()
+        response.status_code = statuses[len(asked) - 1]
+        raise APIError("refused", response)
+
+    return call, asked
+
+
+@pytest.mark.parametrize(
+    "statuses, shares",
+    [
+        param([404, 400], True, id="the-directory-alone"),
+        param([400], False, id="not-there"),
+        param([404, 404], False, id="it-does-not-look"),
+        param([403], None, id="refused"),
+        param([404, 403], None, id="refused-at-last"),
+        param([500], None, id="an-error"),
+    ],
+)
+async def test_an_engine_that_does_not_say_what_it_shares_leaves_that_open(statuses, shares):
+    call, asked = answering(*statuses)
+    assert await shares_directory(call, "/x") is shares and len(asked) == len(statuses)
+
+
+async def test_what_an_engine_refuses_is_asked_again_but_rarely():
+    call, asked = answering(403, 403)
+    engine = Engine(call, "it", {}, None)
+    assert [await engine.find_first_uid() for _ in range(3)] == [None] * 3 and len(asked) == 1
+    [(key, (answer, ends_at))] = engine.known.items()
+    engine.known[key] = answer, ends_at - 601
+    assert await engine.find_first_uid() is None and len(asked) == 2
 
 
 @pytest.mark.parametrize(

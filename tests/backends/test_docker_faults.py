@@ -10,7 +10,7 @@ from spawner_tokens.backend import find_hub_name
 
 from ..support.killed import run_killed
 from ..support.ports import random_port
-from ..support.spawners import BothModes
+from ..support.spawners import BehindAProxy, BothModes
 from ..support.waiting import until
 from .test_docker import AUTH_STATE, DIRECTORY, DOCKER, ROOT, TOKENS, both_modes, left_on_host
 
@@ -196,6 +196,18 @@ async def test_a_container_that_does_not_read_holds_nobody_up(engine, start_hub,
         await user.save_auth_state({"access_token": "new"})
     await servers[2].until(b"new", seconds=5)
     assert [await server.token() for server in servers[:2]] == [b"the-token"] * 2
+
+
+@pytest.mark.parametrize("mode, kind", [("auto", "volume"), ("bind", "bind"), ("volume", "volume")])
+async def test_an_engine_that_refuses_what_only_finds_out_is_no_reason_to_fail(
+    engine, start_hub, mode, kind
+):
+    hub = await start_hub(BehindAProxy, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
+    user = await hub.user("alice", AUTH_STATE)
+    assert await (await hub.spawn(user)).token() == b"the-token"
+    [container] = engine.containers()
+    mounts = engine.client.inspect_container(container)["Mounts"]
+    assert [mount["Type"] for mount in mounts if mount["Destination"] == DIRECTORY] == [kind]
 
 
 async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_hub, caplog):

@@ -39,11 +39,12 @@ MAY_IMPORT = {
         *("jupyterhub", "sqlalchemy", "traitlets"),
     },
     "backends/docker": {
-        *("mixin", "traits", "tokens.files", "backends.filethreads", "backends.hostfiles"),
+        *("backend", "mixin", "traits", "tokens.files"),
+        *("backends.filethreads", "backends.hostfiles"),
         *("docker", "dockerspawner", "traitlets"),
     },
     "backends/kubernetes": {
-        *("mixin", "tokens.files"),
+        *("backend", "mixin", "tokens.files"),
         *("aiohttp", "kubernetes_asyncio", "kubespawner", "traitlets"),
     },
     "testing": {

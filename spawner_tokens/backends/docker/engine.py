@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 import os
 import re
 import secrets
@@ -19,6 +20,7 @@ from typing import Any
 from docker.errors import APIError
 from docker.types import HostConfig, Mount
 
+from ...backend import REFUSED_FOR
 from .shared import SharedDirectory
 
 # As DockerSpawner.docker: calls a method of docker.APIClient, by its name, in a thread.
@@ -50,37 +52,56 @@ done
 
 @dataclass(frozen=True)
 class Engine:
-    """What the Hub knows of its engine.
+    """What is found out of an engine. It is asked once; after a refusal again, but rarely.
 
-    ``shares_directory``: whether the engine can mount the Hub's directory. ``first_uid``: see
-    :func:`find_first_uid`.
+    ``name``: a key of its own in ``known``, where the answers are kept. The methods raise
+    :exc:`OSError` if the engine does not answer.
     """
 
-    shares_directory: bool
-    first_uid: int | None
+    call: Call
+    name: Any
+    known: dict[Any, Any]
+    log: logging.Logger
 
+    async def find_first_uid(self) -> int | None:
+        """See :func:`find_first_uid`; ``None`` also if it, or a proxy before it, refuses."""
 
-async def examine_engine(call: Call, shared: SharedDirectory, log: logging.Logger) -> Engine:
-    """Find out whether the engine can mount what is in this directory, and how it maps uids.
+        async def ask() -> int | None:
+            try:
+                return find_first_uid(await self.call("info"))
+            except APIError:
+                return None
 
-    Raises :exc:`OSError` if the engine does not answer.
-    """
-    try:
-        first_uid = find_first_uid(await call("info"))
-    except APIError as error:
-        if error.status_code != HTTPStatus.FORBIDDEN:  # as a proxy before the engine may answer
-            raise
-        first_uid = None
-    name = f".probe-{secrets.token_hex(8)}"
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(shared.here.open(create=True))
-            os.mkdir(name, dir_fd=directory)
-        except OSError as error:
-            log.info("Cannot share %s with the Docker Engine: %s", shared.root, error)
-            return Engine(False, first_uid)
-        stack.callback(os.rmdir, name, dir_fd=directory)
-        return Engine(await shares_directory(call, shared.get_host_path(name)), first_uid)
+        uid: int | None = await self._ask_once("first uid", ask)
+        return uid
+
+    async def shares(self, shared: SharedDirectory) -> bool | None:
+        """Whether it can mount what is in this directory; ``None`` if it does not say."""
+
+        async def ask() -> bool | None:
+            name = f".probe-{secrets.token_hex(8)}"
+            with ExitStack() as stack:
+                try:
+                    directory = stack.enter_context(shared.here.open(create=True))
+                    os.mkdir(name, dir_fd=directory)
+                except OSError as error:
+                    words = "Cannot share %s with the Docker Engine: %s"
+                    self.log.info(words, shared.root, error)
+                    return False
+                stack.callback(os.rmdir, name, dir_fd=directory)
+                return await shares_directory(self.call, shared.get_host_path(name))
+
+        answer: bool | None = await self._ask_once("shares", ask)
+        return answer
+
+    async def _ask_once(self, question: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        key = self.name, question
+        answer, ends_at = self.known.get(key, (None, -math.inf))
+        if time.monotonic() >= ends_at:
+            answer = await ask()
+            ends_at = time.monotonic() + REFUSED_FOR if answer is None else math.inf
+            self.known[key] = answer, ends_at
+        return answer
 
 
 def find_first_uid(info: Mapping[str, Any]) -> int | None:
@@ -98,28 +119,28 @@ def find_first_uid(info: Mapping[str, Any]) -> int | None:
     return 0
 
 
-async def shares_directory(call: Call, directory: str) -> bool:
+async def shares_directory(call: Call, directory: str) -> bool | None:
     """Whether the engine can mount this directory, whose name no other host has.
 
-    Raises :exc:`OSError` if the engine does not answer.
+    ``None`` if it does not say. Raises :exc:`OSError` if the engine does not answer.
     """
+    found = await _can_mount(call, directory)
+    if not found:
+        return found
     # An engine that does not check the source of a mount accepts a missing directory, too.
-    missing = f"{directory}-{secrets.token_hex(8)}"
-    return await _can_mount(call, directory) and not await _can_mount(call, missing)
+    missing = await _can_mount(call, f"{directory}-{secrets.token_hex(8)}")
+    return None if missing is None else not missing
 
 
-async def _can_mount(call: Call, directory: str) -> bool:
+async def _can_mount(call: Call, directory: str) -> bool | None:
     # An engine checks the sources of mounts before it looks for the image, which does not exist.
     mounts = [Mount("/mnt", directory, type="bind")]
     image = f"spawner-tokens.invalid/{secrets.token_hex(8)}"
     try:
         await call("create_container", image, host_config=HostConfig(version="1.30", mounts=mounts))
     except APIError as error:
-        if error.status_code == HTTPStatus.BAD_REQUEST:
-            return False
-        if error.status_code != HTTPStatus.NOT_FOUND:
-            raise
-        return True
+        answers = {HTTPStatus.BAD_REQUEST: False, HTTPStatus.NOT_FOUND: True}
+        return answers.get(error.status_code)
     return False
 
 

@@ -19,7 +19,7 @@ from ...traits import AbsolutePath
 from ..filethreads import FileThreads
 from ..hostfiles import is_in_memory
 from .container import Place, find_outdated, find_owner, make_volume
-from .engine import Engine, examine_engine, write_inside
+from .engine import Engine, write_inside
 from .shared import SHARED, SharedDirectory
 
 _LABEL = "spawner_tokens"
@@ -133,8 +133,11 @@ class DockerTokenMixin(TokenSpawnerMixin):
         return await super().docker("create_container", **settings)
 
     async def _make_volume(self, settings: Mapping[str, Any]) -> Mount:
-        image = (await self.docker("inspect_image", settings["image"]))["Config"] or {}
-        first_uid = (await self._find_engine()).first_uid
+        try:
+            image = (await self.docker("inspect_image", settings["image"]))["Config"] or {}
+        except APIError:  # as a proxy before the engine may answer
+            image = {"User": "unknown"}
+        first_uid = await self._engine.find_first_uid()
         location = self.tokens_location
         labels = {f"{_LABEL}.{name}": location[name] for name in ("hub", "server")}
         return make_volume(self.tokens_directory, labels, settings, image, first_uid)
@@ -174,11 +177,11 @@ class DockerTokenMixin(TokenSpawnerMixin):
         mode: str = self.tokens_volume_mode
         if mode == "volume":
             return mode
-        shares = (await self._find_engine()).shares_directory
+        shares = await self._engine.shares(self._shared)
         in_memory = is_in_memory(self._shared.root)
         if mode == "auto":
             return "bind" if shares and in_memory and os.geteuid() == 0 else "volume"
-        if not shares:
+        if shares is False:
             words = (
                 "tokens_volume_mode is bind, but the Docker Engine does not see the Hub's %s "
                 "at %s: set tokens_host_path"
@@ -190,15 +193,10 @@ class DockerTokenMixin(TokenSpawnerMixin):
             self.log.warning(words, self._shared.root)
         return mode
 
-    async def _find_engine(self) -> Engine:
+    @property
+    def _engine(self) -> Engine:
         assert self.tokens_hub is not None
-        known, key = self.tokens_hub.known, (type(self), "engine")
-        if key not in known:
-            await self.wait_for_sweep()
-            shared = SharedDirectory.from_location(self.make_location())
-            known[key] = await examine_engine(super().docker, shared, self.log)
-        engine: Engine = known[key]
-        return engine
+        return Engine(super().docker, type(self), self.tokens_hub.known, self.log)
 
     # -- the files -------------------------------------------------------------------------------
 
@@ -211,7 +209,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         if place.is_volume:
             await self._write_to_volume(place, files)
         elif place.source == self._shared.get_host_path(self._directory):
-            owner = find_owner(place, (await self._find_engine()).first_uid)
+            owner = find_owner(place, await self._engine.find_first_uid())
             shared, name, replace = self._shared, self._directory, not self.tokens_running
             threads = FileThreads.from_hub(self.tokens_hub)
             await threads.run((shared, name), shared.write, name, files, owner, replace)

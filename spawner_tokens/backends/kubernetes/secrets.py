@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+import math
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+from ...backend import REFUSED_FOR
 from .apiserver import METADATA, METADATA_LIST, ApiFailure, ApiServer
 from .manifest import HUB_LABEL, POD_ANNOTATION, RENEWED_ANNOTATION, make_owner
 
@@ -21,11 +24,14 @@ class Secret:
     namespace: str
     name: str
     uid: str
+    keys: frozenset[str] = frozenset()
+    owners: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Secret:
-        metadata = body["metadata"]
-        return cls(metadata["namespace"], metadata["name"], metadata["uid"])
+        metadata, keys = body["metadata"], frozenset(body.get("data") or ())
+        owners = metadata.get("ownerReferences") or ()
+        return cls(metadata["namespace"], metadata["name"], metadata["uid"], keys, owners)
 
 
 class NotOurs(FileExistsError):
@@ -38,16 +44,15 @@ class NotOurs(FileExistsError):
 class Secrets:
     """The Secrets with the label of the Hub of this name.
 
-    They are patched if the Hub has that right, else deleted and made again. ``refused`` keeps which
-    resources the Hub may not patch: (resource, namespace). The namespace is empty if rights are
-    those for the ``whole_cluster``. All methods raise :exc:`OSError` if a request fails.
+    They are patched if the Hub has that right, else deleted and made again. ``refused`` keeps what
+    the Hub may not patch, (resource, namespace), and when to try again, by the monotonic clock. All
+    methods raise :exc:`OSError` if a request fails.
     """
 
     api: ApiServer
     hub: str
-    refused: set[tuple[str, str]]
+    refused: dict[tuple[str, str], float]
     log: logging.Logger
-    whole_cluster: bool
 
     async def put(self, namespace: str, content: Mapping[str, Any]) -> Secret:
         """Make a Secret for a server that starts.
@@ -61,32 +66,50 @@ class Secrets:
         return await self._create_again(namespace, content)
 
     async def renew(
-        self, namespace: str, content: Mapping[str, Any], pod: str, gone: Collection[str]
-    ) -> None:
+        self,
+        namespace: str,
+        content: Mapping[str, Any],
+        pod: str,
+        gone: Collection[str],
+        known: Secret | None = None,
+    ) -> Secret | None:
         """Bring the Secret of a running server up to date, and make its ``pod`` its owner.
 
         ``gone``: keys that it must not have any more. Other keys that are not in ``content`` stay.
+        ``known``: the Secret as this Hub made it last, which spares a look at it. Returns it as it
+        is now; ``None`` if the next renewal has to look.
         """
+        may_patch = self._may_patch("secrets", namespace)
+        if known and not may_patch and known.keys <= {*gone, *content["data"]}:
+            owners = known.owners or await self._find_owners(namespace, pod)
+            return await self._replace(known, content, owners)
         found = await self._find(namespace, content["metadata"]["name"])
         owners = found["metadata"].get("ownerReferences", []) if found else []
         old = found.get("data", {}) if found else {}
         kept = {key: text for key, text in old.items() if key not in gone}
         content = {**content, "data": {**kept, **content["data"]}}
-        is_current = found is not None and old == content["data"]
-        if is_current and (owners or not self._may_patch("secrets", namespace)):
-            return  # often so after a restart of the Hub, which delivers all files again
-        owners = owners or [await self._make_owner(namespace, pod)]
-        if found:
-            secret = Secret.from_body(found)
-            metadata = {"uid": secret.uid, "ownerReferences": owners}
-            data = {**dict.fromkeys(gone), **content["data"]}  # null: no such key
-            if await self._patch("secrets", namespace, secret.name, metadata, data=data):
-                await self._annotate_pod(namespace, pod)
-                return
-            # The kubelet keeps the mounted files while the Secret does not exist.
-            await self._delete(secret)
-        owned = {**content, "metadata": {**content["metadata"], "ownerReferences": owners}}
-        await self._create_again(namespace, owned)
+        if found is None:
+            owners = await self._find_owners(namespace, pod)
+            return await self._create_again(namespace, _make_owned(content, owners))
+        secret = Secret.from_body(found)
+        if old == content["data"] and (owners or not may_patch):
+            return secret  # often so after a restart of the Hub, which delivers all files again
+        owners = owners or await self._find_owners(namespace, pod)
+        metadata = {"uid": secret.uid, "ownerReferences": owners}
+        data = {**dict.fromkeys(gone), **content["data"]}  # null: no such key
+        if await self._patch("secrets", namespace, secret.name, metadata, data=data):
+            await self._annotate_pod(namespace, pod)
+            return None
+        return await self._replace(secret, content, owners)
+
+    async def _replace(
+        self, old: Secret, content: Mapping[str, Any], owners: Sequence[Any]
+    ) -> Secret:
+        owned = _make_owned(content, owners)
+        # It is not deleted by a Hub that cannot make another.
+        await self._create(old.namespace, owned, dryRun="All")
+        await self._delete(old)  # the kubelet keeps the mounted files meanwhile
+        return await self._create_again(old.namespace, owned)
 
     async def set_owner(self, secret: Secret, pod: str) -> None:
         """Make an existing pod the Secret's owner; without the right to patch, do nothing.
@@ -97,9 +120,9 @@ class Secrets:
             return
         # The API server is asked for the pod's uid: with the uid of a pod that is gone, the Secret
         # would be deleted at once.
-        owner = await self._make_owner(secret.namespace, pod)
-        metadata = {"uid": secret.uid, "ownerReferences": [owner]}
-        await self._patch("secrets", secret.namespace, secret.name, metadata)
+        if owners := await self._find_owners(secret.namespace, pod):
+            metadata = {"uid": secret.uid, "ownerReferences": owners}
+            await self._patch("secrets", secret.namespace, secret.name, metadata)
 
     async def remove(self, namespace: str, name: str, *, strictly: bool = False) -> None:
         """Delete the Secret, if there is one.
@@ -168,10 +191,12 @@ class Secrets:
             )
         return answer.body
 
-    async def _create(self, namespace: str, content: Mapping[str, Any]) -> Secret | None:
+    async def _create(
+        self, namespace: str, content: Mapping[str, Any], **query: str
+    ) -> Secret | None:
         """Create a Secret; ``None`` if one of its name exists."""
-        path = _path("secrets", namespace)
-        answer = await self.api.ask("POST", path, content, expected=(HTTPStatus.CONFLICT,))
+        path, exists = _path("secrets", namespace), (HTTPStatus.CONFLICT,)
+        answer = await self.api.ask("POST", path, content, query=query, expected=exists)
         return None if answer.status == HTTPStatus.CONFLICT else Secret.from_body(answer.body)
 
     async def _create_again(self, namespace: str, content: Mapping[str, Any]) -> Secret:
@@ -186,9 +211,13 @@ class Secrets:
         gone = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)  # conflict: another one has its name
         await self.api.ask("DELETE", path, body, expected=gone)
 
-    async def _make_owner(self, namespace: str, pod: str) -> Mapping[str, Any]:
-        answer = await self.api.ask("GET", _path("pods", namespace, pod), kind=METADATA)
-        return make_owner(pod, answer.body["metadata"]["uid"])
+    async def _find_owners(self, namespace: str, pod: str) -> Sequence[Mapping[str, Any]]:
+        """The pod as an owner; none if the Hub may not ask for it."""
+        path, refused = _path("pods", namespace, pod), (HTTPStatus.FORBIDDEN,)
+        answer = await self.api.ask("GET", path, expected=refused, kind=METADATA)
+        if answer.status == HTTPStatus.FORBIDDEN:
+            return []
+        return [make_owner(pod, answer.body["metadata"]["uid"])]
 
     async def _annotate_pod(self, namespace: str, pod: str) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -207,16 +236,17 @@ class Secrets:
         path = _path(resource, namespace, name)
         answer = await self.api.ask("PATCH", path, body, expected=(HTTPStatus.FORBIDDEN,))
         if answer.status == HTTPStatus.FORBIDDEN:
-            self.refused.add((resource, self._scope(namespace)))
+            self.refused[resource, namespace] = time.monotonic() + REFUSED_FOR
             self.log.info("The Hub may not patch %s in %s", resource, namespace)
             return False
         return True
 
     def _may_patch(self, resource: str, namespace: str) -> bool:
-        return (resource, self._scope(namespace)) not in self.refused
+        return time.monotonic() >= self.refused.get((resource, namespace), -math.inf)
 
-    def _scope(self, namespace: str) -> str:
-        return "" if self.whole_cluster else namespace
+
+def _make_owned(content: Mapping[str, Any], owners: Sequence[Any]) -> dict[str, Any]:
+    return {**content, "metadata": {**content["metadata"], "ownerReferences": list(owners)}}
 
 
 def _path(resource: str, namespace: str | None, name: str | None = None) -> str:

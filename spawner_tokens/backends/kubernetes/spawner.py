@@ -114,7 +114,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     location_key = "tokens_location_kubernetes"
 
-    # Of the server that starts.
+    # As this Hub made it last. And of the server that starts.
     _tokens_secret: Secret | None = None
     _tokens_put_task: asyncio.Task[Secret] | None = None
     _tokens_owner_task: asyncio.Task[None] | None = None
@@ -228,7 +228,10 @@ class KubeTokenMixin(TokenSpawnerMixin):
         )
         if self.tokens_running:
             gone = {name for name, contents in files.items() if contents is None} - {PUBLIC_FILE}
-            await self._secrets.renew(location["namespace"], content, self.pod_name, gone)
+            known, self._tokens_secret = self._tokens_secret, None
+            self._tokens_secret = await self._secrets.renew(
+                location["namespace"], content, self.pod_name, gone, known
+            )
         else:
             # A start that is cancelled does not cancel the request: the API server may have it.
             put = self._secrets.put(location["namespace"], content)
@@ -261,9 +264,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
         patience = min(self.k8s_api_request_retry_timeout, _PATIENCE)
         api = ApiServer(self.api.api_client, self.k8s_api_request_timeout, patience)
         assert self.tokens_hub is not None
-        refused = self.tokens_hub.known.setdefault((KubeTokenMixin, "refused"), set())
-        hub, whole_cluster = self.tokens_location["hub"], self.enable_user_namespaces
-        return Secrets(api, hub, refused, self.log, whole_cluster=whole_cluster)
+        refused = self.tokens_hub.known.setdefault((KubeTokenMixin, "refused"), {})
+        return Secrets(api, self.tokens_location["hub"], refused, self.log)
 
     @property
     def _public_directory(self) -> str:
