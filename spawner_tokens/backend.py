@@ -237,9 +237,15 @@ class TokenBackend(TokenTraits):
             except Exception:  # the next withdrawal tries again
                 words = "Could not remove older token files of %s"
                 self.log.exception(words, self._log_name)
-        self._tokens_location = location
-        self._tokens_locations = (*self._tokens_locations, location)
-        record = {self.location_key: list(self._tokens_locations)}
+        self._record_locations(*self._tokens_locations, location)
+
+    def amend_location(self, **more: Any) -> None:
+        """Add a backend's entries to the location of now: what only a delivery can find out."""
+        self._record_locations(*self._tokens_locations[:-1], {**self.tokens_location, **more})
+
+    def _record_locations(self, *locations: Mapping[str, Any]) -> None:
+        self._tokens_location, self._tokens_locations = locations[-1], locations
+        record = {self.location_key: list(locations)}
         self.orm_spawner.state = {**(self.orm_spawner.state or {}), **record}
         self._tokens_session.commit()
 

@@ -1,5 +1,6 @@
 """Containers when something is in the way: the engine, the Hub, the user, the image."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,8 @@ async def test_a_container_that_does_not_read_holds_nobody_up(engine, start_hub,
 async def test_an_engine_that_refuses_what_only_finds_out_is_no_reason_to_fail(
     engine, start_hub, mode, kind
 ):
-    hub = await start_hub(BehindAProxy, {**TOKENS, **engine.settings(tokens_volume_mode=mode)})
+    settings = engine.settings(tokens_volume_mode=mode, pull_policy="skip")
+    hub = await start_hub(BehindAProxy, {**TOKENS, **settings})
     user = await hub.user("alice", AUTH_STATE)
     assert await (await hub.spawn(user)).token() == b"the-token"
     [container] = engine.containers()
@@ -269,3 +271,34 @@ async def test_an_image_without_base64_is_treated_by_the_policy(
         await hub.spawn(user)
     await until(lambda: not engine.containers() and not engine.volumes())
     assert "/bin/sh could not write them in the container (exit code 1)" in caplog.text
+
+
+async def test_a_file_counts_as_delivered_only_where_its_container_sees_it(
+    start_container, engine, caplog
+):
+    hub, user, server = await start_container("bind")
+    [container] = engine.containers()
+    folder = ROOT / find_hub_name(hub.app.db)
+    away = folder.rename(folder.with_name(f"{folder.name}-away"))
+    try:
+        for number, exists in enumerate([False, True]):
+            if exists:  # somebody has made it again
+                (folder / container).mkdir(parents=True)
+            await user.save_auth_state({"access_token": f"new-{number}"})
+            await until(lambda seen=number: caplog.text.count("restart the server") > seen)
+            assert [file for file in folder.rglob("*") if file.is_file()] == []
+            user.spawners[""].stop_polling()
+            user.spawners[""].start_polling()  # as a Hub does that starts again
+        assert await server.token() == b"the-token"
+        engine.client.restart(container, timeout=1)  # it mounts what is there now
+
+        async def has_them():
+            await user.spawners[""].poll()
+            return engine.run(container, "cat", f"{DIRECTORY}/t").out == "new-1"
+
+        await until(has_them)
+        assert sorted(file.name for file in (folder / container).iterdir()) == ["t", "t.json"]
+        await user.stop("")
+        assert left_on_host(hub) == []
+    finally:
+        shutil.rmtree(away)

@@ -75,7 +75,7 @@ async def test_a_renewal_outlasts_an_api_server_that_is_away(kube, start_hub, ru
     for number, (verb, part, fault) in enumerate(
         [
             ("GET", "", faults.drop_before),  # all of it
-            ("GET", "/secrets", faults.status(403)),
+            ("GET" if rules is PATCH_RULES else "POST", "/secrets", faults.status(403)),
             ("PATCH" if rules is PATCH_RULES else "DELETE", "/secrets", faults.drop_after),
             ("PATCH" if rules is PATCH_RULES else "POST", "/secrets", faults.drop_before),
             ("PATCH" if rules is PATCH_RULES else "POST", "/secrets", faults.drop_after),

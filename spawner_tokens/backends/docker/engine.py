@@ -144,6 +144,41 @@ async def _can_mount(call: Call, directory: str) -> bool | None:
     return False
 
 
+class CannotWrite(OSError):
+    """The files did not get to the server. The text says why, and has nothing secret."""
+
+    discreet = True  # see describe_error()
+
+
+async def find_mount(
+    client: Any,
+    container: str,
+    path: str,
+    shared: SharedDirectory,
+    run: Call,
+    owner: tuple[int, int] | None,
+) -> list[int]:
+    """The server's directory, if it is what a running container has mounted at ``path``.
+
+    See :meth:`.SharedDirectory.find` and :meth:`.SharedDirectory.write`, which ``run`` calls for
+    the server. The container is asked: it may have been started again since, and have what is there
+    now. Raises :exc:`OSError`.
+    """
+    mark = f".{secrets.token_hex(8)}"
+    command = ["/bin/sh", "-c", '[ -e "$1" ]', "spawner-tokens", f"{path}/{mark}"]
+    found: list[int] | None = await run(shared.find)
+    if found:
+        await run(shared.write, {mark: b""}, owner, False)
+        try:
+            code = await _run_in_thread(lambda: _run_program(client, container, "", command, ""))
+        finally:
+            await run(shared.write, {mark: None}, owner, False)
+        if code == 0:
+            return found
+    words = "what its container has mounted is not in the Hub's directory"
+    raise CannotWrite(f"{words} {shared.root}/{shared.hub} any more; restart the server")
+
+
 async def write_inside(
     client: Any,
     container: str,
@@ -165,7 +200,7 @@ async def write_inside(
     text = "".join(lines) + "\n"
     code = await _run_in_thread(lambda: _run_program(client, container, user, command, text))
     if code != 0:  # the output may hold a token
-        raise OSError(f"/bin/sh could not write them in the container (exit code {code})")
+        raise CannotWrite(f"/bin/sh could not write them in the container (exit code {code})")
 
 
 def _run_program(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ...tokens.files import PUBLIC_FILE
@@ -58,6 +59,17 @@ class SharedDirectory:
         private = {name: contents for name, contents in files.items() if name != PUBLIC_FILE}
         self.here.write(server, private, owner, mode=mode, directory_mode=0o755, replace=replace)
         self.here.write(server, public, owner, mode=0o644, directory_mode=0o755)
+
+    def find(self, server: str) -> list[int] | None:
+        """The device and inode of a server's directory; ``None`` if there is none.
+
+        A container has the directory that was mounted, whatever is at its path by now.
+        """
+        with self.here.open() as hub, suppress(FileNotFoundError):
+            if hub is not None:
+                found = os.stat(server, dir_fd=hub, follow_symlinks=False)
+                return [found.st_dev, found.st_ino]
+        return None
 
     def remove(self, servers: Iterable[str]) -> None:
         self.here.remove(servers, _AT_MOST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +19,7 @@ from ...traits import AbsolutePath
 from ..filethreads import FileThreads
 from ..hostfiles import is_in_memory
 from .container import Place, find_outdated, find_owner, make_volume
-from .engine import Engine, write_inside
+from .engine import Engine, find_mount, write_inside
 from .shared import SHARED, SharedDirectory
 
 _LABEL = "spawner_tokens"
@@ -100,7 +100,9 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def keep_location(self, **more: Any) -> None:
         place, self._tokens_place = self._tokens_place, None  # older files are not in this one
-        await super().keep_location(**more)
+        is_mount = place is not None and not place.is_volume
+        mount = await self._run(self._shared.find) if is_mount else None
+        await super().keep_location(mount=mount, **more)
         self._tokens_place = place
 
     @property
@@ -209,14 +211,27 @@ class DockerTokenMixin(TokenSpawnerMixin):
         if place.is_volume:
             await self._write_to_volume(place, files)
         elif place.source == self._shared.get_host_path(self._directory):
-            owner = find_owner(place, await self._engine.find_first_uid())
-            shared, name, replace = self._shared, self._directory, not self.tokens_running
-            threads = FileThreads.from_hub(self.tokens_hub)
-            await threads.run((shared, name), shared.write, name, files, owner, replace)
+            await self._write_to_mount(place, files)
         else:
             fix = f"; remove the container {self.object_name}, and the next start has one"
             fix = "" if self._tokens_is_new else fix
             raise FileNotFoundError(f"its container has no mount for them{fix}")
+
+    async def _write_to_mount(self, place: Place, files: Mapping[str, bytes | None]) -> None:
+        shared, is_new = self._shared, not self.tokens_running
+        owner = find_owner(place, await self._engine.find_first_uid())
+        is_moved = await self._run(shared.find) != self.tokens_location.get("mount")
+        if place.is_running if is_new else is_moved:
+            inside = self.client, place.container, self.tokens_directory
+            self.amend_location(mount=await find_mount(*inside, shared, self._run, owner))
+        await self._run(shared.write, files, owner, is_new)
+        if is_new:
+            self.amend_location(mount=await self._run(shared.find))
+
+    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the shared directory for the server's own, in a thread."""
+        threads, name = FileThreads.from_hub(self.tokens_hub), self._directory
+        return await threads.run((self._shared, name), work, name, *arguments)
 
     async def _write_to_volume(self, place: Place, files: Mapping[str, bytes | None]) -> None:
         if self._tokens_volume != place.name:
