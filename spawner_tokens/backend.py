@@ -51,13 +51,14 @@ class TokenBackend(TokenTraits):
     - :meth:`sweep_files` if a Hub that was killed may leave files behind,
     - :attr:`delivers_in_start` if it knows only during its own start where the files go,
     - :attr:`prepares_in_start` if it knows only during its own start what is to be delivered,
-    - :attr:`shows_files` if the server may not see its files, and
+    - :attr:`shows_files` if the server may not see its files,
     - :attr:`delivers_variables` and :meth:`make_variable` if its platform can take variables from
-      what is delivered.
+      what is delivered, and
+    - :attr:`admin_variables` if its ``environment`` has other keys than names.
 
     It may use :attr:`tokens_location`, :attr:`tokens_specs`, :attr:`tokens_running`,
     :attr:`tokens_variables`, :attr:`tokens_hub` and :attr:`tokens_hub_name`, and call
-    :meth:`list_locations`, :meth:`prepare_tokens`, :meth:`deliver_tokens`,
+    :meth:`list_locations`, :meth:`amend_location`, :meth:`prepare_tokens`, :meth:`deliver_tokens`,
     :meth:`redeliver_tokens`, :meth:`withdraw_tokens` and :meth:`wait_for_sweep`.
     """
 
@@ -112,8 +113,7 @@ class TokenBackend(TokenTraits):
     @property
     def tokens_directory(self) -> str:
         """The directory of the files, as the server sees it."""
-        directory: str = self.tokens_location["mount_path"]
-        return directory
+        return str(self.tokens_location["mount_path"])
 
     @property
     def tokens_public_path(self) -> str | None:
@@ -135,11 +135,13 @@ class TokenBackend(TokenTraits):
         """Whether the server itself sees the files, and not only what runs beside it."""
         return True
 
-    def make_variable(self, variable: str, text: str, token: str | None) -> Any:
-        """A variable as the environment of this Spawner has it.
+    @property
+    def admin_variables(self) -> Any:
+        """The variables that the admin's ``environment`` sets: they win over the tokens'."""
+        return self.environment
 
-        ``token``: the name of the token that ``text`` is, if it is one.
-        """
+    def make_variable(self, variable: str, text: str, token: str | None) -> Any:
+        """A variable as the environment has it. ``token``: the token's name if ``text`` is one."""
         return text
 
     # -- what a backend may use ------------------------------------------------------------------
@@ -171,7 +173,7 @@ class TokenBackend(TokenTraits):
 
     @property
     def tokens_running(self) -> bool:
-        """Whether the server runs, and its tokens are kept fresh."""
+        """Whether the server runs, and sees what is delivered."""
         raise NotImplementedError
 
     @property
@@ -217,9 +219,8 @@ class TokenBackend(TokenTraits):
     def tokens_hub(self) -> TokenHub | None:
         """What there is once for this Spawner's Hub; ``None`` if it was made outside of one."""
         session = self._tokens_session
-        if session is None or self.authenticator is None:
-            return None
-        return TokenHub.from_session(session)
+        is_bare = session is None or self.authenticator is None
+        return None if is_bare else TokenHub.from_session(session)
 
     # -- the record of its locations -------------------------------------------------------------
 
@@ -235,8 +236,7 @@ class TokenBackend(TokenTraits):
             try:
                 await self.withdraw_locations()
             except Exception:  # the next withdrawal tries again
-                words = "Could not remove older token files of %s"
-                self.log.exception(words, self._log_name)
+                self.log.exception("Could not remove older token files of %s", self._log_name)
         self._record_locations(*self._tokens_locations, location)
 
     def amend_location(self, **more: Any) -> None:
@@ -245,8 +245,8 @@ class TokenBackend(TokenTraits):
 
     def _record_locations(self, *locations: Mapping[str, Any]) -> None:
         self._tokens_location, self._tokens_locations = locations[-1], locations
-        record = {self.location_key: list(locations)}
-        self.orm_spawner.state = {**(self.orm_spawner.state or {}), **record}
+        state = self.orm_spawner.state or {}
+        self.orm_spawner.state = {**state, self.location_key: list(locations)}
         self._tokens_session.commit()
 
     async def withdraw_locations(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,12 +19,12 @@ from .combination import check_names, check_order
 from .delivery import ServerDelivery
 from .redaction import describe_error
 from .refusal import Problem, refuse
-from .renewal import Renewal, read_login
+from .renewal import Renewal, read_login, restore
 from .tokens.fields import SpecError
 from .tokens.files import PUBLIC_FILE, make_env
 from .tokens.git import make_config, make_variables
 from .tokens.record import Path, Started, find_functions, make_record, read_record
-from .tokens.selection import Reason, Token
+from .tokens.selection import Login, Reason, Token
 from .tokens.spec import TokenSpec, parse_tokens
 
 
@@ -88,7 +89,7 @@ class TokenSpawnerMixin(TokenBackend):
         values = [token for token in start.tokens if token.text is not None]
         owners = {variable: token.spec.name for token in values for variable in token.spec.env}
         for variable, text in start.env.items():
-            if variable in self.environment:  # profiles may change it during the start
+            if variable in self.admin_variables:  # profiles may change it during the start
                 words = "%s: Spawner.environment sets %s, which wins over the tokens"
                 self.log.warning(words, self._log_name, variable)
             else:
@@ -108,8 +109,10 @@ class TokenSpawnerMixin(TokenBackend):
         # Called for each new Spawner: from the Hub's first one on, its own refreshes are ours, and
         # what was left behind is removed.
         self._find_renewal()
-        if self.tokens_hub is not None and _has_running_loop():
-            self._find_sweep()
+        if self.tokens_hub is not None:
+            with suppress(RuntimeError):  # no loop: the Hub does not run
+                asyncio.get_running_loop()
+                self._find_sweep()
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
@@ -135,8 +138,8 @@ class TokenSpawnerMixin(TokenBackend):
             if not self._tokens_locations:  # it was not recorded, or the delivery has failed
                 self._tokens_location = self.make_location()
                 self._tokens_locations = (self._tokens_location,)
-            if renewal is not None and has_files and self.delivery_delay < math.inf:
-                delivery.running = True
+            delivery.running = has_files and self.delivery_delay < math.inf
+            if renewal is not None and delivery.running:
                 renewal.watch(self.user, delivery)
         except Exception as error:
             words = "The tokens of %s will not be renewed: %s"
@@ -186,8 +189,7 @@ class TokenSpawnerMixin(TokenBackend):
         if (renewal := self._find_renewal()) is not None:
             login = await renewal.ensure(self.user, delivery.find_short, self.tokens_renew_timeout)
         else:
-            stored = bool(self.authenticator.enable_auth_state), self.user.encrypted_auth_state
-            login = await asyncio.to_thread(read_login, *stored, CryptKeeper.instance())
+            login = await self._read_login()
         tokens = await delivery.select(login)
         self._set_start(tokens, delivered=self.delivers_in_start)
         if not self.delivers_in_start:
@@ -207,9 +209,13 @@ class TokenSpawnerMixin(TokenBackend):
         return delivered
 
     def redeliver_tokens(self) -> None:
-        self._tokens_delivery.invalidate()
-        if self.tokens_running and self.tokens_hub is not None:
-            self.tokens_hub.renewal.deliver_again(self.user, self._tokens_delivery)
+        delivery = self._tokens_delivery
+        delivery.invalidate()
+        if (renewal := self._find_renewal()) is not None:
+            renewal.deliver_again(self.user, delivery)
+        elif self.tokens_running:
+            restoring = restore(delivery, self._read_login, self._log_name, self.log)
+            self._tokens_restoring = asyncio.ensure_future(restoring)
 
     async def withdraw_tokens(self) -> None:
         await self._tokens_delivery.withdraw()
@@ -221,11 +227,8 @@ class TokenSpawnerMixin(TokenBackend):
 
     async def _check_awaited(self) -> None:
         """JupyterHub 5 does not cancel a start that took too long."""
-        if (
-            self._tokens_start is not None
-            and self._tokens_start.awaited
-            and not self._start_pending
-        ):
+        start = self._tokens_start
+        if start is not None and start.awaited and not self._start_pending:
             await self.withdraw_tokens()
             raise TimeoutError(f"the Hub does not wait for {self._log_name} any longer")
 
@@ -255,6 +258,10 @@ class TokenSpawnerMixin(TokenBackend):
     def _tokens_delivery(self) -> ServerDelivery:
         return ServerDelivery(self)
 
+    async def _read_login(self) -> Login:
+        stored = bool(self.authenticator.enable_auth_state), self.user.encrypted_auth_state
+        return await asyncio.to_thread(read_login, *stored, CryptKeeper.instance())
+
     def _find_renewal(self) -> Renewal | None:
         hub = self.tokens_hub
         if hub is None or not self.tokens_renew:
@@ -271,10 +278,10 @@ class TokenSpawnerMixin(TokenBackend):
         return renewal
 
     def _stop_renewing(self) -> None:
-        delivery = self._tokens_delivery
-        if delivery.running and self.tokens_hub is not None:
-            delivery.running = False
-            self.tokens_hub.renewal.unwatch(self.user, delivery)
+        delivery, hub = self._tokens_delivery, self.tokens_hub
+        was_running, delivery.running = delivery.running, False
+        if was_running and hub is not None and hub.renewal is not None:
+            hub.renewal.unwatch(self.user, delivery)
 
     def _find_sweep(self) -> asyncio.Task[None]:
         """The sweep that began with our first Spawner since the Hub's start."""
@@ -290,11 +297,3 @@ class TokenSpawnerMixin(TokenBackend):
         except Exception:
             self.log.exception("Could not remove the token files that servers left behind")
             del hub.sweeps[type(self).sweep_files]  # the next spawn tries again
-
-
-def _has_running_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -90,7 +90,7 @@ def _explain(setup: Setup, spec: TokenSpec, login: Login, now: float) -> dict[st
         raise ExplanationError(f"a function of tokens[{spec.name!r}] exits") from None
     token, where = check(token, now, spawner.tokens_min_lifetime), _find_directory(setup)
     text = token.text
-    owned = {"SPAWNER_TOKENS_DIR", *spawner.environment}  # the admin's own variables win
+    owned = {"SPAWNER_TOKENS_DIR", *spawner.admin_variables}  # the admin's own variables win
     return {
         "name": spec.name,
         "status": token.reason.value if token.reason else "ok",
@@ -125,7 +125,7 @@ def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
     if not setup.specs:
         yield "This config declares no tokens."
     claims = {variable for spec in setup.specs for variable in spec.claims}
-    if won := claims & {*spawner.environment}:
+    if won := claims & {*spawner.admin_variables}:
         yield f"Spawner.environment wins over the tokens with: {', '.join(sorted(won))}."
     if spawner.tokens_hook is not None:
         yield "tokens_hook is not run here: it may change, add or withhold values."

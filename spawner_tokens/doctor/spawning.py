@@ -8,6 +8,7 @@ from typing import Any
 
 from traitlets import Type
 
+from ..backends.kubernetes.names import list_variables
 from ..tokens.fields import SpecError
 from ..tokens.spec import TokenSpec
 from ..traits import TokenTraits
@@ -89,9 +90,11 @@ def check_environment(setup: Setup) -> Iterator[Finding]:
 
 
 def _compare(specs: Sequence[TokenSpec], environment: Any, place: str) -> Iterator[Finding]:
+    entries = environment.items() if isinstance(environment, Mapping) else ()
+    names = list_variables({key: entry for key, entry in entries if entry is not None})
     for spec in specs:
         for variable in spec.claims:
-            if isinstance(environment, Mapping) and environment.get(variable) is not None:
+            if variable in names:
                 what = f"{place} sets {variable}, which tokens[{spec.name!r}] sets too."
                 yield warning("environment-wins", what, f"remove {variable} from {place}")
 

@@ -2,5 +2,6 @@
 
 from .auth_state import read_login
 from .renewal import Renewal
+from .schedule import restore
 
-__all__ = ["Renewal", "read_login"]
+__all__ = ["Renewal", "read_login", "restore"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -233,3 +234,25 @@ class RunningServers:
             names = ", ".join(sorted(name for name, _ in lost))
             words = "Nothing renews these tokens of %s, which have an end: %s"
             self._renewal.tools.log.warning(words, self._renewal.name, names)
+
+
+async def restore(
+    server: Any, read: Callable[[], Awaitable[Login]], name: str, log: logging.Logger
+) -> None:
+    """Update a running server that has lost its files, and whose tokens are not renewed.
+
+    ``read`` gives the login as it is stored, ``name`` is the server's in the log. What fails is
+    tried again, ever later, while the server runs.
+    """
+    failures = 0
+    while server.running:
+        try:
+            change = await server.prepare(await read(), False)
+            if change is not None:
+                await server.update(change)
+            return
+        except Exception as error:
+            if not failures:
+                log.error("Cannot deliver to %s yet: %s", name, describe_error(error))
+            failures += 1
+            await asyncio.sleep(backoff(failures))

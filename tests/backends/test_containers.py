@@ -1,13 +1,30 @@
 """What is read from the Docker Engine's answers, and what is made of it: pure functions."""
 
+import subprocess
+from socket import SHUT_WR, socketpair
+
 import pytest
 from docker.errors import APIError
 from docker.types import SecretReference
 from pytest import param
 from requests import Response
 
-from spawner_tokens.backends.docker.container import Place, find_uid, make_volume, starts_as_root
-from spawner_tokens.backends.docker.engine import Engine, find_first_uid, shares_directory
+from spawner_tokens.backends.docker.container import (
+    Place,
+    find_uid,
+    has_mount,
+    make_volume,
+    starts_as_root,
+)
+from spawner_tokens.backends.docker.engine import (
+    WRITE,
+    Engine,
+    explain,
+    find_first_uid,
+    make_lines,
+    shares_directory,
+    write_inside,
+)
 from spawner_tokens.backends.docker.swarm import is_given_up, make_references, make_task_template
 
 JOVYAN = ["NB_UID=1000", "NB_USER=jovyan"]
@@ -77,6 +94,105 @@ def test_what_is_mounted_at_a_path_and_who_reads_it(answer, found):
     place = Place.from_container(answer, "/t")
     assert {name: getattr(place, name) for name in found} == found
     assert (place.container, place.is_running) == ("c1", True)
+
+
+def test_a_volume_is_known_by_the_labels_that_its_container_asked_for():
+    mounts = [{"Target": "/x"}, {"Target": "/t", "VolumeOptions": {"Labels": {"a": "b"}}}]
+    assert Place.from_container(container([VOLUME], Mounts=mounts), "/t").labels == {"a": "b"}
+    assert Place.from_container(container([VOLUME]), "/t").labels == {}
+    assert "set tokens_mount_path" in Place.from_container(container([BIND]), "/t").find_problem(
+        "/t", None
+    )
+
+
+@pytest.mark.parametrize(
+    "host, is_taken",
+    [
+        param({}, False, id="nothing"),
+        param({"Binds": None, "Mounts": None, "Tmpfs": None}, False, id="null"),
+        param({"Binds": ["/a:/t/"]}, True, id="bind"),
+        param({"Binds": ["/t:/a:ro", "/t"]}, False, id="source"),
+        param({"Mounts": [{"Target": "/x/../t"}]}, True, id="mount"),
+        param({"Mounts": ["v:/t:ro"]}, True, id="a-swarms-text"),
+        param({"Mounts": [{"Target": "/t/below"}, {"Target": "/"}]}, False, id="below-and-above"),
+        param({"Tmpfs": {"/t": ""}}, True, id="tmpfs"),
+    ],
+)
+def test_what_the_admin_mounts_at_a_path_is_seen(host, is_taken):
+    assert has_mount(host, "/t") is is_taken
+
+
+WORK = {"t": (0o640, b"the-token"), "empty": (0o600, b""), "gone": (0o600, None)}
+SHELLS = {
+    "dash": ["dash", "-c"],
+    "bash": ["bash", "-c"],
+    "busybox": ["busybox", "sh", "-c"],
+    "without-printf": ["bash", "-c", 'enable -n printf; eval "$0"; exit'],
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_writes_the_files_with_what_every_shell_has(tmp_path, shell):
+    (tmp_path / "gone").write_text("old")
+    command = [
+        *SHELLS[shell],
+        WRITE,
+        *([] if "eval" in SHELLS[shell][-1] else ["-"]),
+        str(tmp_path),
+    ]
+    subprocess.run(command, input=make_lines(WORK).encode(), check=True)
+    found = {
+        file.name: (file.stat().st_mode & 0o777, file.read_bytes()) for file in tmp_path.iterdir()
+    }
+    assert found == {name: work for name, work in WORK.items() if work[1] is not None}
+
+
+class Client:
+    """Runs a program whose connection ends before the program does."""
+
+    def __init__(self, code):
+        self._states = [{"Running": True, "ExitCode": None}, {"Running": False, "ExitCode": code}]
+
+    def exec_create(self, *args, **kwargs):
+        return {"Id": "program"}
+
+    def exec_start(self, program, socket):
+        ours, engines = socketpair()
+        engines.shutdown(SHUT_WR)
+        self._engines = engines
+        return ours
+
+    def exec_inspect(self, program):
+        return self._states.pop(0)
+
+
+async def test_a_delivery_ends_when_its_process_does():
+    await write_inside(Client(0), "c", "", "/t", WORK)
+    with pytest.raises(OSError, match="exit code 1"):
+        await write_inside(Client(1), "c", "", "/t", WORK)
+
+
+def test_a_shell_that_would_show_a_token_as_an_argument_is_told(tmp_path):
+    shown = ["bash", "-c", 'enable -n echo; eval "$0"', WRITE, str(tmp_path)]
+    code = subprocess.run(shown, input=make_lines(WORK).encode()).returncode
+    assert explain(code, "") == "it has no echo of its own" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "code, output, words",
+    [
+        param(None, "", "it has not ended after 10 seconds", id="hangs"),
+        param(1, "the-token: base64: error", "exit code 1", id="unknown-words"),
+        param(
+            1,
+            "\0\1mv: the-token: No space left on device\n",
+            "exit code 1: No space left on device",
+            id="full",
+        ),
+    ],
+)
+def test_a_failure_is_told_by_the_systems_words_alone(code, output, words):
+    assert explain(code, output) == words
 
 
 def test_a_container_that_is_not_there_has_no_place():

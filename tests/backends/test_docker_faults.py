@@ -212,6 +212,48 @@ async def test_an_engine_that_refuses_what_only_finds_out_is_no_reason_to_fail(
     assert [mount["Type"] for mount in mounts if mount["Destination"] == DIRECTORY] == [kind]
 
 
+@both_modes
+async def test_a_mount_of_the_admins_in_the_place_of_ours_stays(
+    start_container, engine, tmp_path, mode, caplog
+):
+    (tmp_path / "own").mkdir()
+    mount = {"type": "bind", "source": str(tmp_path / "own"), "target": f"{DIRECTORY}/"}
+    hub, _, server = await start_container(mode, mounts=[mount])
+    assert await server.files() == {} and left_on_host(hub) == []
+    assert f"another mount is at {DIRECTORY}" in caplog.text
+
+
+async def test_a_container_that_starts_again_has_its_files_though_nothing_is_renewed(
+    engine, start_hub
+):
+    settings = {**TOKENS, **engine.settings(tokens_volume_mode="volume")}
+    hub = await start_hub(DOCKER, {**settings, "TokenSpawnerMixin.tokens_renew": False})
+    user = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(user)
+    [container] = engine.containers()
+    await user.spawners[""].poll()
+    engine.client.restart(container, timeout=1)
+    assert engine.run(container, "ls", DIRECTORY).out == ""
+
+    async def is_whole():
+        await user.spawners[""].poll()
+        return engine.run(container, "cat", f"{DIRECTORY}/t").out == "the-token"
+
+    await until(is_whole)
+    await user.stop("")
+
+
+async def test_a_volume_that_is_full_is_said_to_be_so(start_container, caplog):
+    _, user, server = await start_container("volume")
+    full = await server.run("sh", "-c", f"cat /dev/zero >{DIRECTORY}/x")
+    assert full.code != 0
+    await user.save_auth_state({"access_token": "new"})
+    await until(lambda: "(exit code 1: No space left on device)" in caplog.text)
+    assert await server.token() == b"the-token"
+    await server.run("rm", f"{DIRECTORY}/x")
+    await server.until(b"new")
+
+
 async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_hub, caplog):
     settings = engine.settings(engine.image(f"VOLUME {DIRECTORY}"), tokens_volume_mode="volume")
     hub = await start_hub("dockerspawner.DockerSpawner", settings)
@@ -222,7 +264,7 @@ async def test_another_volume_in_the_place_of_ours_gets_no_token(engine, start_h
     await hub.spawn(await hub.user("alice"))
     [container] = engine.containers()
     assert engine.run(container, "ls", DIRECTORY).out == ""
-    assert "another volume is mounted at" in caplog.text
+    assert "another mount is at" in caplog.text
 
 
 async def test_a_host_path_that_the_engine_does_not_see_is_named(start_container, caplog):
@@ -270,7 +312,10 @@ async def test_an_image_without_base64_is_treated_by_the_policy(
     with pytest.raises(Exception, match="could not be handed over"):
         await hub.spawn(user)
     await until(lambda: not engine.containers() and not engine.volumes())
-    assert "/bin/sh could not write them in the container (exit code 1)" in caplog.text
+    assert (
+        "/bin/sh could not write them in the container (exit code 1: Permission denied)"
+        in caplog.text
+    )
 
 
 async def test_a_file_counts_as_delivered_only_where_its_container_sees_it(

@@ -58,23 +58,20 @@ async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothin
 
 async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hub):
     namespace, made = kube(), []
-    spec = {"env": ["T", "U"], "variables": {"NAME": "name"}, "settings": {"S": "$(T)$$"}}
+    spec = {"env": ["T", "U", "V"], "variables": {"NAME": "name"}, "settings": {"S": "$(T)$$"}}
     spec["git"] = "https://git.example.org"
 
     def keep(spawner, pod):
         made.append(spawner.api.api_client.sanitize_for_serialization(pod))
         return pod
 
-    settings = namespace.settings(modify_pod_hook=keep, environment={"U": "the admin's"})
+    own = {"U": "the admin's", "1_X": {"name": "V", "value": "the admin's"}}
+    settings = namespace.settings(modify_pod_hook=keep, environment=own)
     hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
     server = await hub.spawn(await hub.user("alice", AUTH_STATE))
     env = await server.env()
-    assert (env["T"], env["NAME"], env["S"], env["U"]) == (
-        b"the-token",
-        b"$(T) of $x",
-        b"$(T)$$",
-        b"the admin's",
-    )
+    assert (env["T"], env["NAME"], env["S"]) == (b"the-token", b"$(T) of $x", b"$(T)$$")
+    assert env["U"] == env["V"] == b"the admin's"
     helped = await server.run(
         "sh", "-c", "printf 'protocol=https\\nhost=git.example.org\\n\\n' | git credential fill"
     )
@@ -220,6 +217,13 @@ def test_a_setting_that_cannot_work_is_refused_when_it_is_read(trait, value, wor
 
 def _bare():
     return TokenKubeSpawner.__new__(TokenKubeSpawner)
+
+
+def test_what_a_profile_says_of_mounts_is_kept_with_the_server():
+    spawner = _bare()
+    spawner._tokens_location = {"mount_path": "/x", "notebook_mount": False}
+    assert spawner.tokens_notebook_mount  # as it is without the profile
+    assert not spawner.shows_files and spawner.tokens_public_path is None
 
 
 @pytest.mark.parametrize("template", ["tokens-{user_server}", "{username}-{pod_name}"])

@@ -13,6 +13,7 @@ from spawner_tokens.__main__ import main
 from spawner_tokens.backends.kubernetes.manifest import (
     escape,
     find_mode,
+    find_taken,
     make_data,
     make_mount,
     make_owner,
@@ -203,6 +204,8 @@ async def test_a_pod_gets_the_mounts_beside_its_own(config, places, mounts, volu
     pod = make_pod("p", None, 8888, "i", extra_pod_config=config)
     paths = {VOLUME: "/run/t", PUBLIC: "/run/p"}
     wanted = {name: {each: paths[each] for each in found} for name, found in places.items()}
+    is_taken = config.get("containers") == [MOUNTED]
+    assert find_taken(pod, wanted) == ({"notebook"} if is_taken else set())
     assert mount_secret(pod, "s", 0o440, wanted) == missing
     async with ApiClient() as client:
         found = ours(client.sanitize_for_serialization(pod))

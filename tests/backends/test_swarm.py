@@ -276,3 +276,11 @@ def test_a_relative_directory_is_refused_when_the_config_is_read():
     config = Config(SwarmTokenMixin={"tokens_mount_path": "tokens"})
     with pytest.raises(TraitError, match="tokens_mount_path has to be an absolute path"):
         TokenSwarmSpawner(config=config)
+
+
+async def test_a_mount_of_the_admins_in_the_place_of_ours_stays(start, swarm, tmp_path, caplog):
+    volumes = {**swarm.settings()["DockerSpawner.volumes"], str(tmp_path): DIRECTORY}
+    _, _, server = await start(settings(swarm, volumes=volumes))
+    env = await server.env()
+    assert "T_TOKEN_FILE" not in env and swarm.secrets() == [] and await server.files() == {}
+    assert f"another mount is at {DIRECTORY}" in caplog.text

@@ -113,6 +113,10 @@ CASES = {
     ],
     "environment-wins": [
         (
+            SOUND + 'c.Spawner.environment = {"1_X": {"name": "GITLAB_TOKEN", "value": "x"}}\n',
+            SOUND + 'c.Spawner.environment = {"1_X": {"name": "A", "value": "x"}}\n',
+        ),
+        (
             SOUND + 'c.Spawner.environment = {"GITLAB_TOKEN": "x", "A": "b"}\n',
             SOUND + 'c.Spawner.environment = {"A": "b"}\n',
         ),

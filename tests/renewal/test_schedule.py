@@ -1,8 +1,12 @@
-"""Places: never more than its places, and the least priority first."""
+"""Places: never more than its places, and the least priority first. What is delivered again."""
 
 import asyncio
+import logging
+from types import SimpleNamespace
 
+from spawner_tokens.renewal import schedule
 from spawner_tokens.renewal.places import Places
+from spawner_tokens.tokens.selection import Login
 
 
 async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
@@ -64,3 +68,29 @@ async def test_a_place_is_given_back_once_when_its_time_is_over():
         order.append("first")
     await asyncio.wait_for(waiting, 1)
     assert order == ["first"]
+
+
+async def test_what_a_server_has_lost_is_delivered_again_until_it_is_there_or_ends(
+    monkeypatch, caplog
+):
+    monkeypatch.setattr(schedule, "backoff", lambda failures: 0)
+    server, tries = SimpleNamespace(running=True), []
+
+    async def read():
+        return Login({"a": "b"})
+
+    async def prepare(login, login_ended):
+        tries.append(login)
+        if len(tries) in (2, 3, 5):
+            raise OSError("the-token")
+
+    server.prepare = prepare
+    for begun, ended in ((0, 1), (1, 4)):
+        assert len(tries) == begun
+        await schedule.restore(server, read, "alice", logging.getLogger())
+        assert len(tries) == ended
+    server.running = False
+    await schedule.restore(server, read, "alice", logging.getLogger())
+    assert len(tries) == 4 and tries[0] == await read()
+    assert caplog.text.count("Cannot deliver to alice yet: OSError in prepare") == 1
+    assert "the-token" not in caplog.text

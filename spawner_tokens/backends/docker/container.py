@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ _ROOT = ("", "0", "root")
 class Place:
     """What is mounted at a path of a container, and the user who reads it.
 
+    ``labels``: those that the container was to give to a new volume there.
+
     ``container``: its ID. ``started_at``: its last start, as the engine writes times. ``name``: the
     volume's name, ``source``: its directory on the engine's host; ``None`` if nothing is mounted
     there. ``uid``: see :func:`find_uid`. ``is_roots``: whether the container starts as root.
@@ -27,6 +30,7 @@ class Place:
     name: str | None
     source: str | None
     is_volume: bool
+    labels: Mapping[str, str]
     uid: int | None
     is_roots: bool
     has_hosts_uids: bool
@@ -42,6 +46,8 @@ class Place:
         config, mounts = container["Config"], container.get("Mounts") or ()
         found = (mount for mount in mounts if mount["Destination"] == path)
         mount: Mapping[str, Any] = next(found, {})
+        made = container["HostConfig"].get("Mounts") or ()
+        options = (each.get("VolumeOptions") or {} for each in made if each["Target"] == path)
         return cls(
             container=container["Id"],
             is_running=container["State"]["Running"],
@@ -49,10 +55,31 @@ class Place:
             name=mount.get("Name"),
             source=mount.get("Source"),
             is_volume=mount.get("Type") == "volume",
+            labels=next(options, {}).get("Labels") or {},
             uid=find_uid(config["User"], config["Env"] or ()),
             is_roots=starts_as_root(config["User"]),
             has_hosts_uids=container["HostConfig"].get("UsernsMode") == "host",
         )
+
+    def find_problem(self, path: str, old: str | None) -> str:
+        """Why no files can be delivered, if what is mounted is not ours.
+
+        ``old``: the container's name if it is not of this start.
+        """
+        fix = f"; remove the container {old}, and the next start has one" if old else ""
+        if self.source is None:
+            return f"its container has no mount for them{fix}"
+        words = "by DockerSpawner's options or by the image; set tokens_mount_path"
+        return f"another mount is at {path}, {words}{fix}"
+
+
+def has_mount(host: Mapping[str, Any], path: str) -> bool:
+    """Whether something is to be mounted at ``path``, by a container's ``HostConfig``."""
+    every = [*(host.get("Binds") or ()), *(host.get("Mounts") or ())]
+    targets = [
+        each["Target"] if isinstance(each, Mapping) else f"{each}:".split(":")[1] for each in every
+    ]
+    return path in map(os.path.normpath, [*targets, *(host.get("Tmpfs") or ())])
 
 
 def make_volume(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from errno import errorcode
 from http import HTTPStatus
 from typing import Any
 
@@ -28,21 +29,24 @@ Call = Callable[..., Awaitable[Any]]
 
 # Seconds for a program in a container, and bytes of its output, since its user may be hostile.
 _TIMEOUT, _MAX_OUTPUT = 10.0, 4096
+_NO_ECHO = 3  # the exit code
 
 # Reads one file a line: name, mode, contents in base64, or `-` for a file that is to be removed. An
-# empty line is the end, since a connection by TLS cannot be closed in one direction. `printf` is a
-# part of the shell, so that its arguments are not in the list of processes. The system's programs
-# come before the user's.
-_WRITE = """
-PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+# empty line is the end, since a connection by TLS cannot be closed in one direction. `echo` is a
+# part of the shell, so that its arguments are not in the list of processes, and base64 has nothing
+# that it could take for an option. The system's programs come before the user's.
+WRITE = """
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+export LC_ALL
 umask 077
-[ "$(command -v printf)" = printf ] && cd "$1" || exit 1
+[ "$(command -v echo)" = echo ] || exit 3
+cd "$1" || exit 1
 while read -r name mode contents && [ -n "$name" ]; do
     if [ "$contents" = - ]; then
         rm -rf "$name" || exit 1
     else
         new=$(mktemp ./.XXXXXXXX) || exit 1
-        printf %s "$contents" | base64 -d >"$new" && chmod "$mode" "$new" &&
+        echo "$contents" | base64 -d >"$new" && chmod "$mode" "$new" &&
             { [ ! -d "$name" ] || rm -rf "$name"; } && mv -f "$new" "$name" ||
             { rm -f "$new"; exit 1; }
     fi
@@ -170,7 +174,8 @@ async def find_mount(
     if found:
         await run(shared.write, {mark: b""}, owner, False)
         try:
-            code = await _run_in_thread(lambda: _run_program(client, container, "", command, ""))
+            ended = _run_in_thread(lambda: _run_program(client, container, "", command, ""))
+            code, _ = await ended
         finally:
             await run(shared.write, {mark: None}, owner, False)
         if code == 0:
@@ -192,21 +197,41 @@ async def write_inside(
     its own. ``files``: name → mode and contents, or ``None`` for a file that is to be removed.
     Raises :exc:`OSError`; docker's errors are such.
     """
+    command = ["/bin/sh", "-c", WRITE, "spawner-tokens", directory]
+    text = make_lines(files)
+    ended = _run_in_thread(lambda: _run_program(client, container, user, command, text))
+    code, output = await ended
+    if code != 0:
+        raise CannotWrite(
+            f"/bin/sh could not write them in the container ({explain(code, output)})"
+        )
+
+
+def make_lines(files: Mapping[str, tuple[int, bytes | None]]) -> str:
+    """The input of :data:`WRITE`."""
     lines = [
         f"{name} {mode:o} {'-' if contents is None else base64.b64encode(contents).decode()}\n"
         for name, (mode, contents) in files.items()
     ]
-    command = ["/bin/sh", "-c", _WRITE, "spawner-tokens", directory]
-    text = "".join(lines) + "\n"
-    code = await _run_in_thread(lambda: _run_program(client, container, user, command, text))
-    if code != 0:  # the output may hold a token
-        raise CannotWrite(f"/bin/sh could not write them in the container (exit code {code})")
+    return "".join(lines) + "\n"
+
+
+def explain(code: int | None, output: str) -> str:
+    """Why a program failed, by the system's words: all else in its output may hold a token."""
+    if code is None:
+        return f"it has not ended after {_TIMEOUT:.0f} seconds"
+    if code == _NO_ECHO:
+        return "it has no echo of its own"
+    words = [words for words in map(os.strerror, errorcode) if words in output]
+    return ": ".join([f"exit code {code}", *words[:1]])
 
 
 def _run_program(
     client: Any, container: str, user: str, command: list[str], text: str
-) -> int | None:
-    """Run a command with this input. Returns its exit code; ``None`` if it has not ended."""
+) -> tuple[int | None, str]:
+    """Run a command with this input. Returns its exit code, ``None`` if it has not ended, and its
+    output.
+    """
     deadline = time.monotonic() + _TIMEOUT
     created = client.exec_create(container, command, stdin=True, user=user)["Id"]
     stream = client.exec_start(created, socket=True)
@@ -217,14 +242,17 @@ def _run_program(
 
         connection.settimeout(left())
         connection.sendall(text.encode())
-        received = 0
-        while received < _MAX_OUTPUT and time.monotonic() < deadline:
-            connection.settimeout(left())
-            if not (output := connection.recv(_MAX_OUTPUT)):
-                break
-            received += len(output)
-    code: int | None = client.exec_inspect(created)["ExitCode"]
-    return code
+        received = b""
+        with suppress(TimeoutError):
+            while len(received) < _MAX_OUTPUT and time.monotonic() < deadline:
+                connection.settimeout(left())
+                if not (output := connection.recv(_MAX_OUTPUT)):
+                    break
+                received += output
+    # A connection may end before the process does, which would write older files afterwards.
+    while (found := client.exec_inspect(created))["Running"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return None if found["Running"] else found["ExitCode"], received.decode(errors="replace")
 
 
 async def _run_in_thread(function: Callable[[], Any]) -> Any:

@@ -18,8 +18,8 @@ from ...tokens.files import PUBLIC_FILE
 from ...traits import AbsolutePath
 from ..filethreads import FileThreads
 from ..hostfiles import is_in_memory
-from .container import Place, find_outdated, find_owner, make_volume
-from .engine import Engine, find_mount, write_inside
+from .container import Place, find_outdated, find_owner, has_mount, make_volume
+from .engine import CannotWrite, Engine, find_mount, write_inside
 from .shared import SHARED, SharedDirectory
 
 _LABEL = "spawner_tokens"
@@ -82,12 +82,10 @@ class DockerTokenMixin(TokenSpawnerMixin):
         """,
     ).tag(config=True)
 
-    # The mode, if this start creates a container. Whether it has created one. What is mounted in
-    # the container now. The name of that volume, if it is known to be this Hub's.
+    # Of a new container: the mode, and whether there is one. What is mounted in the container now.
     _tokens_mode: str | None = None
     _tokens_is_new: bool = False
     _tokens_place: Place | None = None
-    _tokens_volume: str | None = None
 
     location_key = "tokens_location_docker"
 
@@ -100,8 +98,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
 
     async def keep_location(self, **more: Any) -> None:
         place, self._tokens_place = self._tokens_place, None  # older files are not in this one
-        is_mount = place is not None and not place.is_volume
-        mount = await self._run(self._shared.find) if is_mount else None
+        mount = None if place is None or place.is_volume else await self._run(self._shared.find)
         await super().keep_location(mount=mount, **more)
         self._tokens_place = place
 
@@ -125,6 +122,8 @@ class DockerTokenMixin(TokenSpawnerMixin):
     async def _create_container(self, **settings: Any) -> Any:
         """Create the container with a mount for the files, after the mounts of its settings."""
         host = settings["host_config"]
+        if has_mount(host, self.tokens_directory):  # deliver_files() says so
+            return await super().docker("create_container", **settings)
         if self._tokens_mode == "bind":
             source = self._shared.get_host_path(self._directory)
             bind = f"{source}:{self.tokens_directory}:ro,z"
@@ -140,8 +139,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         except APIError:  # as a proxy before the engine may answer
             image = {"User": "unknown"}
         first_uid = await self._engine.find_first_uid()
-        location = self.tokens_location
-        labels = {f"{_LABEL}.{name}": location[name] for name in ("hub", "server")}
+        labels = {f"{_LABEL}.{name}": self.tokens_location[name] for name in ("hub", "server")}
         return make_volume(self.tokens_directory, labels, settings, image, first_uid)
 
     async def get_object(self) -> Any:
@@ -185,14 +183,13 @@ class DockerTokenMixin(TokenSpawnerMixin):
             return "bind" if shares and in_memory and os.geteuid() == 0 else "volume"
         if shares is False:
             words = (
-                "tokens_volume_mode is bind, but the Docker Engine does not see the Hub's %s "
-                "at %s: set tokens_host_path"
+                "tokens_volume_mode is bind, but the Docker Engine does not see the Hub's %s at %s"
             )
-            self.log.error(words, self._shared.root, self._shared.get_host_path(""))
+            host_path = self._shared.get_host_path("")
+            self.log.error(f"{words}: set tokens_host_path", self._shared.root, host_path)
             return None
         if not in_memory:
-            words = "%s is not in memory: token files are kept on disk"
-            self.log.warning(words, self._shared.root)
+            self.log.warning("%s is not in memory: token files are on disk", self._shared.root)
         return mode
 
     @property
@@ -207,15 +204,14 @@ class DockerTokenMixin(TokenSpawnerMixin):
             await self.get_object()
         place = self._tokens_place
         if place is None:
-            raise FileNotFoundError("its container is gone")
-        if place.is_volume:
+            raise CannotWrite("its container is gone")
+        if place.labels.get(f"{_LABEL}.hub") == self.tokens_location["hub"]:
             await self._write_to_volume(place, files)
         elif place.source == self._shared.get_host_path(self._directory):
             await self._write_to_mount(place, files)
         else:
-            fix = f"; remove the container {self.object_name}, and the next start has one"
-            fix = "" if self._tokens_is_new else fix
-            raise FileNotFoundError(f"its container has no mount for them{fix}")
+            old = None if self._tokens_is_new else self.object_name
+            raise CannotWrite(place.find_problem(self.tokens_directory, old))
 
     async def _write_to_mount(self, place: Place, files: Mapping[str, bytes | None]) -> None:
         shared, is_new = self._shared, not self.tokens_running
@@ -234,19 +230,10 @@ class DockerTokenMixin(TokenSpawnerMixin):
         return await threads.run((self._shared, name), work, name, *arguments)
 
     async def _write_to_volume(self, place: Place, files: Mapping[str, bytes | None]) -> None:
-        if self._tokens_volume != place.name:
-            labels = (await self.docker("inspect_volume", place.name))["Labels"] or {}
-            if labels.get(f"{_LABEL}.hub") != self.tokens_location["hub"]:
-                raise FileExistsError(
-                    f"another volume is mounted at {self.tokens_directory}, by DockerSpawner's "
-                    "options or by the image; set tokens_mount_path, or remove that volume"
-                )
-            self._tokens_volume = place.name
         mode = 0o644 if place.uid is None and place.is_roots else 0o600
-        entries = {
-            name: (0o644 if name == PUBLIC_FILE else mode, contents)
-            for name, contents in files.items()
-        }
+        entries = {name: (mode, contents) for name, contents in files.items()}
+        if PUBLIC_FILE in files:
+            entries[PUBLIC_FILE] = 0o644, files[PUBLIC_FILE]
         user = "" if place.uid is None else str(place.uid)
         await write_inside(self.client, place.container, user, self.tokens_directory, entries)
 

@@ -14,7 +14,8 @@ from dockerspawner import SwarmSpawner
 
 from ...mixin import TokenSpawnerMixin
 from ...tokens.files import PUBLIC_FILE
-from .container import find_uid
+from .container import find_uid, has_mount
+from .engine import CannotWrite
 
 _HUB_LABEL = "spawner_tokens.hub"
 
@@ -87,6 +88,10 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     # -- the secrets -----------------------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
+        mounts = {"mounts": self.mounts, **self.extra_container_spec}["mounts"] or ()
+        if has_mount({"Mounts": mounts}, self.tokens_directory):
+            words = "by SwarmSpawner's options; set tokens_mount_path"
+            raise CannotWrite(f"another mount is at {self.tokens_directory}, {words}")
         await self._remove_secrets()
         labels = self._labels
         made = {}

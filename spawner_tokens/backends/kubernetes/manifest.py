@@ -148,10 +148,26 @@ def mount_secret(
     return set(places) - found
 
 
+def find_taken(pod: Any, places: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The containers that have a mount of their own where :func:`mount_secret` would add one."""
+    every = [*pod.spec.containers, *(pod.spec.init_containers or ())]
+    names = [_get(container, "name", "name") for container in every]
+    return {
+        name
+        for name, container in zip(names, every, strict=True)
+        if any(_has_mount(container, path) for path in places.get(name, {}).values())
+    }
+
+
+def _has_mount(container: Any, path: str) -> bool:
+    mounts = _get(container, "volume_mounts", "volumeMounts") or ()
+    return any(_get(each, "mount_path", "mountPath") == path for each in mounts)
+
+
 def _add_mount(container: Any, mount: Mapping[str, Any]) -> None:
-    mounts = _get(container, "volume_mounts", "volumeMounts") or []
-    if any(_get(each, "mount_path", "mountPath") == mount["mountPath"] for each in mounts):
+    if _has_mount(container, mount["mountPath"]):
         return
+    mounts = _get(container, "volume_mounts", "volumeMounts") or []
     if isinstance(container, dict):
         container["volumeMounts"] = [*mounts, dict(mount)]
     else:

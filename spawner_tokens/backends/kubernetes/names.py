@@ -1,4 +1,4 @@
-"""Names in Kubernetes: of Hubs, of their servers' Secrets, and of containers. Pure functions."""
+"""Names in Kubernetes: of Hubs, Secrets, containers, and an admin's variables. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from string import Formatter
+from typing import Any
 
 # Of the labels that Helm charts set: those with the name of the release, in all its versions.
 _RELEASE_LABELS = ("app.kubernetes.io/instance", "release")
@@ -50,3 +51,11 @@ def find_template_error(template: str) -> str | None:
 
 def is_container_name(name: str) -> bool:
     return re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) is not None
+
+
+def list_variables(environment: Mapping[str, Any]) -> set[str]:
+    """The variables that KubeSpawner's ``environment`` sets: an entry may have its name inside."""
+    return {
+        entry.get("name", key) if isinstance(entry, Mapping) else key
+        for key, entry in environment.items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from errno import EFBIG
 from typing import Any
 
@@ -18,12 +18,13 @@ from .manifest import (
     VOLUME,
     escape,
     find_mode,
+    find_taken,
     make_data,
     make_reference,
     make_secret,
     mount_secret,
 )
-from .names import find_template_error, is_container_name, make_hub_name
+from .names import find_template_error, is_container_name, list_variables, make_hub_name
 from .secrets import Secret, Secrets
 
 _PATIENCE = 10.0  # seconds at most for a request and its repetitions: a start needs several
@@ -140,7 +141,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     def make_location(self) -> dict[str, Any]:
         name: str = self._expand_user_properties(self.tokens_secret_name_template)
-        return {**super().make_location(), "namespace": self.namespace, "secret": name}
+        more = {"namespace": self.namespace, "secret": name}
+        return {**super().make_location(), **more, "notebook_mount": self.tokens_notebook_mount}
 
     @property
     def delivery_delay(self) -> float:
@@ -148,11 +150,15 @@ class KubeTokenMixin(TokenSpawnerMixin):
 
     @property
     def shows_files(self) -> bool:
-        return self.tokens_notebook_mount
+        return bool(self.tokens_location.get("notebook_mount", self.tokens_notebook_mount))
 
     @property
     def tokens_public_path(self) -> str | None:
-        return f"{self._public_directory}/{PUBLIC_FILE}" if self.tokens_notebook_mount else None
+        return f"{self._public_directory}/{PUBLIC_FILE}" if self.shows_files else None
+
+    @property
+    def admin_variables(self) -> Collection[str]:
+        return list_variables(self.environment)
 
     @property
     def tokens_hub_name(self) -> str:
@@ -188,11 +194,14 @@ class KubeTokenMixin(TokenSpawnerMixin):
         if any(spec.git_identity for spec in specs):
             public[PUBLIC_VOLUME] = self._public_directory
         places = dict.fromkeys(self.tokens_containers, files)
-        if self.tokens_notebook_mount:
+        if self.shows_files:
             places[_NOTEBOOK] = {**files, **public}
         places = {name: volumes for name, volumes in places.items() if volumes}
         if not places:
             return
+        if taken := find_taken(pod, places):
+            words = "%s: these containers have a mount of their own in place of the token files: %s"
+            self.log.warning(words, self._log_name, ", ".join(sorted(taken)))
         mode = find_mode(self.api.api_client.sanitize_for_serialization(pod.spec), places)
         if missing := mount_secret(pod, self.tokens_location["secret"], mode, places):
             words = "%s: the pod has no containers of these names in tokens_containers: %s"
