@@ -37,7 +37,13 @@ def pod(*, of_pod=None, of_container=None, env=()):
     "spec, mode",
     [
         param(pod(), 0o444, id="nothing-known"),
-        param(pod(of_pod={"fsGroup": 100}), 0o440, id="group"),
+        param(pod(of_pod={"fsGroup": 100}), 0o440, id="group-of-jupyters-images"),
+        param(pod(of_pod={"fsGroup": 5}), 0o444, id="group-that-an-image-may-leave"),
+        param(pod(of_pod={"fsGroup": 5}, env=NB_GID), 0o440, id="group-that-the-image-is-told"),
+        param(pod(of_pod={"fsGroup": 5, "runAsUser": 1000}), 0o440, id="group-of-a-known-user"),
+        param(pod(of_pod={"fsGroup": 5, "runAsNonRoot": True}), 0o440, id="group-of-no-root"),
+        param(pod(of_pod={"runAsNonRoot": True}), 0o444, id="no-root-and-no-group"),
+        param(pod(of_container={"runAsGroup": 0}), 0o444, id="root-group-that-an-image-may-leave"),
         param(
             pod(of_pod={"fsGroup": 100}, of_container={"runAsUser": 1000}),
             0o440,

@@ -99,7 +99,8 @@ def find_mode(pod: Mapping[str, Any], names: Iterable[str]) -> int:
     """The files' mode: 0440 if all these containers can read them by their group, else 0444.
 
     ``pod``: its ``spec``, as the API has it. ``names``: of containers. The kubelet gives the files
-    to root and the pod's ``fsGroup``.
+    to root and the pod's ``fsGroup``. Where it is not known that a user keeps that group, the files
+    are for all in the container.
     """
     wanted = set(names)
     every = [*pod.get("containers", ()), *(pod.get("initContainers") or ())]
@@ -112,7 +113,8 @@ def _is_in_group(pod: Mapping[str, Any], container: Mapping[str, Any]) -> bool:
     own = container.get("securityContext") or {}
     context.update({name: value for name, value in own.items() if value is not None})
     user, group = context.get("runAsUser"), context.get("fsGroup")
-    if user == 0:  # it may switch to the image's user, who has only the groups of the image
+    if not user and not context.get("runAsNonRoot"):
+        # It may start as root and become the image's user, who has only the groups of the image.
         env = {variable["name"]: variable.get("value") for variable in container.get("env") or ()}
         return str(group) == (env.get("NB_GID") or _NB_GID)
     if group:
