@@ -70,7 +70,9 @@ class RunningServers:
         self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
         self._due_at = self._ends_at = self._life = math.inf
-        self._offset = 0.0  # of the Hub's clock from the event loop's
+        self._offset = self._find_offset()  # of the Hub's clock from the event loop's
+        # By how many seconds the Hub's clock was set back since a token was first planned.
+        self._set_back: dict[TokenId, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._planning: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -153,6 +155,7 @@ class RunningServers:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._note_offset()
         if self._planning is not None:
             self._planning.cancel()
         self._due_at = math.inf
@@ -172,18 +175,26 @@ class RunningServers:
             loop = asyncio.get_running_loop()
             clock = self._renewal.tools.clock
             seconds = max(self._due_at - clock(), self._renewal.find_pause(self._life))
-            self._offset = clock() - loop.time()
             self._timer = loop.call_later(min(seconds, _LONGEST_TIMER), self._come_due)
 
     def _come_due(self) -> None:
         self._timer = None
         now = self._renewal.tools.clock()
-        if abs(now - asyncio.get_running_loop().time() - self._offset) > _DRIFT:
+        if abs(self._find_offset() - self._offset) > _DRIFT:
             self._plan()  # the clock was set, or the machine has slept
         elif now < self._due_at or self._renewal.find_pause(self._life) > 0:
             self._set_timer()
         elif self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
+
+    def _find_offset(self) -> float:
+        return self._renewal.tools.clock() - asyncio.get_running_loop().time()
+
+    def _note_offset(self) -> None:
+        """Tokens end no later because the Hub's clock was set back: renew them by the new one."""
+        back, self._offset = self._offset - self._find_offset(), self._find_offset()
+        if back > _DRIFT:
+            self._set_back = {key: seconds + back for key, seconds in self._set_back.items()}
 
     async def _renew(self) -> None:
         try:
@@ -210,7 +221,7 @@ class RunningServers:
         for server in self._servers:
             for key, due in server.find_due(login, now, self._spread).items():
                 found[key] = min(due, found.get(key, due))
-        return found
+        return {key: due.set_back(self._set_back.get(key, 0.0)) for key, due in found.items()}
 
     async def _find_first(self) -> float:
         renewal, login = self._renewal, await self._renewal.read()
@@ -218,6 +229,7 @@ class RunningServers:
         if auth_state is None:
             return math.inf
         due = self._find_due(login, renewal.tools.clock())
+        self._set_back = {key: self._set_back.get(key, 0.0) for key in due}
         times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}
         if not renewal.has_ended(auth_state):
             self._log_lost(due, times)

@@ -26,6 +26,10 @@ class Due(NamedTuple):
     ends_at: float
     life: float = math.inf
 
+    def set_back(self, seconds: float) -> Due:
+        """The same, now that the clock was set back by so many seconds."""
+        return Due(-math.inf, self.ends_at - seconds, self.life) if seconds else self
+
 
 # Seconds that an issue time may be later than the Hub's clock: times of providers are rounded.
 _ROUNDING = 2.0
