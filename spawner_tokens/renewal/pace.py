@@ -29,10 +29,16 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._renewed_at: tuple[float, float] | None = None  # by the loop's clock, and the Hub's
+        # By the loop's clock, and the Hub's.
+        self._asked_at: tuple[float, float] | None = None
+        self._renewed_at: tuple[float, float] | None = None
+
+    def note_request(self) -> None:
+        """From here on counts the life that a renewal brings, however late it can be stored."""
+        self._asked_at = asyncio.get_running_loop().time(), self._clock()
 
     def note_renewal(self) -> None:
-        self._renewed_at = asyncio.get_running_loop().time(), self._clock()
+        self._renewed_at = self._asked_at
 
     def find_left(self, life: float) -> float:
         """Seconds to the next renewal of tokens that live for ``life`` seconds; infinite: unknown.

@@ -204,6 +204,7 @@ class UserRenewal:
             is_denied=has_ended or self._denied == fingerprint(auth_state),
         )
         self._refresh = refresh
+        self._pace.note_request()
         refresh.task.add_done_callback(lambda task: self._finish(task, standing))
         return refresh
 

@@ -50,7 +50,12 @@ async def test_scheduled_renewals_are_a_fifth_of_a_life_apart_and_a_sleep_counts
     now = [NOW]
     pace = Pace(lambda: now[0])
     assert pace.find_left(1000) == 0
+    pace.note_request()
     pace.note_renewal()
     assert 199 < pace.find_left(1000) <= 200 and 599 < pace.find_left(math.inf) <= 600
     now[0] += 150  # the event loop's clock stood still
+    assert 49 < pace.find_left(1000) <= 50
+    pace.note_request()
+    now[0] += 150  # until the database could store it
+    pace.note_renewal()
     assert 49 < pace.find_left(1000) <= 50
