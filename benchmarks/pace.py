@@ -1,7 +1,8 @@
-"""Renewals that bring nothing, by simulation: how often the provider is asked all the same.
+"""Renewals that bring nothing, and users that are stuck, by simulation: who waits, who is asked.
 
-``python -m benchmarks.pace [--users 5000] [--hours 8]``, from the folder above. The scenarios are
-configurations and clocks that were met in the wild. What is simulated: see ``benchmarks.renewal``.
+``python -m benchmarks.pace [--users 5000] [--stuck 1000] [--lives 3]``, from the folder above. The
+scenarios are configurations, clocks and faults that were met in the wild, each for so many lives of
+a token. What is simulated: see ``benchmarks.renewal``.
 """
 
 import argparse
@@ -11,6 +12,9 @@ import json
 import secrets
 import tempfile
 from dataclasses import dataclass, field
+
+from sqlalchemy import event
+from sqlalchemy.exc import DataError
 
 from .simulation import Figure
 from .world import World, make_crypt_key
@@ -25,7 +29,7 @@ def make_jwt(signature="s", **claims):
 class Scenario:
     """``lifetime``: of the login's tokens, in seconds; ``shortest``: of all that are delivered.
 
-    ``skew``: of the provider's clock.
+    ``skew``: of the provider's clock. ``stuck``: what hangs or fails for all users but the last.
 
     ``more(clock, answer)`` is what hooks add to an auth_state for an answer of the provider, and
     ``at_login`` says whether that is done at a login alone.
@@ -39,6 +43,33 @@ class Scenario:
     skew: float = 0.0
     shortest: int | None = None
     make_token: object = None
+    stuck: str = ""
+
+    def prepare(self, world, authenticator, config, session):
+        """Have it hang, or fail."""
+        last = [*world.provider.tokens][-1]
+
+        async def hang(user, result):
+            if user != last:
+                await asyncio.Event().wait()
+            return result
+
+        def refuse(connection, cursor, statement, parameters, *args):
+            if "encrypted_auth_state=" in statement and parameters[-1] != len(
+                world.provider.tokens
+            ):
+                raise DataError("SQL", {}, Exception("value too long"))
+
+        if self.stuck == "refresh_user_hook":
+            authenticator.refresh_user_hook = lambda _, user, auth_state: hang(user.name, True)
+        elif self.stuck == "tokens_hook":
+            config.TokenSpawnerMixin.tokens_hook = lambda spawner, auth_state, tokens: hang(
+                spawner.user.name, tokens
+            )
+        elif self.stuck == "database":
+            event.listen(session.get_bind(), "before_cursor_execute", refuse)
+        elif self.stuck == "provider":
+            world.provider.hangs = lambda user: user != last
 
 
 def add_opaque(clock, answer):
@@ -72,33 +103,55 @@ SCENARIOS = (
 )
 
 
-def run(scenario, hours):
+STUCK = [
+    Scenario(f"stuck: {stuck}", 300, stuck=stuck)
+    for stuck in ("refresh_user_hook", "tokens_hook", "database", "provider")
+]
+
+
+def run(scenario, lives):
     async def life(world, loop, spawners):
-        await world.start(spawners)
+        if scenario.stuck:
+            for spawner in spawners:
+                spawner.start_polling()
+        else:
+            await world.start(spawners)
         await world.forget(loop)
-        began, seconds = world.clock(), 3600 * hours
-        await asyncio.sleep(seconds)
-        users = len(world.provider.tokens)
-        lives = (world.clock() - began) / (scenario.shortest or scenario.lifetime)
-        grants = len(world.provider.requests) / users / lives
-        yield Figure(scenario.name, "grants per life", grants, "", "and user")
-        dead = 100 * world.servers.dead_share()
-        yield Figure(scenario.name, "dead", dead, "%", "of the time, the login's token in a file")
+        began, provider = world.clock(), world.provider
+        await asyncio.sleep(lives * (scenario.shortest or scenario.lifetime))
+        lived = (world.clock() - began) / (scenario.shortest or scenario.lifetime)
+        last = [spawners[-1].orm_spawner.id] if scenario.stuck else []
+        others = {**provider.asked}
+        if scenario.stuck:
+            grants = others.pop(spawners[-1].user.name, 0) / lived
+            yield Figure(scenario.name, "grants per life", grants, "", "of the healthy user")
+        grants = sum(others.values()) / len(provider.tokens) / lived
+        yield Figure(
+            scenario.name,
+            "grants per life",
+            grants,
+            "",
+            "of each of the others" if last else "and user",
+        )
+        dead = 100 * world.servers.dead_share(*last)
+        words = "of the healthy user's time" if last else "of the time"
+        yield Figure(scenario.name, "dead", dead, "%", f"{words}, the login's token in a file")
 
     return life
 
 
-def measure(users, hours):
+def measure(users, stuck, lives):
     """Yields :class:`Figure`."""
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, *STUCK):
+        number = stuck + 1 if scenario.stuck else users
         with (
             make_crypt_key(),
             tempfile.TemporaryDirectory() as disk,
             tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
         ):
-            world = World(users, users, scenario.lifetime, disk, memory, scenario)
+            world = World(number, number, scenario.lifetime, disk, memory, scenario)
             try:
-                yield from world.live(run(scenario, hours))
+                yield from world.live(run(scenario, lives))
             finally:
                 world.close()
 
@@ -108,7 +161,8 @@ def main():
         prog="python -m benchmarks.pace", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--users", type=int, default=5000, metavar="N")
-    parser.add_argument("--hours", type=float, default=8)
+    parser.add_argument("--stuck", type=int, default=1000, metavar="N")
+    parser.add_argument("--lives", type=float, default=3, help="of a token")
     for phase, name, value, unit, words in measure(**vars(parser.parse_args())):
         print(f"{phase:38}{name:18}{value:9.2f} {unit:3}{words}", flush=True)
 

@@ -43,12 +43,14 @@ class Provider:
         self._users = {}  # by refresh token
         self.tokens = {}  # user → access token
         self.is_down = False
+        self.hangs = lambda user: False
         self.in_flight = 0
         self.forget()
 
     def forget(self):
         """Begin to count anew."""
         self.requests = []  # when they came
+        self.asked = Counter()  # user → requests
         self.granted = []
         self.rejected = 0
         self.most_in_flight = 0
@@ -81,7 +83,13 @@ class Provider:
             self.in_flight -= 1
         if self.is_down:
             raise HTTPClientError(503)
-        user = self._users.pop(parse_qs(body.decode())["refresh_token"][0], None)
+        refresh_token = parse_qs(body.decode())["refresh_token"][0]
+        user = self._users.get(refresh_token)
+        self.asked[user] += 1
+        if self.hangs(user):
+            await asyncio.sleep(60)
+            raise HTTPClientError(599)
+        self._users.pop(refresh_token, None)
         if user is None:
             self.rejected += 1
             buffer = io.BytesIO(b'{"error": "invalid_grant"}')
@@ -124,13 +132,13 @@ class Servers:
     def forget(self):
         """Begin to count anew."""
         self._since = self.last_revived = self._clock()
-        self._dead = 0.0
+        self._dead = Counter()  # server → seconds
         self.seen = Counter()  # token → servers
 
     def see(self, server, token):
         self.seen[token] += 1
         if dead := self._dead_for(server):
-            self._dead += dead
+            self._dead[server] += dead
             self.last_revived = self._clock()
         self._ends[server] = find_end(token)
 
@@ -138,10 +146,11 @@ class Servers:
         now = self._clock()
         return max(0.0, now - max(self._ends.get(server, now), self._since))
 
-    def dead_share(self):
-        """The share of all servers' time with a dead token in the file."""
-        dead = self._dead + sum(map(self._dead_for, self._ends))
-        return dead / len(self._ends) / (self._clock() - self._since)
+    def dead_share(self, *servers):
+        """The share of these servers' time with a dead token in the file; of all, if none."""
+        servers = servers or [*self._ends]
+        dead = sum(self._dead[server] + self._dead_for(server) for server in servers)
+        return dead / len(servers) / (self._clock() - self._since)
 
     def count_dead(self):
         return sum(self._clock() > end for end in self._ends.values())
@@ -233,6 +242,8 @@ class World:
             )
         config = Config()
         config.Spawner.poll_interval = 0
+        if self._scenario is not None:
+            self._scenario.prepare(self, authenticator, config, session)
         more = self._scenario.tokens if self._scenario else {}
         config.TokenSpawnerMixin.tokens = {"login": {}, **more}
         config.LocalTokenMixin.tokens_mount_path = f"{self._memory}/tokens"

@@ -21,7 +21,7 @@ def test_no_more_than_five_grants_are_made_in_the_life_of_a_token(scenario, tmp_
     with make_crypt_key():
         world = World(2, 2, scenario.lifetime, tmp_path, memory, scenario)
         try:
-            figures = {figure.name: figure.value for figure in world.live(run(scenario, 2))}
+            figures = {figure.name: figure.value for figure in world.live(run(scenario, 20))}
         finally:
             world.close()
     assert figures["grants per life"] <= 5
