@@ -158,13 +158,19 @@ class TokenBackend(TokenTraits):
         :attr:`location_key` of this backend.
         """
         rows = self._tokens_session.query(orm.Spawner)
-        recorded = [each for row in rows for each in (row.state or {}).get(self.location_key, ())]
+        recorded = [each for row in rows for each in self._read_locations(row.state or {})]
         locations = [self.make_location(), *recorded]
         return {
             tuple(location[key] for key in keys)
             for location in locations
-            if location.keys() >= set(keys)
+            if all(isinstance(location.get(key), str) for key in keys)
         }
+
+    def _read_locations(self, state: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """Those in a Spawner's state, which may be another version's."""
+        found = state.get(self.location_key)
+        found = found if isinstance(found, list) else ()
+        return tuple(location for location in found if isinstance(location, Mapping))
 
     @property
     def tokens_specs(self) -> Sequence[Any]:
@@ -268,7 +274,7 @@ class TokenBackend(TokenTraits):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self._tokens_locations = tuple(state.get(self.location_key, ()))
+        self._tokens_locations = self._read_locations(state)
         self._tokens_location = next(reversed(self._tokens_locations), None)
 
     def get_state(self) -> dict[str, Any]:

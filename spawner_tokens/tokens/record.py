@@ -66,7 +66,8 @@ def read_record(
     ``tokens`` (their names) and ``functions`` are those of the Hub's configuration now. ``files``:
     see :func:`.parse_token`.
     """
-    if not isinstance(record, Mapping) or record.keys() != {"tokens", "tokens_hook"}:
+    is_ours = isinstance(record, Mapping) and record.keys() == {"tokens", "tokens_hook"}
+    if not is_ours or not isinstance(record["tokens"], Mapping):
         why = "the Hub does not know what the server was started with"
         return Started(unknown=dict.fromkeys(tokens, why))
     try:

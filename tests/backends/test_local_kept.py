@@ -64,6 +64,20 @@ async def test_what_could_not_be_withdrawn_goes_at_the_next_start_of_the_server_
     await until(lambda: files(memory) == set())
 
 
+async def test_a_record_in_another_form_stops_neither_a_spawner_nor_a_sweep(start_local, memory):
+    hub, user, _ = await start_local()
+    (memory / hub.spawner(user).tokens_hub_name / "left-behind").mkdir()
+    for number, kept in enumerate([None, 5, "x", {"a": 1}, [None, {"hub": [], "mount_path": 1}]]):
+        other = await hub.user(f"user{number}")
+        state = {"tokens_location_local": kept, "tokens_started": {"tokens": kept}}
+        hub.spawner(other).orm_spawner.state = state
+        other.spawners.clear()
+        hub.app.db.commit()
+        assert not hub.spawner(other).tokens_specs
+    await hub.spawner(user).sweep_files()
+    assert not list(memory.rglob("left-behind"))
+
+
 async def test_a_renamed_users_files_stay_their_system_users(start_hub, system_users):
     alice, bob, command = system_users
     hub = await start_hub(LOCAL, {**TOKENS, "Spawner.cmd": command})

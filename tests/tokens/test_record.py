@@ -87,7 +87,15 @@ def test_the_hook_of_the_config_is_that_of_the_start():
     assert restart({"t": {}}, None).hook is None
 
 
-@pytest.mark.parametrize("record", [[], {"t": {}}, {"tokens": {}, "tokens_hook": 0, "x": 1}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {"t": {}},
+        {"tokens": {}, "tokens_hook": 0, "x": 1},
+        *({"tokens": tokens, "tokens_hook": None} for tokens in (None, 5, "t", ["t"])),
+    ],
+)
 def test_of_a_record_in_another_form_nothing_is_known(record):
     started = read_record(record, ["t"], {}, files=True)
     assert started.specs == () and [*started.unknown] == ["t"]
