@@ -184,6 +184,9 @@ class TokenSpawnerMixin(TokenBackend):
             self.log.error("Not starting %s: %s", self._log_name, error)
             refuse(self, [Problem(error.name, Reason.MISCONFIGURED)])
         self._tokens_record = make_record(self._tokens_traits, self._tokens_functions)
+        # Committed with the files' location: a Hub that is killed now may find the server running.
+        state = {**(self.orm_spawner.state or {}), "tokens_started": self._tokens_record}
+        self.orm_spawner.state = state
         if not delivery.specs:
             return
         if (renewal := self._find_renewal()) is not None:

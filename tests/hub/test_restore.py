@@ -68,3 +68,21 @@ async def test_a_running_server_gets_no_more_after_a_restart_than_it_was_started
             await user.stop("")  # their processes are children of ours
     said = re.findall("([a-z]+): token ([a-z]+) stays as it is", capfd.readouterr().err)
     assert sorted(said) == sorted([*(("hook", name) for name in specs), ("key", "t"), ("old", "t")])
+
+
+async def test_what_a_server_is_started_with_is_recorded_before_it_has_files(start_hub):
+    seen = []
+
+    def look(spawner):  # while it starts
+        folder = Path(spawner.tokens_directory)
+        assert spawner.orm_spawner not in spawner.user.db.dirty
+        seen.append((spawner.orm_spawner.state, (folder / "t").read_text()))
+        return ""
+
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, "Spawner.environment": {"LOOK": look}}
+    hub = await start_hub(SIMPLE, settings | {"Spawner.pre_spawn_hook": override})
+    user = await hub.user("key", {"access_token": "1"})
+    await hub.spawn(user)
+    state, text = seen[0]
+    assert text == "narrow-1"
+    assert state["tokens_started"] == user.spawners[""].orm_spawner.state["tokens_started"]
