@@ -28,8 +28,9 @@ def check_names(cls: type) -> None:
     Methods of ours that call it, as ``start`` does, are there to extend it.
     """
     end = cls.__mro__.index(TokenTraits) + 1
-    mixins = (base for base in cls.__mro__[:end] if not issubclass(base, Spawner))
-    for mixin in mixins:
+    for mixin in cls.__mro__[:end]:
+        if issubclass(mixin, Spawner) or not mixin.__module__.startswith(f"{__package__}."):
+            continue  # an admin's own class in front of a Spawner's is there to replace
         for name, member in vars(mixin).items():
             other = next((base for base in cls.__mro__[end:] if name in vars(base)), None)
             if other and not hasattr(LoggingConfigurable, name) and not _extends(name, member):

@@ -190,7 +190,14 @@ def test_what_stands_in_front_of_the_mixin_may_have_our_names_and_ours_extend_wh
         def get_env(self):
             return super().get_env()
 
-    class Mine(LocalTokenMixin, Behind):
+    class Lab:  # an admin's own mixins have nothing of ours
+        default_url = "/lab"
+
+    class Company(LocalTokenMixin):
+        def options_from_form(self, form):
+            return form
+
+    class Mine(Lab, Company, Behind):
         tokens_mount_path = Unicode("/mine")
 
         async def deliver_files(self, files):
