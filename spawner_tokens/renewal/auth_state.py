@@ -150,7 +150,7 @@ def stamp(auth_state: AuthState, stored: Mapping[str, Any] | None, now: float) -
     for node in find_dicts(stored or {}):
         if isinstance(token := node.get("access_token"), str):
             known[token] = known.get(token) or node.get("created_at")
-    times = {time for time in known.values() if time is not None}
+    times = [time for time in known.values() if time is not None]  # of any type
     for node in find_dicts(auth_state):
         token = node.get("access_token")
         if not isinstance(token, str) or (node is auth_state and "expires_in" not in node):

@@ -112,6 +112,8 @@ def test_a_token_that_the_provider_gives_again_keeps_its_age():
         param({"access_token": "a2", "expires_at": 7}, STORED, None),
         param({"access_token": jwt(exp=7)}, STORED, None, id="the token says it"),
         param({"access_token": ["a2"]}, STORED, None, id="no text"),
+        param({"access_token": "a2", "created_at": {}}, STORED, NOW, id="no time"),
+        param({"access_token": "a2"}, {"access_token": "a1", "created_at": [7]}, NOW),
     ],
 )
 @pytest.mark.parametrize(
