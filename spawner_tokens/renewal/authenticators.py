@@ -15,7 +15,8 @@ class Authenticators:
 
     def __init__(self, authenticator: Any, *arguments: Any) -> None:
         self.hubs = AuthenticatorAdapter(authenticator, *arguments)
-        held = () if self.hubs.renews_itself else _find_held(authenticator)
+        logs_in = self.hubs.renews_itself or self.hubs.token_url is not None
+        held = () if logs_in else _find_held(authenticator)
         self._held = [AuthenticatorAdapter(each, *arguments) for each in held]
 
     @property

@@ -296,3 +296,15 @@ async def test_multiauthenticators_login_is_renewed_by_the_one_that_made_it(star
     assert providers["two"].is_live(shown(alice))
     assert [providers[name].refreshes for name in ("one", "two")] == [[], [None]]
     await asyncio.gather(*(provider.close() for provider in providers.values()))
+
+
+async def test_an_authenticator_with_its_own_provider_renews_though_it_holds_another(start_hub):
+    class Holds(GenericOAuthenticator):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.fallback = DummyAuthenticator(parent=self)
+
+    _, alice, refresh = await begin(start_hub, Provider(), Holds)
+    await age(alice)
+    assert await refresh() is True
+    await until(lambda: shown(alice) == "alice-a1")
