@@ -53,7 +53,7 @@ class AuthenticatorAdapter:
         self,
         authenticator: Any,
         find_grant: Callable[[Any], Callable[[], Awaitable[dict[str, Any]]] | None],
-        on_login: Callable[[AuthState | None], None],
+        on_login: Callable[[AuthState], None],
         clock: Callable[[], float],
     ) -> None:
         self._authenticator = authenticator
@@ -217,8 +217,8 @@ class AuthenticatorAdapter:
 
     async def _log_in(self, *args: Any, **kwargs: Any) -> Any:
         model = await maybe_future(self._get_authenticated_user(*args, **kwargs))
-        if isinstance(model, dict):
-            self._on_login(model.get("auth_state"))
+        if isinstance(model, dict) and isinstance(model.get("auth_state"), dict):
+            self._on_login(model["auth_state"])
         return model
 
     async def _fetch(self, url: Any, *args: Any, **kwargs: Any) -> Any:

@@ -82,7 +82,7 @@ class AuthStateStore:
             event.listen(orm.User.encrypted_auth_state, "set", _on_set, retval=True)
             event.listen(orm.User, "after_delete", _on_delete)
 
-    def note_login(self, auth_state: AuthState | None) -> None:
+    def note_login(self, auth_state: AuthState) -> None:
         """A login brought these tokens, which the Hub is going to save."""
         if tokens := hash_tokens(auth_state):
             self._logins.append(tokens)

@@ -185,6 +185,13 @@ async def test_a_login_with_rejected_tokens_is_a_login(own):
     assert authenticator.asked == asked
 
 
+async def test_who_logs_in_with_an_auth_state_of_another_form_is_logged_in(own):
+    hub, alice, authenticator = own
+    for authenticator.auth_state in (["text"], "text"):
+        await hub.browser(alice)
+        assert await alice.get_auth_state() == authenticator.auth_state
+
+
 async def test_what_a_login_added_survives_a_refresh(own):
     _, alice, authenticator = own
     auth_state = {"access_token": "a0", "refresh_token": "r0", "expires_at": 1, "site": {"id": 7}}
