@@ -28,7 +28,6 @@ from .refresh import Refresh, Tools
 
 # Seconds after its end until a token has ended by the provider's clock, too.
 _CLOCK_DIFFERENCE = 2.0
-
 # By a login and the time, in seconds since the epoch.
 FindDue = Callable[[Login, float], Mapping[TokenId, Due]]
 
