@@ -154,15 +154,13 @@ class TokenBackend(TokenTraits):
     def list_locations(self, *keys: str) -> set[tuple[Any, ...]]:
         """What has these keys: where a server that starts has files, and all recorded locations.
 
-        The record has each location of this Hub's servers that may have files, with the
-        :attr:`location_key` of this backend.
+        Recorded are those of this Hub's servers that may have files, by :attr:`location_key`.
         """
         rows = self._tokens_session.query(orm.Spawner)
         recorded = [each for row in rows for each in self._read_locations(row.state or {})]
-        locations = [self.make_location(), *recorded]
         return {
             tuple(location[key] for key in keys)
-            for location in locations
+            for location in [self.make_location(), *recorded]
             if all(isinstance(location.get(key), str) for key in keys)
         }
 
@@ -251,15 +249,12 @@ class TokenBackend(TokenTraits):
 
     def _record_locations(self, *locations: Mapping[str, Any]) -> None:
         self._tokens_location, self._tokens_locations = locations[-1], locations
-        state = self.orm_spawner.state or {}
-        self.orm_spawner.state = {**state, self.location_key: list(locations)}
+        record = {self.location_key: list(locations)}
+        self.orm_spawner.state = {**(self.orm_spawner.state or {}), **record}
         self._tokens_session.commit()
 
     async def withdraw_locations(self) -> None:
-        """Withdraw the files at all recorded locations; at that of now if there is none.
-
-        Raises the last error.
-        """
+        """Withdraw files at all recorded locations, or at that of now. Raises the last error."""
         failure, left = None, []
         for location in self._tokens_locations or (None,):
             self._tokens_location = location

@@ -106,8 +106,7 @@ class TokenSpawnerMixin(TokenBackend):
         self._tokens_delivery.started = read_record(
             record, self.tokens, self._tokens_functions, files=self.delivers_files()
         )
-        # Called for each new Spawner: from the Hub's first one on, its own refreshes are ours, and
-        # what was left behind is removed.
+        # From the Hub's first Spawner on, its refreshes are ours, and what was left is removed.
         self._find_renewal()
         if self.tokens_hub is not None:
             with suppress(RuntimeError):  # no loop: the Hub does not run
@@ -183,10 +182,9 @@ class TokenSpawnerMixin(TokenBackend):
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             refuse(self, [Problem(error.name, Reason.MISCONFIGURED)])
-        self._tokens_record = make_record(self._tokens_traits, self._tokens_functions)
+        self._tokens_record = record = make_record(self._tokens_traits, self._tokens_functions)
         # Committed with the files' location: a Hub that is killed now may find the server running.
-        state = {**(self.orm_spawner.state or {}), "tokens_started": self._tokens_record}
-        self.orm_spawner.state = state
+        self.orm_spawner.state = {**(self.orm_spawner.state or {}), "tokens_started": record}
         if not delivery.specs:
             return
         if (renewal := self._find_renewal()) is not None:
