@@ -198,8 +198,9 @@ async def test_the_files_of_two_servers_are_live_while_the_hub_is_up_and_soon_af
     looking.cancel()
     with suppress(asyncio.CancelledError):
         await looking
-    dead = [each for each in looks if each.dead > DELIVERY and not killed <= each.at <= back + SOON]
-    assert len(looks) > 50 and dead == []
+    # The kill may come between the two files.
+    up = [each for each in looks if each.at + each.dead < killed or each.at > back + SOON]
+    assert len(looks) > 50 and [each for each in up if each.dead > DELIVERY] == []
     [(status, count)] = (await provider.token_requests() - requests).items()
     assert (status, count) == (200, provider.grants() - grants)
     # Once for both servers; after 1 s of 3 s, since the provider's times have no fractions.
