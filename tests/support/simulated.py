@@ -6,6 +6,7 @@ import random
 import selectors
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Thread
 from unittest.mock import patch
 
 from jupyterhub.crypto import CryptKeeper
@@ -79,6 +80,7 @@ def simulated(clocks, handler):
             for patched in (
                 patch("time.time", clocks.hub),
                 patch.object(ThreadPoolExecutor, "submit", submit),
+                patch.object(Thread, "start", Thread.run),
                 patch.object(User, "_wait_up", is_up),
                 *(
                     patch.multiple(log, handlers=[handler], propagate=False, level=logging.DEBUG)
