@@ -286,8 +286,8 @@ class TokenBackend(TokenTraits):
 
     @cached_property
     def tokens_hub_name(self) -> str:
-        """A name for this Hub among those that share a host, an engine or a cluster."""
-        return find_hub_name(self._tokens_session)
+        """Its Hub's name among those that share an engine or a cluster; empty outside of one."""
+        return find_hub_name(self._tokens_session) if self.tokens_hub else ""
 
 
 def find_hub_name(session: Any) -> str:

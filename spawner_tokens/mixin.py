@@ -160,7 +160,7 @@ class TokenSpawnerMixin(TokenBackend):
 
     @property
     def tokens_specs(self) -> Sequence[TokenSpec]:
-        return self._tokens_delivery.specs
+        return self._tokens_delivery.specs if self.tokens_hub else ()
 
     @property
     def tokens_running(self) -> bool:
