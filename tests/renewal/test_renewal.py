@@ -134,7 +134,7 @@ async def test_a_token_that_would_end_soon_is_renewed_before_it_is_handed_over(s
     alice = await hub.user("alice")
     hub.spawner(alice)
     # 300 are asked for, but never more than half of its life.
-    for left, token in ((251, "alice-a0"), (249, "alice-a1")):
+    for left, token in ((270, "alice-a0"), (249, "alice-a1")):
         answer = tokens("alice", 0, expires_in=500, created_at=time.time() - 500 + left)
         await alice.save_auth_state(make_auth_state("alice", answer))
         assert await (await hub.spawn(alice)).token() == token.encode()

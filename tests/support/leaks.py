@@ -4,7 +4,9 @@ import base64
 import os
 from pathlib import Path
 
-ACCESS, REFRESH = "s3cret-access-token-e5f1", "s3cret-refresh-token-7b20"
+# Tests that run beside these plant theirs.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+ACCESS, REFRESH = f"s3cret-access-{_WORKER}token-e5f1", f"s3cret-refresh-{_WORKER}token-7b20"
 AUTH_STATE = {
     "access_token": ACCESS,
     "refresh_token": REFRESH,
