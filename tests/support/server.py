@@ -13,18 +13,23 @@ def files():
     directory = Path(os.environ.get("SPAWNER_TOKENS_DIR", "/nonexistent"))
     if not directory.exists():
         return {}
-    # without the file that is just being written
-    found = {
-        ".": directory,
-        **{path.name: path for path in directory.iterdir() if path.name[0] != "."},
-    }
+    found = {".": describe(directory)}
+    for path in directory.iterdir():
+        if path.name[0] == ".":  # just being written
+            continue
+        try:
+            found[path.name] = describe(path)
+        except FileNotFoundError:  # just removed
+            pass
+    return found
+
+
+def describe(path):
+    stat = path.stat()
     return {
-        name: {
-            "contents": path.read_bytes().hex() if path.is_file() else None,
-            "uid": path.stat().st_uid,
-            "mode": oct(path.stat().st_mode & 0o7777),
-        }
-        for name, path in found.items()
+        "contents": path.read_bytes().hex() if path.is_file() else None,
+        "uid": stat.st_uid,
+        "mode": oct(stat.st_mode & 0o7777),
     }
 
 
