@@ -53,7 +53,7 @@ class TokenTraits(_Base):
             }
 
         A name is a file name and a Secret key: lower-case letters, digits, ``-``, ``_`` and ``.``.
-        The fields of a spec are listed in the README, under "A token's spec".
+        The fields of a spec are in the documentation, under "A token's spec".
 
         .. versionadded:: 0.1
         """

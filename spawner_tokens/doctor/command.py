@@ -52,6 +52,8 @@ def print_findings(findings: Sequence[Finding]) -> None:
                 print(f"{level.value:<9}{text.lstrip()}")
                 for line in each.fix.splitlines():
                     print(f"         → {line}")
+                if each.see:
+                    print(f"         see {each.see}")
     levels = [each.level for each in findings]
     print(", ".join(f"{each.value}: {levels.count(each)}" for each in reversed(Level)))
 

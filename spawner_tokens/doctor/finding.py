@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+# Where the documentation is. Whoever moves it changes this line.
+DOCUMENTATION = "https://spawner-tokens.readthedocs.io/en/latest/"
+
 
 class Level(str, Enum):
     """``NOTE`` is for what was not looked at. The best one is first."""
@@ -17,7 +20,7 @@ class Level(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """``what`` is wrong, ``why`` it matters, and the ``fix`` as plain text.
+    """``what`` is wrong, ``why`` it matters, the ``fix`` as plain text, and where to ``see`` more.
 
     ``id`` is a key of :data:`WHY` for an error or a warning, and the name of the check otherwise.
     """
@@ -27,6 +30,7 @@ class Finding:
     what: str
     why: str = ""
     fix: str = ""
+    see: str = ""
 
 
 # Every finding, and why it matters. The ids are stable.
@@ -59,12 +63,17 @@ WHY = {
 }
 
 
+def make_address(id: str) -> str:
+    """Where the documentation has the entry of this key of :data:`WHY`."""
+    return f"{DOCUMENTATION}reference/findings.html#finding-{id}"
+
+
 def error(id: str, what: str, fix: str) -> Finding:
-    return Finding(id, Level.ERROR, what, WHY[id], fix)
+    return Finding(id, Level.ERROR, what, WHY[id], fix, make_address(id))
 
 
 def warning(id: str, what: str, fix: str) -> Finding:
-    return Finding(id, Level.WARNING, what, WHY[id], fix)
+    return Finding(id, Level.WARNING, what, WHY[id], fix, make_address(id))
 
 
 def not_looked_at(id: str, what: str) -> Finding:

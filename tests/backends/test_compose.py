@@ -1,4 +1,4 @@
-"""The README's compose file: a Hub in a container starts servers that hold their users' tokens."""
+"""The tutorial's compose file: a Hub in a container starts servers that hold tokens."""
 
 import asyncio
 import json
@@ -13,9 +13,9 @@ import yaml
 
 import spawner_tokens
 
-from ..project.test_readme import blocks
 from ..support.engine import MOUNTS
 from ..support.hub import SERVER
+from ..support.pages import blocks
 from ..support.waiting import until
 
 DIRECTORY = "/var/run/secrets/spawner-tokens"
@@ -40,13 +40,11 @@ c.TokenSpawnerMixin.tokens["github"]["missing"] = "refuse"
 """
 
 
-def readme():
+def read_tutorial():
     """The compose file, and the Hub's configuration."""
-    [compose] = (block.values[0] for block in blocks("yaml") if "services:" in block.values[0])
-    config, _ = (
-        block.values[0] for block in blocks("python") if "The Hub in a container" in block.id
-    )
-    return yaml.safe_load(compose), config
+    [compose] = blocks("yaml", "tutorials/docker-compose")
+    config, _ = blocks("python", "tutorials/docker-compose")
+    return yaml.safe_load(compose.values[0]), config.values[0]
 
 
 class Api:
@@ -71,7 +69,7 @@ class Api:
 
 @pytest.fixture
 def start_hub_container(engine, need, tmp_path):
-    """Start the README's Hub, with one line more or less among its volumes; its API."""
+    """Start the tutorial's Hub, with one line more or less among its volumes; its API."""
     socket = os.environ["DOCKER_HOST"].removeprefix("unix://")
     need(socket.startswith("/"), "a Docker Engine with a socket")
     mounts = [*MOUNTS, str(PACKAGE)]
@@ -82,7 +80,7 @@ def start_hub_container(engine, need, tmp_path):
     networks = []
 
     def start(config, tokens_volume):
-        compose, _ = readme()
+        compose, _ = read_tutorial()
         service = compose["services"]["hub"]
         network = compose["networks"][service["networks"][0]]["name"]
         mine = f"{engine.prefix}-{network}"
@@ -134,7 +132,7 @@ def start_hub_container(engine, need, tmp_path):
 async def test_a_hub_in_a_container_hands_tokens_to_servers_in_containers(
     engine, start_hub_container, kind
 ):
-    compose, config = readme()
+    compose, config = read_tutorial()
     [volume] = [each for each in compose["services"]["hub"]["volumes"] if "spawner-tokens" in each]
     host_path = volume.partition(":")[0]
     api = start_hub_container(config, volume if kind == "bind" else None)

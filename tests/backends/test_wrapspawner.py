@@ -7,7 +7,7 @@ from wrapspawner import ProfilesSpawner, WrapSpawner
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 
-from ..project.test_readme import blocks, load
+from ..support.pages import blocks, load
 from .test_custom_spawners import TOKENS
 
 pytestmark = [

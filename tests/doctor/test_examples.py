@@ -1,12 +1,13 @@
-"""The examples of OAuthenticator's documentation and of our README have no false finding."""
+"""The examples of OAuthenticator's documentation and of ours have no false finding."""
 
 import re
 
 import pytest
 from pytest import param
 
-from ..project.test_readme import blocks, tljh, values_files  # noqa: F401
+from ..project.test_pages import elsewhere, values_files  # noqa: F401
 from ..support.examining import KEY, of
+from ..support.pages import blocks
 
 ADDRESSES = """
 c.GenericOAuthenticator.authorize_url = "https://accounts.example.org/oauth2/authorize"
@@ -59,7 +60,7 @@ c.TokenSpawnerMixin.tokens = {{"login": {{"preset": "{preset}"}}}}
 
 
 @pytest.mark.parametrize("code", list(blocks("python")))
-def test_the_readmes_examples_have_no_false_error(examine, cluster, code):
+def test_the_documentations_examples_have_no_false_error(examine, cluster, code):
     if "authenticator_class" not in code:
         cls = re.search(r'"preset": "(github|gitlab|google|azuread)"|$', code)[1] or "gitlab"
         if re.search('oauth_user|exchanged|id_token|aws|azure"|gcp|storage|HF_', code):
@@ -82,7 +83,7 @@ def test_the_readmes_examples_have_no_false_error(examine, cluster, code):
 
 
 @pytest.mark.parametrize("text", values_files())
-def test_the_readmes_values_have_no_finding(examine, text, cluster, monkeypatch):
+def test_the_documentations_values_have_no_finding(examine, text, cluster, monkeypatch):
     monkeypatch.delenv(KEY)  # the chart makes one
     status, findings = examine(text, "--values")
     assert status == 0 and of(findings, "error", "warning") == [], findings

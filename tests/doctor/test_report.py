@@ -14,9 +14,8 @@ from spawner_tokens.doctor import command
 from spawner_tokens.refusal import explain
 from spawner_tokens.tokens.selection import Reason
 
-from ..project.test_readme import blocks
 from ..support.examining import SOUND, run_command
-from ..support.reference import README
+from ..support.pages import PAGES, blocks
 
 BROKEN = SOUND.replace("enable_auth_state = True", "enable_auth_state = False")
 DOCTOR = ("doctor", "-f", "hub_config.py")
@@ -46,7 +45,7 @@ def test_what_a_config_prints_and_the_threads_that_it_starts_are_not_in_the_repo
     done = run_command(*DOCTOR, "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1 and report["ok"] is False
-    assert report["findings"][0].keys() == {"id", "level", "what", "why", "fix"}
+    assert report["findings"][0].keys() == {"id", "level", "what", "why", "fix", "see"}
     assert {*done.stderr.split()} == {"hello"}
 
 
@@ -66,11 +65,10 @@ def test_an_output_that_takes_nothing_is_one_line(command, status, error):
     assert (done.returncode, done.stderr) == (status, expected)
 
 
-def test_the_readmes_sample_is_what_is_printed(config):
-    section = README.read_text().split("When something is wrong\n====")[1]
-    (block,) = (each.values[0] for each in blocks("python") if "When something is wrong" in each.id)
-    printed = section.split("$ spawner-tokens doctor -f jupyterhub_config.py\n")[1]
-    config.write_text(block)
+def test_the_documentations_sample_is_what_is_printed(config):
+    [block] = blocks("python", "howto/wrong")
+    printed = PAGES["howto/wrong"].split("$ spawner-tokens doctor -f jupyterhub_config.py\n")[1]
+    config.write_text(block.values[0])
     assert run_command(*DOCTOR).stdout == dedent(printed.split("\n\n")[0]) + "\n"
 
 
@@ -89,9 +87,11 @@ AWS["why"] = explain(Reason.ABSENT, KEYS)
 NOTE = "At a spawn, a token that is short-lived is renewed first; here nothing is."
 
 
-def test_the_readmes_sample_of_an_explanation_is_what_is_printed(capsys):
+def test_the_documentations_sample_of_an_explanation_is_what_is_printed(capsys):
     of_alice = {"user": "alice", "server": "", "now": NOW}
     command.print_explanation({**of_alice, "tokens": [GITLAB, AWS], "notes": [NOTE]})
-    sample = README.read_text().split("$ spawner-tokens explain -f jupyterhub_config.py alice\n")[1]
+    _, sample = PAGES["howto/wrong"].split(
+        "$ spawner-tokens explain -f jupyterhub_config.py alice\n"
+    )
     expected = dedent(sample.split("\nA name is also found")[0]).strip() + "\n"
     assert capsys.readouterr().out == expected

@@ -1,32 +1,27 @@
-"""The metrics' names: those that the README has, under JupyterHub's prefix."""
+"""The metrics' names: those that the documentation has, under JupyterHub's prefix."""
 
 import os
 import re
 import subprocess
 import sys
-from textwrap import dedent
 
 import yaml
 from prometheus_client import REGISTRY, generate_latest
 
-from ..support.reference import README
+from ..support.pages import PAGES, blocks
 from .test_metrics import read
 
 
-def test_the_readme_names_them_all_and_its_rules_ask_for_samples_that_there_are():
+def test_the_documentation_names_them_all_and_its_rules_ask_for_samples_that_there_are():
     found = read(generate_latest(REGISTRY).decode())
-    section = (
-        README.read_text().split("Metrics\n=======\n")[1].split("When something is wrong\n====")[0]
+    named = set(
+        re.findall(r"^``(jupyterhub_token_\w+)``", PAGES["reference/metrics"], re.MULTILINE)
     )
-    table, rules = section.split(".. code-block:: yaml")
-    named = set(re.findall(r"``(jupyterhub_token_\w+)``", table))
+    [block] = blocks("yaml", "howto/monitor")
+    [rules] = block.values
     assert named == {re.sub("_(bucket|sum|count)$", "", sample.split()[0]) for sample in found}
     asked = re.findall(r"(jupyterhub_token_\w+)\{(\w+)=~?\"(.*?)\"\}", rules)
-    assert (
-        len(asked)
-        == rules.count("expr:")
-        == len(yaml.safe_load(dedent(rules))["groups"][0]["rules"])
-    )
+    assert len(asked) == rules.count("expr:") == len(yaml.safe_load(rules)["groups"][0]["rules"])
     for name, label, values in asked:
         for value in values.split("|"):
             assert [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..support import faulty_spawners
-from .test_readme import blocks
+from ..support.pages import blocks
 
 pytestmark = pytest.mark.xdist_group("theirs")  # one run of pytest for all of them
 
@@ -77,7 +77,7 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def output(theirs):
-    """What one run of all of them, and of the README's examples, prints."""
+    """What one run of all of them, and of the documentation's examples, prints."""
     (theirs.folder / "mine" / "tokens").mkdir(parents=True)
     tests = [f"Test{name}" for name in (*RIGHT, *ELSEWHERE)]
     tests += [f"Test{fault}::test_{test}" for fault, test in CAUGHT_BY.items()]
