@@ -163,7 +163,7 @@ async def test_the_kubeconfig_leads_a_client_to_the_token(start_hub, tmp_path):
 # What is not on this machine says its arguments and what it finds in the environment.
 TOOLS = ("docker", "helm", "kubectl", "spawner-tokens", "gh", "glab", "dvc", "rclone")
 TOOL = 'echo "$0 $*"; env; [ -t 0 ] || cat'
-TOKENS = {"github": "the-token-of-github", "gitlab": "the-token-of-gitlab"}
+TOKENS = ("github", "gitlab", "oidc")
 
 
 @pytest.fixture
@@ -174,8 +174,8 @@ def shell(tmp_path):
     for name in TOOLS:
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{TOOL}\n")
         (tmp_path / "bin" / name).chmod(0o700)
-    for name, token in TOKENS.items():
-        (tmp_path / name).write_text(token)
+    for name in TOKENS:
+        (tmp_path / name).write_text(f"the-token-of-{name}")
         (tmp_path / f"{name}.json").write_text("{}")
         env[f"{name.upper()}_TOKEN_FILE"] = str(tmp_path / name)
     env["SPAWNER_TOKENS_DIR"] = str(tmp_path)
@@ -196,6 +196,16 @@ def shell(tmp_path):
 )
 def test_each_shell_example_runs(shell, code):
     shell(code)
+
+
+def test_a_tool_that_reads_a_variable_has_the_files_token_in_it(shell):
+    *_, calls, function = (block.values[0].strip() for block in blocks("shell", "howto/tools"))
+    github, enterprise, gitlab = calls.splitlines()
+    assert "GH_TOKEN=the-token-of-github" in shell(github).splitlines()
+    found = shell(enterprise).splitlines()
+    assert {"GH_HOST=ghe", "GH_ENTERPRISE_TOKEN=the-token-of-github"} <= {*found}
+    assert "GITLAB_TOKEN=the-token-of-gitlab" in shell(gitlab).splitlines()
+    assert "GH_TOKEN=the-token-of-github" in shell(function).splitlines()
 
 
 def test_each_command_is_one_that_there_is():
