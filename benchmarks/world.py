@@ -20,7 +20,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from spawner_tokens.backend import TokenHub
+from spawner_tokens.hub import TokenHub
 from spawner_tokens.renewal import renewal
 from tests.support.oauth import make_auth_state
 

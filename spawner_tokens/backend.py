@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from jupyterhub import orm
 from sqlalchemy import inspect
 
+from .hub import TokenHub, find_hub_name
+from .sweep import Leftover
 from .traits import TokenTraits
 
-_HUB = "spawner_tokens.hub"
 REFUSED_FOR = 600.0  # seconds until a platform is asked again for what it has refused
-
-
-@dataclass(eq=False)
-class TokenHub:
-    """What there is once for a Hub.
-
-    ``renewal`` keeps its users' tokens fresh. ``sweeps`` has the sweep of each backend, by its
-    method, and ``known`` what a backend has found out about its platform, by a key of its own.
-    """
-
-    renewal: Any = None
-    sweeps: dict[Callable[..., Any], asyncio.Task[None]] = field(default_factory=dict)
-    known: dict[Any, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_session(cls, session: Any) -> TokenHub:
-        """The one of the Hub with this SQLAlchemy session."""
-        hub: TokenHub = session.info.setdefault(_HUB, cls())
-        return hub
+_PATIENCE = 20.0  # seconds for the withdrawal from one location
 
 
 class TokenBackend(TokenTraits):
@@ -59,7 +39,7 @@ class TokenBackend(TokenTraits):
     It may use :attr:`tokens_location`, :attr:`tokens_specs`, :attr:`tokens_running`,
     :attr:`tokens_variables`, :attr:`tokens_hub` and :attr:`tokens_hub_name`, and call
     :meth:`list_locations`, :meth:`amend_location`, :meth:`prepare_tokens`, :meth:`deliver_tokens`,
-    :meth:`redeliver_tokens`, :meth:`withdraw_tokens` and :meth:`wait_for_sweep`.
+    :meth:`redeliver_tokens` and :meth:`withdraw_tokens`.
     """
 
     # Whether start() itself calls deliver_tokens(), or prepare_tokens(): it knows more than before.
@@ -96,19 +76,26 @@ class TokenBackend(TokenTraits):
         the backend :attr:`delivers_in_start`. Most often there is nothing.
         """
 
-    async def sweep_files(self) -> None:
-        """Remove what servers of this Hub that do not run any more left behind.
+    async def sweep_files(self) -> AsyncIterator[Leftover]:
+        """Yield what servers of this Hub that do not run any more left behind, to be removed.
 
-        Called for the first Spawner after the Hub's start; spawns wait for it.
+        Called after the Hub's start, in the background, while servers start: what is theirs, and
+        what is younger than the Hub, is spared. Called again later if it raises, or if a removal
+        does; the others are removed all the same.
         """
+        nothing: tuple[Leftover, ...] = ()
+        for left in nothing:
+            yield left
 
     def make_location(self) -> dict[str, Any]:
         """All by which the files of a server that starts now are found, as JSON can hold it.
 
         It is kept with the server: while the server runs, and until its files are withdrawn, the
-        configuration may change. It is in the Hub's database, so it holds no secret.
+        configuration may change. It is in the Hub's database, so it holds no secret. ``server`` is
+        the server's own, and, unlike the names of user and server, never changes.
         """
-        return {"hub": self.tokens_hub_name, "mount_path": self.tokens_mount_path}
+        more = {"mount_path": self.tokens_mount_path, "server": str(self.orm_spawner.id)}
+        return {"hub": self.tokens_hub_name, **more}
 
     @property
     def tokens_directory(self) -> str:
@@ -210,10 +197,6 @@ class TokenBackend(TokenTraits):
         """Withdraw the server's files. Errors are logged."""
         raise NotImplementedError
 
-    async def wait_for_sweep(self) -> None:
-        """Wait until :meth:`sweep_files` is done, once after the Hub's start."""
-        raise NotImplementedError
-
     @classmethod
     def delivers_files(cls) -> bool:
         """Whether this class can deliver files, and not only variables."""
@@ -235,35 +218,61 @@ class TokenBackend(TokenTraits):
         only a start can make. Raises :exc:`OSError` if there is no such location.
         """
         location = {**self.make_location(), **more}
-        self._tokens_locations = tuple(each for each in self._tokens_locations if each != location)
+        self._tokens_locations = tuple(each for each in self._list_own() if each != location)
         if self._tokens_locations:
             try:
                 await self.withdraw_locations()
             except Exception:  # the next withdrawal tries again
                 self.log.exception("Could not remove older token files of %s", self._log_name)
         self._record_locations(*self._tokens_locations, location)
+        self._tokens_session.commit()  # with what it is started with, if this is recorded already
+        assert self.tokens_hub is not None
+        await self.tokens_hub.sweeps.keep(self.orm_spawner.id, location)
 
     def amend_location(self, **more: Any) -> None:
         """Add a backend's entries to the location of now: what only a delivery can find out."""
         self._record_locations(*self._tokens_locations[:-1], {**self.tokens_location, **more})
 
     def _record_locations(self, *locations: Mapping[str, Any]) -> None:
-        self._tokens_location, self._tokens_locations = locations[-1], locations
-        record = {self.location_key: list(locations)}
-        self.orm_spawner.state = {**(self.orm_spawner.state or {}), **record}
-        self._tokens_session.commit()
+        self._tokens_locations = locations
+        self._tokens_location = next(reversed(locations), None)
+        if self._tokens_session is None:  # the server is deleted
+            return
+        old = self.orm_spawner.state or {}
+        state = {key: value for key, value in old.items() if key != self.location_key}
+        if locations:
+            state[self.location_key] = list(locations)
+        if state != old:
+            self.orm_spawner.state = state
+            self._tokens_session.commit()
+
+    def _list_own(self) -> list[Mapping[str, Any]]:
+        """Those recorded, but for another server's by now: a renamed user's may be a new user's."""
+        hub = self.tokens_hub
+
+        def is_own(location: Mapping[str, Any]) -> bool:
+            place = {key: location.get(key) for key in ("hub", "server")}
+            return hub is None or not hub.sweeps.is_anothers(self.orm_spawner.id, place)
+
+        return [location for location in self._tokens_locations if is_own(location)]
 
     async def withdraw_locations(self) -> None:
-        """Withdraw files at all recorded locations, or at that of now. Raises the last error."""
+        """Withdraw the files at all recorded locations; at that of now if there is none.
+
+        Raises the last error, or :exc:`asyncio.TimeoutError` where it takes too long.
+        """
         failure, left = None, []
-        for location in self._tokens_locations or (None,):
+        for location in self._list_own() or (None,):
             self._tokens_location = location
             try:
-                await self.withdraw_files()
+                await asyncio.wait_for(self.withdraw_files(), _PATIENCE)
             except Exception as error:
                 failure = error
                 left += [location] if location else []
-        self._tokens_location, self._tokens_locations = None, tuple(left)
+        self._record_locations(*left)
+        self._tokens_location = None
+        if self.tokens_hub is not None:
+            self.tokens_hub.sweeps.kept.pop(self.orm_spawner.id, None)
         if failure is not None:
             raise failure
 
@@ -288,13 +297,3 @@ class TokenBackend(TokenTraits):
     def tokens_hub_name(self) -> str:
         """Its Hub's name among those that share an engine or a cluster; empty outside of one."""
         return find_hub_name(self._tokens_session) if self.tokens_hub else ""
-
-
-def find_hub_name(session: Any) -> str:
-    """Twelve hexadecimal digits, from the URL of the Hub's database: SQLAlchemy's ``session``."""
-    url = session.get_bind().url
-    identity = url.render_as_string()  # without its password
-    if url.get_backend_name() == "sqlite":
-        in_memory = url.database in (None, "", ":memory:")
-        identity = f"in memory of {os.getpid()}" if in_memory else os.path.abspath(url.database)
-    return hashlib.sha256(identity.encode()).hexdigest()[:12]

@@ -14,7 +14,7 @@ from jupyterhub.crypto import CryptKeeper
 from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
-from .backend import TokenBackend, TokenHub
+from .backend import TokenBackend
 from .combination import check_names, check_order
 from .delivery import ServerDelivery
 from .redaction import describe_error
@@ -109,9 +109,11 @@ class TokenSpawnerMixin(TokenBackend):
         # From the Hub's first Spawner on, its refreshes are ours, and what was left is removed.
         self._find_renewal()
         if self.tokens_hub is not None:
+            # Here it is the configuration's: profiles and hooks may change this Spawner's traits.
+            self.tokens_hub_name  # noqa: B018
             with suppress(RuntimeError):  # no loop: the Hub does not run
                 asyncio.get_running_loop()
-                self._find_sweep()
+                self.tokens_hub.sweeps.begin(self)
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
@@ -137,6 +139,7 @@ class TokenSpawnerMixin(TokenBackend):
             if not self._tokens_locations:  # it was not recorded, or the delivery has failed
                 self._tokens_location = self.make_location()
                 self._tokens_locations = (self._tokens_location,)
+            self.tokens_hub.sweeps.kept[self.orm_spawner.id] = self.tokens_location
             delivery.running = has_files and self.delivery_delay < math.inf
             if renewal is not None and delivery.running:
                 renewal.watch(self.user, delivery)
@@ -174,7 +177,6 @@ class TokenSpawnerMixin(TokenBackend):
         if self._tokens_start is None:
             return
         delivery = self._tokens_delivery
-        await self.wait_for_sweep()
         if not self.delivers_in_start:
             await delivery.withdraw()
         try:  # overrides merge in place, past the validator
@@ -220,9 +222,6 @@ class TokenSpawnerMixin(TokenBackend):
 
     async def withdraw_tokens(self) -> None:
         await self._tokens_delivery.withdraw()
-
-    async def wait_for_sweep(self) -> None:
-        await asyncio.shield(self._find_sweep())
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -283,18 +282,3 @@ class TokenSpawnerMixin(TokenBackend):
         was_running, delivery.running = delivery.running, False
         if was_running and hub is not None and hub.renewal is not None:
             hub.renewal.unwatch(self.user, delivery)
-
-    def _find_sweep(self) -> asyncio.Task[None]:
-        """The sweep that began with our first Spawner since the Hub's start."""
-        hub, key = self.tokens_hub, type(self).sweep_files
-        assert hub is not None
-        if key not in hub.sweeps:
-            hub.sweeps[key] = asyncio.ensure_future(self._sweep(hub))
-        return hub.sweeps[key]
-
-    async def _sweep(self, hub: TokenHub) -> None:
-        try:
-            await self.sweep_files()
-        except Exception:
-            self.log.exception("Could not remove the token files that servers left behind")
-            del hub.sweeps[type(self).sweep_files]  # the next spawn tries again

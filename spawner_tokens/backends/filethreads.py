@@ -34,7 +34,7 @@ class FileThreads:
 
     @classmethod
     def from_hub(cls, hub: Any) -> FileThreads:
-        """The one of a :class:`~spawner_tokens.backend.TokenHub`."""
+        """The one of a :class:`~spawner_tokens.hub.TokenHub`."""
         threads: FileThreads = hub.known.setdefault(cls, cls())
         return threads
 

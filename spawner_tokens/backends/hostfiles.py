@@ -85,10 +85,13 @@ class HubDirectory:
                     with suppress(OSError):  # most often, it is not empty
                         os.rmdir(self.hub, dir_fd=parent)
 
-    def names(self) -> list[str]:
-        """Those of the directories in it."""
+    def find_times(self) -> dict[str, float]:
+        """The directories in it: name → time of its last change, in seconds since the epoch."""
         with self.open() as directory:
-            return [] if directory is None else os.listdir(directory)
+            if directory is None:
+                return {}
+            with os.scandir(directory) as entries:
+                return {each.name: each.stat(follow_symlinks=False).st_mtime for each in entries}
 
     def write(
         self,

@@ -8,7 +8,8 @@ import os
 import pwd
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from jupyterhub import orm
@@ -17,6 +18,7 @@ from sqlalchemy import inspect
 from traitlets import default
 
 from ..mixin import TokenSpawnerMixin
+from ..sweep import Leftover, find_each
 from ..tokens.files import PUBLIC_FILE
 from .filethreads import FileThreads
 from .hostfiles import HubDirectory, is_in_memory, make_private_directory
@@ -46,10 +48,6 @@ class LocalTokenMixin(TokenSpawnerMixin):
     @default("tokens_mount_path")
     def _default_tokens_mount_path(self) -> str:
         return make_private_directory(find_parent(self.log))
-
-    def make_location(self) -> dict[str, Any]:
-        # The row's id: unlike the names of user and server, it never changes.
-        return {**super().make_location(), "server": str(self.orm_spawner.id)}
 
     async def keep_location(self, **more: Any) -> None:
         owner, public = list(self.tokens_file_owner()), self._make_public_name()
@@ -92,18 +90,22 @@ class LocalTokenMixin(TokenSpawnerMixin):
     async def withdraw_files(self) -> None:
         await self._run_in_thread(self._remove_server, at_last=True)
 
-    async def sweep_files(self) -> None:
+    def sweep_files(self) -> AsyncIterator[Leftover]:
         session = inspect(self.orm_spawner).session
         rows = session.query(orm.Spawner.id).filter(orm.Spawner.server_id.is_not(None))
-        running, failure = {str(row.id) for row in rows}, None
-        threads = FileThreads.from_hub(self.tokens_hub)
-        for place in self.list_locations("mount_path", "hub"):
-            try:
-                await threads.run(place, self._remove_others, HubDirectory(*place), running)
-            except OSError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        running, places = {str(row.id) for row in rows}, self.list_locations("mount_path", "hub")
+        return find_each(*(self._find_left(root, hub, running) for root, hub in places))
+
+    async def _find_left(
+        self, root: str, hub: str, running: Container[str]
+    ) -> AsyncIterator[Leftover]:
+        directory, threads = HubDirectory(root, hub), FileThreads.from_hub(self.tokens_hub)
+        times = await threads.run((root, hub), directory.find_times)
+        for name, changed_at in times.items():
+            if (server := name.removesuffix(_PUBLIC)) not in running:
+                place, location = (root, hub, server), {"mount_path": root, "hub": hub}
+                remove = partial(threads.run, place, self._remove, directory, [name])
+                yield Leftover({**location, "server": server}, remove, changed_at)
 
     async def _run_in_thread(
         self, work: Callable[..., None], *arguments: Any, at_last: bool = False
@@ -118,13 +120,6 @@ class LocalTokenMixin(TokenSpawnerMixin):
 
     def _remove_server(self, hub: HubDirectory, server: str) -> None:
         self._remove(hub, [server, server + _PUBLIC])
-
-    def _remove_others(self, hub: HubDirectory, running: Collection[str]) -> None:
-        left = [name for name in hub.names() if name.removesuffix(_PUBLIC) not in running]
-        if left:
-            words = "Removing %i directories of token files that servers left behind"
-            self.log.warning(words, len(left))
-            self._remove(hub, left)
 
     def _remove(self, hub: HubDirectory, names: Iterable[str]) -> None:
         """Remove directories of servers: at once if they are small, else in a thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -14,6 +15,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 from traitlets.config import Config
 
+from ..hub import TokenHub
+
 
 class BareHub:
     """What Spawners need of a Hub: a database in memory, and the Hub's objects."""
@@ -23,6 +26,7 @@ class BareHub:
         self._engine = create_engine("sqlite://", poolclass=StaticPool)
         orm.Base.metadata.create_all(self._engine)
         self._session = Session(self._engine, expire_on_commit=False)
+        self._sweep_files = spawner_class.sweep_files
         self._settings = {
             "hub": Hub(),
             "authenticator": Authenticator(config=config),
@@ -42,9 +46,10 @@ class BareHub:
         if server not in orm_user.orm_spawners:
             self._session.add(orm.Spawner(name=server, user=orm_user))
         self._session.commit()
-        spawner = owner.spawners[server]
-        await spawner.wait_for_sweep()
-        return spawner
+        sweeps, method = TokenHub.from_session(self._session).sweeps, self._sweep_files
+        if method not in sweeps.tasks:  # the contract sweeps itself
+            sweeps.tasks[method] = asyncio.create_task(asyncio.sleep(0))
+        return owner.spawners[server]
 
     def close(self) -> None:
         self._session.close()

@@ -128,15 +128,16 @@ class Servers:
         """Start a server with these files. Returns its Spawner."""
         spawner = await self.make(user, server)
         self._running.append(spawner)
+        await spawner.keep_location()
         await self._platform.start(spawner, files)
-        _set_running(spawner, True)
+        set_running(spawner, True)
         return spawner
 
     async def stop(self, spawner: Any) -> None:
         """Stop a server. Its files are not withdrawn."""
         self._running.remove(spawner)
         await self._platform.stop(spawner)
-        _set_running(spawner, False)
+        set_running(spawner, False)
 
     async def close(self) -> None:
         for spawner in list(self._running):
@@ -148,7 +149,7 @@ class Servers:
 _OTHERS = ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH))
 
 
-def _set_running(spawner: Any, runs: bool) -> None:
+def set_running(spawner: Any, runs: bool) -> None:
     spawner.orm_spawner.server = orm.Server() if runs else None
     spawner.user.db.commit()
 

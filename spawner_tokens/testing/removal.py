@@ -8,9 +8,10 @@ import math
 import pytest
 
 from ..backend import TokenBackend
+from ..sweep import Sweeps
 from .checks import Checks
 from .contents import Files
-from .platform import Servers
+from .platform import Servers, set_running
 
 
 class RemovalContract(Checks):
@@ -77,9 +78,12 @@ class RemovalContract(Checks):
             before[key] = await self.list_stored(await servers.make(*key))
             gone[key] = await servers.start(files, *key)
             await self._list_new(gone[key], before[key])
+            set_running(gone[key], False)
+        await other.tokens_hub.sweeps.run_once(other)  # this Hub's: they may start yet
+        await self._expect_all(gone, dict.fromkeys(gone, files))
         for spawner in gone.values():
             await servers.stop(spawner)
-        await other.sweep_files()
+        await Sweeps().run_once(other)  # that of a Hub that starts
         await self._expect(runs, files)
         for key, spawner in gone.items():
             await self._expect_nothing_left(spawner, before[key])

@@ -53,7 +53,7 @@ async def test_a_server_finds_its_users_token_by_file_and_by_variable_and_nothin
     await user.stop("")
     assert namespace.secrets() == {}
     if (stopped := namespace.audit("secrets")) is not None:
-        assert stopped == ["get secrets 200", "delete secrets 200"] or rules is PATCH_RULES
+        assert stopped == ["delete secrets 200"] or rules is PATCH_RULES
 
 
 async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hub):

@@ -20,9 +20,10 @@ IMPATIENT = {"k8s_api_request_timeout": 1, "k8s_api_request_retry_timeout": 1}
 
 
 class _Secrets(Secrets):
-    async def _delete(self, secret):
-        await super()._delete(secret)
+    async def delete(self, secret):
+        deleted = await super().delete(secret)
         Interrupted.reach("the Secret deleted")
+        return deleted
 
 
 class Interrupted(TokenKubeSpawner):
@@ -119,7 +120,7 @@ async def test_what_fails_for_want_of_an_api_server_is_in_no_later_ones_way(
     await api_server.start()
     assert list(namespace.secrets()) == [NAME]  # the outage was real
     again = await start_hub(Interrupted, settings)
-    await again.spawner(await again.user("alice")).wait_for_sweep()
+    await again.swept()
     await assert_nothing_is_left(namespace)
 
 

@@ -169,7 +169,7 @@ async def test_the_modes_do_not_depend_on_the_umask(start_hub, umask):
     hub = await start_hub(SIMPLE, TOKENS)
     user = await hub.user("alice", AUTH_STATE)
     spawner = hub.spawner(user)
-    await spawner.wait_for_sweep()
+    await hub.swept()
     old = os.umask(umask)
     try:
         await spawner.deliver_files({"t": b"x"})

@@ -108,9 +108,9 @@ async def test_the_sweep_and_the_cleanup_follow_no_link_that_somebody_planted(
     user = await hub.user("alice", AUTH_STATE)
     spawner = hub.spawner(user)
     name = spawner.tokens_hub_name
-    await spawner.wait_for_sweep()
+    await hub.swept()
     user.spawners.clear()
-    spawner.tokens_hub.sweeps.clear()
+    spawner.tokens_hub.sweeps.tasks.clear()
     (hostile / "tokens").mkdir()
     (hostile / "tokens").chmod(0o711)
     if planted == "link":

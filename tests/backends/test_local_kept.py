@@ -74,8 +74,8 @@ async def test_a_record_in_another_form_stops_neither_a_spawner_nor_a_sweep(star
         other.spawners.clear()
         hub.app.db.commit()
         assert not hub.spawner(other).tokens_specs
-    await hub.spawner(user).sweep_files()
-    assert not list(memory.rglob("left-behind"))
+    async with hub.sweeping():
+        await until(lambda: not list(memory.rglob("left-behind")))
 
 
 async def test_a_renamed_users_files_stay_their_system_users(start_hub, system_users):

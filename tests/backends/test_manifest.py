@@ -88,13 +88,20 @@ def test_the_kubelet_expands_nothing_in_an_escaped_text():
 
 
 SECRET = make_secret(
-    "jupyter-alice-tokens", "0123456789ab", "jupyter-alice", make_data({"t": b"x"}), {"a": "b"}, {}
+    "jupyter-alice-tokens",
+    "0123456789ab",
+    "17",
+    "jupyter-alice",
+    make_data({"t": b"x"}),
+    {"a": "b"},
+    {},
 )
 
 
 def test_a_secret_is_labelled_as_this_hubs():
     assert SECRET["metadata"]["labels"] == {"a": "b", "spawner-tokens/hub": "0123456789ab"}
-    assert SECRET["metadata"]["annotations"] == {"spawner-tokens/pod": "jupyter-alice"}
+    annotations = {"spawner-tokens/server": "17", "spawner-tokens/pod": "jupyter-alice"}
+    assert SECRET["metadata"]["annotations"] == annotations
     assert "blockOwnerDeletion" not in make_owner("p", "u")
 
 

@@ -13,8 +13,9 @@ from spawner_tokens.backends.kubernetes.apiserver import ApiFailure, ApiServer
 from spawner_tokens.backends.kubernetes.manifest import make_secret
 from spawner_tokens.backends.kubernetes.secrets import Secret, Secrets
 
-CONTENT = make_secret("s", "hub", "p", {"t": "bmV3"}, {}, {})
-HELD = {"namespace": "n", "name": "s", "uid": "1", "labels": {"spawner-tokens/hub": "hub"}}
+CONTENT = make_secret("s", "hub", "1", "p", {"t": "bmV3"}, {}, {})
+LABELS, ANNOTATIONS = {"spawner-tokens/hub": "hub"}, {"spawner-tokens/server": "1"}
+HELD = {"namespace": "n", "name": "s", "uid": "1", "labels": LABELS, "annotations": ANNOTATIONS}
 BODY = {"metadata": HELD, "data": {"t": "b2xk"}}
 STEPS = {
     ("GET", "secrets"): "look",

@@ -1,5 +1,6 @@
 """Token files as secrets of a real Docker Swarm."""
 
+import asyncio
 import sys
 
 import pytest
@@ -102,6 +103,14 @@ async def test_each_of_a_users_servers_has_its_own_whatever_the_names(
     assert (await servers[1].files())["t"] == b"the-token"
 
 
+async def test_users_start_while_the_hub_sweeps(start, swarm):
+    hub, *_ = await start()
+    users = [await hub.user(f"user{number}", LOGIN) for number in range(3)]
+    async with hub.sweeping():
+        servers = await asyncio.gather(*(hub.spawn(user) for user in users))
+        assert [await server.token() for server in servers] == [b"the-token"] * 3
+
+
 async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(
     swarm, swarm_spawner_class, start_hub
 ):
@@ -125,7 +134,8 @@ async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(
     (service,) = swarm.services().values()
     assert service["Spec"]["TaskTemplate"]["RestartPolicy"] == policy
     await user.stop("")
-    await hub.spawner(user).sweep_files()
+    spawner = hub.spawner(user)
+    assert await spawner.tokens_hub.sweeps.run_once(spawner)
     assert swarm.secrets() == ["of-another-hub", "theirs"]
 
 

@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "metrics": {"tokens", "jupyterhub", "prometheus_client"},
     "traits": {"tokens", "jupyterhub", "traitlets"},
     "combination": {"traits", "jupyterhub", "traitlets"},
-    "backend": {"traits", "jupyterhub", "sqlalchemy"},
+    "sweep": {"redaction"},
+    "hub": {"sweep"},
+    "backend": {"traits", "sweep", "hub", "jupyterhub", "sqlalchemy"},
     "renewal": {
         *("tokens", "metrics", "redaction", "foreign"),
         *("cryptography", "jupyterhub", "sqlalchemy", "tornado"),
@@ -35,20 +37,20 @@ MAY_IMPORT = {
     "backends/hostfiles": set(),
     "backends/filethreads": set(),
     "backends/local": {
-        *("mixin", "tokens.files", "backends.filethreads", "backends.hostfiles"),
+        *("mixin", "sweep", "tokens.files", "backends.filethreads", "backends.hostfiles"),
         *("jupyterhub", "sqlalchemy", "traitlets"),
     },
     "backends/docker": {
-        *("backend", "mixin", "traits", "tokens.files"),
+        *("backend", "mixin", "sweep", "traits", "tokens.files"),
         *("backends.filethreads", "backends.hostfiles"),
         *("docker", "dockerspawner", "traitlets"),
     },
     "backends/kubernetes": {
-        *("backend", "mixin", "tokens.files"),
+        *("backend", "mixin", "sweep", "tokens.files"),
         *("aiohttp", "kubernetes_asyncio", "kubespawner", "traitlets"),
     },
     "testing": {
-        *("backend", "tokens.files"),
+        *("backend", "hub", "sweep", "tokens.files"),
         *("jupyterhub", "pytest", "pytest_asyncio", "sqlalchemy", "traitlets"),
     },
     "doctor": ANYTHING,
@@ -77,7 +79,7 @@ ORDER = {
         *("oauthenticator", "authenticators", "writer"),
         *("outcome", "refresh", "user", "schedule", "renewal", "__init__"),
     ],
-    "backends/docker": ["container", "shared", "engine", "spawner", "swarm"],
+    "backends/docker": ["container", "shared", "engine", "leftovers", "spawner", "swarm"],
     "backends/kubernetes": ["rbac", "names", "manifest", "apiserver", "secrets", "spawner"],
     "testing": [
         *("contents", "hub", "platform", "checks", "privacy", "removal", "contract"),

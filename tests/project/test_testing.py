@@ -33,6 +33,7 @@ CAUGHT_BY = {
     "HasOneNewFileForAToken": "servers_at_once_have_nothing_of_each_other",
     "SweepsAll": "a_sweep_removes_what_a_hub_that_was_killed_has_left_and_no_more",
     "SweepsByPrefix": "a_sweep_removes_what_a_hub_that_was_killed_has_left_and_no_more",
+    "SweepsWhatStarts": "a_sweep_removes_what_a_hub_that_was_killed_has_left_and_no_more",
     "LosesPublicFile": "nobody_but_the_servers_user_can_read_a_token",
     "IsOpenToItsGroup": "nobody_but_the_servers_user_can_read_a_token",
     "ClosesWhatItHasShown": "nobody_else_can_read_a_token_while_it_is_written_anew",

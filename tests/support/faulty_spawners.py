@@ -9,11 +9,14 @@ import os
 import pathlib
 import shutil
 import time
+from dataclasses import replace
+from functools import partial
 
 from jupyterhub import orm
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 from spawner_tokens import TokenSpawnerMixin
+from spawner_tokens.sweep import Leftover
 from spawner_tokens.testing import DeliveryContract
 
 HERE = pathlib.Path(__file__).parent
@@ -66,7 +69,12 @@ class Right(TokenSpawnerMixin, SimpleLocalProcessSpawner):
         running = {self.name_of(row) for row in self.find_running()}
         for directory in self.root.glob("*"):
             if directory.name not in running:
-                shutil.rmtree(directory)
+                yield self.find_left(directory)
+
+    def find_left(self, directory):
+        return Leftover(
+            {"server": directory.name}, partial(asyncio.to_thread, shutil.rmtree, directory)
+        )
 
     def name_of(self, row):
         return str(row.id)
@@ -76,6 +84,9 @@ class Right(TokenSpawnerMixin, SimpleLocalProcessSpawner):
 
 
 class IsNamedByUser(Right):
+    def make_location(self):
+        return {**super().make_location(), "server": self.name_of(self.orm_spawner)}
+
     @property
     def tokens_directory(self):
         return str(self.root / self.name_of(self.orm_spawner))
@@ -189,7 +200,12 @@ class SweepsByPrefix(IsNamedByUser):
         running = tuple(self.name_of(row) for row in self.find_running())
         for directory in self.root.glob("*"):
             if not directory.name.startswith(running):
-                shutil.rmtree(directory)
+                yield self.find_left(directory)
+
+
+class SweepsWhatStarts(Right):
+    def find_left(self, directory):
+        return replace(super().find_left(directory), location={"directory": directory.name})
 
 
 class SaysNothing(Right):

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import secrets
 import sys
 import urllib.request
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,6 +167,29 @@ class Hub:
         if hasattr(user, "get_or_create_spawner"):  # JupyterHub 6
             return user.get_or_create_spawner(name, "")
         return user.get_spawner(name)
+
+    async def swept(self):
+        """Wait until nothing that servers left behind has to be removed any more."""
+        spawner = self.spawner(await self.user("nobody"))
+        await asyncio.wait_for(asyncio.gather(*spawner.tokens_hub.sweeps.tasks.values()), 30)
+
+    @asynccontextmanager
+    async def sweeping(self):
+        """Meanwhile it sweeps again and again, as after failures, and no age spares anything."""
+        spawner = self.spawner(await self.user("nobody"))
+        spawner.tokens_hub.sweeps.started_at = math.inf
+
+        async def sweep():
+            while True:
+                await spawner.tokens_hub.sweeps.run_once(spawner)
+                await asyncio.sleep(0)
+
+        sweeping = asyncio.ensure_future(sweep())
+        try:
+            yield
+            assert not sweeping.done()
+        finally:
+            sweeping.cancel()
 
     async def browser(self, user):
         """A browser in which this user has logged in, through the Hub's own form."""

@@ -22,8 +22,8 @@ class PodMade(TokenKubeSpawner):
 
 
 class _InGap(Secrets):
-    async def _delete(self, secret):
-        await super()._delete(secret)
+    async def delete(self, secret):
+        await super().delete(secret)
         die()
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from traitlets.config import Config
 
-from spawner_tokens.backend import TokenHub
+from spawner_tokens.hub import TokenHub
 from spawner_tokens.renewal import Renewal
 
 from .oauth import make_auth_state

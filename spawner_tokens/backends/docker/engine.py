@@ -22,7 +22,7 @@ from docker.errors import APIError
 from docker.types import HostConfig, Mount
 
 from ...backend import REFUSED_FOR
-from .shared import SharedDirectory
+from .shared import PROBE, SharedDirectory
 
 # As DockerSpawner.docker: calls a method of docker.APIClient, by its name, in a thread.
 Call = Callable[..., Awaitable[Any]]
@@ -83,7 +83,7 @@ class Engine:
         """Whether it can mount what is in this directory; ``None`` if it does not say."""
 
         async def ask() -> bool | None:
-            name = f".probe-{secrets.token_hex(8)}"
+            name = f"{PROBE}{secrets.token_hex(8)}"
             with ExitStack() as stack:
                 try:
                     directory = stack.enter_context(shared.here.open(create=True))

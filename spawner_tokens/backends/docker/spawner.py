@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from docker.errors import APIError
@@ -14,16 +13,15 @@ from dockerspawner import DockerSpawner, SystemUserSpawner
 from traitlets import Enum
 
 from ...mixin import TokenSpawnerMixin
+from ...sweep import Leftover, find_each
 from ...tokens.files import PUBLIC_FILE
 from ...traits import AbsolutePath
 from ..filethreads import FileThreads
 from ..hostfiles import is_in_memory
 from .container import Place, find_outdated, find_owner, has_mount, make_volume
 from .engine import CannotWrite, Engine, find_mount, write_inside
+from .leftovers import LABEL, find_directories, find_volumes
 from .shared import SHARED, SharedDirectory
-
-_LABEL = "spawner_tokens"
-_LIVE = ["running", "paused", "restarting"]  # the states of containers that may read files
 
 
 class DockerTokenMixin(TokenSpawnerMixin):
@@ -139,7 +137,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         except APIError:  # as a proxy before the engine may answer
             image = {"User": "unknown"}
         first_uid = await self._engine.find_first_uid()
-        labels = {f"{_LABEL}.{name}": self.tokens_location[name] for name in ("hub", "server")}
+        labels = {f"{LABEL}.{name}": self.tokens_location[name] for name in ("hub", "server")}
         return make_volume(self.tokens_directory, labels, settings, image, first_uid)
 
     async def get_object(self) -> Any:
@@ -205,7 +203,7 @@ class DockerTokenMixin(TokenSpawnerMixin):
         place = self._tokens_place
         if place is None:
             raise CannotWrite("its container is gone")
-        if place.labels.get(f"{_LABEL}.hub") == self.tokens_location["hub"]:
+        if place.labels.get(f"{LABEL}.hub") == self.tokens_location["hub"]:
             await self._write_to_volume(place, files)
         elif place.source == self._shared.get_host_path(self._directory):
             await self._write_to_mount(place, files)
@@ -245,38 +243,16 @@ class DockerTokenMixin(TokenSpawnerMixin):
             await threads.run((self._shared, name), self._shared.remove, [name], at_last=True)
         if place is None or place.is_volume:
             location = self.tokens_location
-            await self._remove_volumes(location["hub"], f"{_LABEL}.server={location['server']}")
+            label = f"{LABEL}.server={location['server']}"
+            async for left in find_volumes(self.docker, location["hub"], label):
+                await left.remove()
 
-    async def sweep_files(self) -> None:
-        try:
-            every = [SharedDirectory(*paths) for paths in self.list_locations(*SHARED)]
-            threads = FileThreads.from_hub(self.tokens_hub)
-            found = {each: await threads.run(each, each.here.names) for each in every}
-            if any(found.values()):
-                # The Hub's database is not asked: two Hubs in containers may have the same URL.
-                live = await self.docker("containers", all=True, filters={"status": _LIVE})
-                kept = {name.removeprefix("/") for container in live for name in container["Names"]}
-                for shared, servers in found.items():
-                    await threads.run(shared, shared.remove, set(servers) - kept)
-        finally:
-            for (hub,) in self.list_locations("hub"):
-                await self._remove_volumes(hub)
-
-    async def _remove_volumes(self, hub: str, *labels: str) -> None:
-        """Remove the volumes of the Hub of this name, with these labels, that no container uses."""
-        filters = {"label": [f"{_LABEL}.hub={hub}", *labels], "dangling": ["true"]}
-        try:
-            volumes = (await self.docker("volumes", filters=filters))["Volumes"] or ()
-        except APIError as error:
-            if error.status_code != HTTPStatus.FORBIDDEN:
-                raise
-            volumes = ()  # a proxy before the engine forbids volumes, so there are none
-        for volume in volumes:
-            try:
-                await self.docker("remove_volume", volume["Name"])
-            except APIError as error:
-                if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-                    raise
+    def sweep_files(self) -> AsyncIterator[Leftover]:
+        threads, call = FileThreads.from_hub(self.tokens_hub), self.docker
+        volumes = (find_volumes(call, hub) for (hub,) in self.list_locations("hub"))
+        places = (SharedDirectory(*paths) for paths in self.list_locations(*SHARED))
+        directories = (find_directories(call, threads, place) for place in places)
+        return find_each(*volumes, *directories)
 
     @property
     def _directory(self) -> str:

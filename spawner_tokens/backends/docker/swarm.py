@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -13,11 +14,12 @@ from docker.types import RestartPolicy, SecretReference
 from dockerspawner import SwarmSpawner
 
 from ...mixin import TokenSpawnerMixin
+from ...sweep import Leftover, find_each, parse_time
 from ...tokens.files import PUBLIC_FILE
 from .container import find_uid, has_mount
 from .engine import CannotWrite
 
-_HUB_LABEL = "spawner_tokens.hub"
+_HUB_LABEL, _SERVER_LABEL = "spawner_tokens.hub", "spawner_tokens.server"
 
 
 class SwarmTokenMixin(TokenSpawnerMixin):
@@ -112,19 +114,25 @@ class SwarmTokenMixin(TokenSpawnerMixin):
             self.object_id = ""  # as DockerSpawner.stop() does
             await self._remove_secrets()
 
-    async def sweep_files(self) -> None:
-        for (hub,) in self.list_locations("hub"):
-            await self._remove_labelled({_HUB_LABEL: hub})
+    def sweep_files(self) -> AsyncIterator[Leftover]:
+        return find_each(*(self._find_left(hub) for (hub,) in self.list_locations("hub")))
+
+    async def _find_left(self, hub: str) -> AsyncIterator[Leftover]:
+        for secret in await self._list_secrets({_HUB_LABEL: hub}):
+            location = {"hub": hub, "server": secret["Spec"]["Labels"].get(_SERVER_LABEL)}
+            remove = partial(self._remove_secret, secret["ID"])  # one that is in use is none
+            yield Leftover(location, remove, parse_time(secret["CreatedAt"]))
 
     async def _remove_secrets(self) -> bool:
         """Remove the server's secrets. Returns whether none is in use."""
-        return await self._remove_labelled(self._labels)
-
-    async def _remove_labelled(self, labels: Mapping[str, str]) -> bool:
-        """Remove the secrets with these labels. Returns whether none is in use."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        found = await self.docker("secrets", filters={"label": wanted})
+        found = await self._list_secrets(self._labels)
         return all([await self._remove_secret(secret["ID"]) for secret in found])
+
+    async def _list_secrets(self, labels: Mapping[str, str]) -> Iterable[Mapping[str, Any]]:
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        found: Iterable[Mapping[str, Any]]
+        found = await self.docker("secrets", filters={"label": wanted})
+        return found
 
     async def _remove_secret(self, secret: str) -> bool:
         try:
@@ -139,7 +147,7 @@ class SwarmTokenMixin(TokenSpawnerMixin):
     @property
     def _labels(self) -> dict[str, str]:
         location = self.tokens_location
-        return {_HUB_LABEL: location["hub"], "spawner_tokens.server": location["server"]}
+        return {_HUB_LABEL: location["hub"], _SERVER_LABEL: location["server"]}
 
 
 def make_references(

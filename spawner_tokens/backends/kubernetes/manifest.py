@@ -11,8 +11,10 @@ from kubespawner.utils import get_k8s_model
 
 from ...tokens.files import PUBLIC_FILE
 
-# On each of our Secrets: its Hub and its pod. A Secret without this Hub's label is never touched.
+# On each of our Secrets: its Hub, its server and its pod. A Secret without this Hub's label is
+# never touched, and one of another server neither renewed nor withdrawn.
 HUB_LABEL = "spawner-tokens/hub"
+SERVER_ANNOTATION = "spawner-tokens/server"
 POD_ANNOTATION = "spawner-tokens/pod"
 # On a pod: its change makes the kubelet update the files at once.
 RENEWED_ANNOTATION = "spawner-tokens/renewed"
@@ -36,6 +38,7 @@ def make_data(files: Mapping[str, bytes | None]) -> dict[str, str]:
 def make_secret(
     name: str,
     hub: str,
+    server: str,
     pod: str,
     data: Mapping[str, str],
     labels: Mapping[str, str],
@@ -43,13 +46,14 @@ def make_secret(
 ) -> dict[str, Any]:
     """The Secret of one server.
 
-    ``hub`` and ``pod``: the names of its Hub and its pod. ``data``: see :func:`make_data`.
-    ``labels`` and ``annotations``: those of all objects of its Spawner.
+    ``hub`` and ``pod``: the names of its Hub and its pod. ``server``: the one of its location.
+    ``data``: see :func:`make_data`. ``labels`` and ``annotations``: those of all objects of its
+    Spawner.
     """
     metadata = {
         "name": name,
         "labels": {**labels, HUB_LABEL: hub},
-        "annotations": {**annotations, POD_ANNOTATION: pod},
+        "annotations": {**annotations, SERVER_ANNOTATION: server, POD_ANNOTATION: pod},
     }
     return {
         "apiVersion": "v1",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from ...backend import REFUSED_FOR
+from ...sweep import Leftover, parse_time
 from .apiserver import METADATA, METADATA_LIST, ApiFailure, ApiServer
-from .manifest import HUB_LABEL, POD_ANNOTATION, RENEWED_ANNOTATION, make_owner
+from .manifest import HUB_LABEL, POD_ANNOTATION, RENEWED_ANNOTATION, SERVER_ANNOTATION, make_owner
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Secrets:
         """
         if made := await self._create(namespace, content):
             return made
-        await self.remove(namespace, content["metadata"]["name"], strictly=True)
+        if found := await self._find(namespace, content["metadata"]["name"], kind=METADATA):
+            await self.delete(Secret.from_body(found))
         return await self._create_again(namespace, content)
 
     async def renew(
@@ -83,7 +86,10 @@ class Secrets:
         if known and not may_patch and known.keys <= {*gone, *content["data"]}:
             owners = known.owners or await self._find_owners(namespace, pod)
             return await self._replace(known, content, owners)
-        found = await self._find(namespace, content["metadata"]["name"])
+        name, server = content["metadata"]["name"], _annotation(content, SERVER_ANNOTATION)
+        found = await self._find(namespace, name)
+        if found and _annotation(found, SERVER_ANNOTATION) != server:
+            raise NotOurs(f"the Secret {namespace}/{name} is another server's now")
         owners = found["metadata"].get("ownerReferences", []) if found else []
         old = found.get("data", {}) if found else {}
         kept = {key: text for key, text in old.items() if key not in gone}
@@ -108,7 +114,7 @@ class Secrets:
         owned = _make_owned(content, owners)
         # It is not deleted by a Hub that cannot make another.
         await self._create(old.namespace, owned, dryRun="All")
-        await self._delete(old)  # the kubelet keeps the mounted files meanwhile
+        await self.delete(old)  # the kubelet keeps the mounted files meanwhile
         return await self._create_again(old.namespace, owned)
 
     async def set_owner(self, secret: Secret, pod: str) -> None:
@@ -124,48 +130,37 @@ class Secrets:
             metadata = {"uid": secret.uid, "ownerReferences": owners}
             await self._patch("secrets", secret.namespace, secret.name, metadata)
 
-    async def remove(self, namespace: str, name: str, *, strictly: bool = False) -> None:
-        """Delete the Secret, if there is one.
+    async def remove(self, namespace: str, name: str, server: str, uid: str | None) -> None:
+        """Delete the Secret of a server, if there is one; another of its name stays.
 
-        One that is not this Hub's stays; with ``strictly``, :exc:`NotOurs` is raised then.
+        ``server``: see :func:`~spawner_tokens.backends.kubernetes.manifest.make_secret`. ``uid``:
+        the Secret's; ``None`` if it is not known.
         """
+        if uid is not None and await self.delete(Secret(namespace, name, uid)):
+            return
         try:
             found = await self._find(namespace, name, kind=METADATA)
         except NotOurs:
-            if strictly:
-                raise
             return
-        if found:
-            await self._delete(Secret.from_body(found))
+        if found and _annotation(found, SERVER_ANNOTATION) == server:
+            await self.delete(Secret.from_body(found))
 
-    async def sweep(self, hubs: Iterable[str], namespaces: Iterable[str] | None) -> None:
-        """Delete the Secrets whose pod does not exist, in these namespaces; in all if ``None``.
+    async def find_left(
+        self, hubs: Iterable[str], namespace: str | None
+    ) -> AsyncIterator[Leftover]:
+        """The Secrets whose pod does not exist.
 
-        ``hubs``: the names that this Hub had when they were made. No server may start meanwhile.
+        ``hubs``: the names that this Hub had then. ``namespace``: all of them if ``None``.
         """
         selector = f"{HUB_LABEL} in ({','.join(hubs)})"
-        failure = None
-        for namespace in [None] if namespaces is None else namespaces:
-            try:
-                await self._sweep_namespace(namespace, selector)
-            except ApiFailure as error:
-                failure = error
-        if failure is not None:
-            raise failure
-
-    async def _sweep_namespace(self, namespace: str | None, selector: str) -> None:
-        secrets = await self._list("secrets", namespace, labelSelector=selector)
-        if not secrets:
-            return
-        pods = await self._list("pods", namespace)
+        bodies = await self._list("secrets", namespace, labelSelector=selector)
+        pods = await self._list("pods", namespace) if bodies else ()
         existing = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods}
-        for body in secrets:
-            secret = Secret.from_body(body)
-            pod = body["metadata"].get("annotations", {}).get(POD_ANNOTATION)
-            if (secret.namespace, pod) not in existing:
-                words = "Deleting the Secret %s/%s, whose pod is gone"
-                self.log.warning(words, secret.namespace, secret.name)
-                await self._delete(secret)
+        for body in bodies:
+            secret, made_at = Secret.from_body(body), body["metadata"]["creationTimestamp"]
+            if (secret.namespace, _annotation(body, POD_ANNOTATION)) not in existing:
+                location = {"namespace": secret.namespace, "secret": secret.name}
+                yield Leftover(location, partial(self.delete, secret), parse_time(made_at))
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -205,11 +200,13 @@ class Secrets:
         name = content["metadata"]["name"]
         raise ApiFailure(f"the Secret {namespace}/{name} exists again after it was deleted")
 
-    async def _delete(self, secret: Secret) -> None:
+    async def delete(self, secret: Secret) -> bool:
+        """Delete a Secret. Returns whether none has its name now, as far as is known."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": secret.uid}}
         path = _path("secrets", secret.namespace, secret.name)
         gone = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)  # conflict: another one has its name
-        await self.api.ask("DELETE", path, body, expected=gone)
+        answer = await self.api.ask("DELETE", path, body, expected=gone)
+        return answer.status != HTTPStatus.CONFLICT
 
     async def _find_owners(self, namespace: str, pod: str) -> Sequence[Mapping[str, Any]]:
         """The pod as an owner; none if the Hub may not ask for it."""
@@ -247,6 +244,11 @@ class Secrets:
 
 def _make_owned(content: Mapping[str, Any], owners: Sequence[Any]) -> dict[str, Any]:
     return {**content, "metadata": {**content["metadata"], "ownerReferences": list(owners)}}
+
+
+def _annotation(body: Mapping[str, Any], name: str) -> str | None:
+    found: Mapping[str, str] = body["metadata"].get("annotations") or {}
+    return found.get(name)
 
 
 def _path(resource: str, namespace: str | None, name: str | None = None) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from errno import EFBIG
+from collections.abc import AsyncIterator, Collection, Mapping
+from errno import EEXIST, EFBIG
+from functools import cached_property
 from typing import Any
 
 from kubespawner import KubeSpawner
 from traitlets import Bool, Float, List, TraitError, Unicode, validate
 
 from ...mixin import TokenSpawnerMixin
+from ...sweep import Leftover, find_each
 from ...tokens.files import PUBLIC_FILE, name_variable_file
 from .apiserver import ApiServer
 from .manifest import (
@@ -160,7 +162,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
     def admin_variables(self) -> Collection[str]:
         return list_variables(self.environment)
 
-    @property
+    @cached_property
     def tokens_hub_name(self) -> str:
         namespace = self._namespace_default()
         return make_hub_name(
@@ -230,6 +232,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
         content = make_secret(
             location["secret"],
             location["hub"],
+            location["server"],
             self.pod_name,
             make_data(files),
             self._build_common_labels(self._expand_all(self.extra_labels)),
@@ -242,10 +245,20 @@ class KubeTokenMixin(TokenSpawnerMixin):
                 location["namespace"], content, self.pod_name, gone, known
             )
         else:
+            self._check_name(location)
             # A start that is cancelled does not cancel the request: the API server may have it.
             put = self._secrets.put(location["namespace"], content)
             self._tokens_put_task = asyncio.ensure_future(put)
             self._tokens_secret = await asyncio.shield(self._tokens_put_task)
+        if self._tokens_secret is not None:
+            self.amend_location(uid=self._tokens_secret.uid)
+
+    def _check_name(self, location: Mapping[str, Any]) -> None:
+        assert self.tokens_hub is not None
+        place = {name: location[name] for name in ("namespace", "secret")}
+        if self.tokens_hub.sweeps.is_anothers(self.orm_spawner.id, place):
+            words = "is another server's; set another tokens_secret_name_template"
+            raise OSError(EEXIST, f"the Secret {'/'.join(place.values())} {words}")
 
     async def withdraw_files(self) -> None:
         put, set_owner = self._tokens_put_task, self._tokens_owner_task
@@ -255,7 +268,8 @@ class KubeTokenMixin(TokenSpawnerMixin):
         if put is not None:
             await asyncio.gather(put, return_exceptions=True)
         location = self.tokens_location
-        await self._secrets.remove(location["namespace"], location["secret"])
+        namespace, name, server = (location[key] for key in ("namespace", "secret", "server"))
+        await self._secrets.remove(namespace, name, server, location.get("uid"))
 
     async def delete_forever(self) -> None:
         try:
@@ -263,10 +277,10 @@ class KubeTokenMixin(TokenSpawnerMixin):
         finally:
             await self.withdraw_tokens()
 
-    async def sweep_files(self) -> None:
+    def sweep_files(self) -> AsyncIterator[Leftover]:
         hubs = sorted(hub for (hub,) in self.list_locations("hub"))
-        namespaces = sorted(namespace for (namespace,) in self.list_locations("namespace"))
-        await self._secrets.sweep(hubs, None if self.enable_user_namespaces else namespaces)
+        every = {(None,)} if self.enable_user_namespaces else self.list_locations("namespace")
+        return find_each(*(self._secrets.find_left(hubs, namespace) for (namespace,) in every))
 
     @property
     def _secrets(self) -> Secrets:

@@ -1,0 +1,133 @@
+"""What a Secret is known by: namespace, name and uid, and its Hub by the configuration alone."""
+
+import asyncio
+import time
+
+from spawner_tokens import TokenKubeSpawner
+
+from ..support import faults
+from ..support.cluster import PATCH_RULES, Z2JH_RULES
+from ..support.killed import run_killed
+from ..support.waiting import until
+from .test_kubernetes import AUTH_STATE, KUBE, NAME, TOKENS, decoded
+
+USERS, ORPHANS = 8, 20
+
+
+async def leave(namespace, start_hub, settings):
+    """What the Hub before has left: orphans, and a server's place where it has no rights."""
+    hub = await start_hub(KUBE, settings)
+    spawner = hub.spawner(await hub.user("old"))
+    await hub.swept()
+    place = {**spawner.make_location(), "namespace": "kube-system"}
+    spawner.orm_spawner.state = {TokenKubeSpawner.location_key: [place]}
+    hub.app.db.commit()
+    metadata = {
+        "labels": {"spawner-tokens/hub": spawner.tokens_hub_name},
+        "annotations": {"spawner-tokens/pod": "not-there"},
+    }
+    for number in range(ORPHANS):
+        namespace.create("secrets", f"orphan-{number}", metadata=metadata)
+
+
+async def test_users_start_while_the_sweep_fails_and_orphans_are_deleted_slowly(
+    kube, start_hub, caplog
+):
+    namespace = kube(proxied=True)
+    settings = {**TOKENS, **namespace.settings()}
+    await leave(namespace, start_hub, settings)
+    await asyncio.sleep(1)  # the API server's times are whole seconds
+    namespace.proxy.on("DELETE", "/secrets/orphan-7", faults.status(403), times=1)
+    namespace.proxy.on("DELETE", "/secrets/orphan", faults.delay_after(2), times=1000)
+    hub = await start_hub(KUBE, settings)
+    users = [await hub.user(f"user{number}", AUTH_STATE) for number in range(USERS)]
+    began = time.monotonic()
+    servers = await asyncio.gather(*(hub.spawn(user) for user in users), return_exceptions=True)
+    took = time.monotonic() - began
+    failed = [each for each in servers if isinstance(each, BaseException)]
+    assert failed == [] and took < 15
+    assert [await server.token() for server in servers] == [b"the-token"] * USERS
+    assert "kube-system/secrets" in caplog.text  # the sweep has failed
+    await until(lambda: len(namespace.secrets()) == USERS, 30)
+
+
+async def test_users_start_while_the_hub_sweeps(kube, start_hub):
+    hub = await start_hub(KUBE, {**TOKENS, **kube().settings()})
+    users = [await hub.user(f"user{number}", AUTH_STATE) for number in range(4)]
+    async with hub.sweeping():
+        servers = await asyncio.gather(*(hub.spawn(user) for user in users))
+        assert [await server.token() for server in servers] == [b"the-token"] * 4
+
+
+async def test_a_name_that_returns_is_not_taken_for_the_one_that_was_left(kube, start_hub, caplog):
+    namespace = kube(Z2JH_RULES, proxied=True)
+    template = {"KubeTokenMixin.tokens_secret_name_template": "tokens-{user_server}"}
+    hub = await start_hub(KUBE, {**TOKENS, **template, **namespace.settings()})
+    first = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(first)
+    namespace.proxy.on("DELETE", "/secrets", faults.status(403), times=1000)
+    await first.stop("")
+    namespace.proxy.clear()
+    assert "Could not remove the token files of alice" in caplog.text
+    left = namespace.secrets()
+    first.orm_user.name = "carol"  # and another one is alice now
+    hub.app.db.commit()
+    second = await hub.user("alice", {"access_token": "another"})
+    server = await hub.spawn(second)
+    now = namespace.secrets()
+    assert set(left) == set(now)
+    await hub.spawn(first)  # what alice left is withdrawn
+    await first.stop("")
+    assert {name: decoded(secret)["t"] for name, secret in namespace.secrets().items()} == {
+        name: b"another" for name in left
+    }
+    assert await server.token() == b"another"
+
+
+async def test_two_servers_do_not_share_a_secret(kube, start_hub, caplog):
+    namespace = kube()
+    hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
+    before = namespace.get("secrets", NAME)
+    other = await hub.user("bob", {"access_token": "another"})
+    # As a profile may do it.
+    hub.spawner(other).tokens_secret_name_template = "jupyter-alice-tokens{user_server:.0}"
+    assert "T" not in await (await hub.spawn(other)).env()
+    assert "is another server's" in caplog.text
+    await other.stop("")
+    assert namespace.get("secrets", NAME)["metadata"]["uid"] == before["metadata"]["uid"]
+    assert await server.token() == b"the-token"
+
+
+async def test_the_hubs_name_is_the_configurations_whatever_a_profile_says(kube, start_hub):
+    namespace = kube(PATCH_RULES)
+    override = {"component_label": "mine", "common_labels": {"release": "mine"}}
+    profile = {"display_name": "p", "default": True, "kubespawner_override": override}
+    settings = {**TOKENS, **namespace.settings(profile_list=[profile])}
+    hub = await start_hub(KUBE, settings)
+    user = await hub.user("alice", AUTH_STATE)
+    name = hub.spawner(await hub.user("bob")).tokens_hub_name
+    server = await hub.spawn(user)
+    assert namespace.get("secrets", NAME)["metadata"]["labels"]["spawner-tokens/hub"] == name
+    await user.save_auth_state({"access_token": "new"})
+    await server.until(b"new")
+    await user.stop("")
+    assert namespace.secrets() == {}
+
+
+async def test_a_secret_in_a_profiles_namespace_goes_after_the_hub_was_killed(
+    kube, start_hub, tmp_path, memory
+):
+    namespace = kube(everywhere=True)
+    other = kube(everywhere=True)
+    override = {"namespace": other.name}
+    profile = {"display_name": "p", "default": True, "kubespawner_override": override}
+    settings = {**TOKENS, **namespace.settings()}
+    elsewhere = {**settings, "KubeSpawner.profile_list": [profile]}
+    killed = "tests.support.kubespawners.SecretMade"
+    await run_killed(tmp_path, memory, killed, elsewhere, str(namespace.kubeconfig))
+    assert list(other.secrets()) == [NAME]  # the crash was real
+    hub = await start_hub(KUBE, settings)
+    await hub.swept()
+    assert other.secrets() == {}

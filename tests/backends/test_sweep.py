@@ -1,0 +1,152 @@
+"""The sweep of what a killed Hub left behind: beside all that starts, and nobody waits for it."""
+
+import asyncio
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.sweep import Leftover, Sweeps, find_each, parse_time
+
+from ..support.waiting import until
+from .test_local import AUTH_STATE, SIMPLE, TOKENS
+
+
+def finds(*lefts, failing=False):
+    async def sweep_files():
+        for left in lefts:
+            yield left
+        if failing:
+            raise OSError("403")
+
+    return SimpleNamespace(sweep_files=sweep_files, log=logging.getLogger("sweep"))
+
+
+async def fail():
+    raise OSError("it cannot be removed")
+
+
+def left(server, gone, **more):
+    async def remove():
+        gone.append(server)
+
+    return Leftover({"server": server}, remove, **more)
+
+
+async def test_each_removal_stands_alone_and_what_starts_or_is_younger_is_spared(caplog):
+    sweeps, gone = Sweeps(), []
+    await sweeps.keep(1, {"hub": "h", "server": "starts", "owner": [1, 1]})
+    spawner = finds(
+        Leftover({"server": "stuck"}, fail),
+        left("starts", gone),
+        left("younger", gone, made_at=sweeps.started_at),
+        left("older", gone, made_at=sweeps.started_at - 1),
+        left("unknown", gone),
+        failing=True,
+    )
+    assert not await sweeps.run_once(spawner) and not await sweeps.run_once(spawner)
+    assert gone == ["older", "unknown"] * 2
+    assert len([each for each in caplog.records if each.levelno == logging.ERROR]) == 2
+
+
+async def test_a_few_removals_at_a_time_and_a_start_waits_for_its_own_alone():
+    sweeps, running, most, over = Sweeps(), set(), 0, asyncio.Event()
+
+    async def remove(number):
+        nonlocal most
+        running.add(number)
+        most = max(most, len(running))
+        await over.wait()
+        running.remove(number)
+
+    lefts = [Leftover({"server": number}, partial(remove, number)) for number in range(20)]
+    sweep = asyncio.ensure_future(sweeps.run_once(finds(*lefts)))
+    await until(lambda: running)
+    await asyncio.wait_for(sweeps.keep(19, {"server": 19}), 1)  # it is not being removed yet
+    own = asyncio.ensure_future(sweeps.keep(0, {"server": 0}))
+    await asyncio.sleep(0)
+    assert not own.done() and most == len(running) == 8
+    over.set()
+    await own
+    assert await sweep and most == 8
+
+
+async def test_a_source_that_fails_keeps_no_other_waiting():
+    gone = []
+    sources = [finds(left(name, gone), failing=name == "a").sweep_files() for name in "abc"]
+    with pytest.raises(OSError, match="403"):
+        async for each in find_each(*sources):
+            await each.remove()
+    assert gone == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("text", ["1970-01-02T00:00:01Z", "1970-01-02T00:00:01.123456789Z"])
+def test_times_of_engines(text):
+    assert parse_time(text) == 24 * 3600 + 1
+
+
+# -- with local processes ------------------------------------------------------------------------
+
+
+class Stuck(TokenSimpleLocalProcessSpawner):
+    """One namespace answers 403, and orphans are removed slowly, or not at all."""
+
+    async def sweep_files(self):
+        async for each in super().sweep_files():
+            yield each
+        for number in range(20):
+            yield Leftover({"server": f"orphan-{number}"}, fail if number < 4 else self.hang)
+        raise OSError("403")
+
+    async def hang(self):
+        await asyncio.Event().wait()
+
+
+async def test_users_start_while_the_sweep_fails_and_orphans_are_slow(start_hub):
+    hub = await start_hub(Stuck, TOKENS)
+    users = [await hub.user(f"user{number}", AUTH_STATE) for number in range(8)]
+    began = time.monotonic()
+    servers = await asyncio.gather(*(hub.spawn(user) for user in users))
+    tokens = [await server.token() for server in servers]
+    assert tokens == [b"the-token"] * 8 and time.monotonic() - began < 15
+
+
+async def test_a_root_that_cannot_be_opened_keeps_no_other_and_goes_when_it_can(
+    start_hub, tmp_path, caplog
+):
+    roots = [tmp_path / name for name in ("closed", "open")]
+    hub = await start_hub(SIMPLE, TOKENS)
+    for number, root in enumerate(roots):
+        user = await hub.user(f"user{number}")
+        spawner = hub.spawner(user)
+        spawner.tokens_mount_path = str(root)
+        await spawner.keep_location()
+        await spawner.deliver_files({"t": b"left"})
+    roots[0].chmod(0o777)
+    hub = await start_hub(SIMPLE, TOKENS)
+    hub.spawner(await hub.user("bob"))
+    await until(lambda: not list(roots[1].iterdir()))
+    await until(lambda: "Could not remove the token files that servers left" in caplog.text)
+    assert len(list(roots[0].iterdir())) == 1
+    roots[0].chmod(0o711)
+    await hub.swept()
+    assert not list(roots[0].iterdir())
+
+
+async def test_a_server_that_starts_keeps_its_files_whatever_the_record_says(start_hub, memory):
+    """Its row has no server yet, as while a container is made."""
+    hub = await start_hub(SIMPLE, TOKENS)
+    await hub.swept()
+    spawner = hub.spawner(await hub.user("alice"))
+    await spawner.keep_location()
+    await spawner.deliver_files({"t": b"new"})
+    sweeps = spawner.tokens_hub.sweeps
+    sweeps.started_at += 3600  # so that no age protects them
+    assert await sweeps.run_once(spawner)
+    assert Path(spawner.tokens_directory, "t").read_bytes() == b"new"
+    await spawner.withdraw_locations()
+    assert list(memory.iterdir()) == []
