@@ -11,7 +11,7 @@ from jupyterhub import orm
 from sqlalchemy import inspect
 
 from .hub import TokenHub, find_hub_name
-from .sweep import Leftover
+from .sweep import Leftover, find_each
 from .traits import TokenTraits
 
 REFUSED_FOR = 600.0  # seconds until a platform is asked again for what it has refused
@@ -76,16 +76,14 @@ class TokenBackend(TokenTraits):
         the backend :attr:`delivers_in_start`. Most often there is nothing.
         """
 
-    async def sweep_files(self) -> AsyncIterator[Leftover]:
+    def sweep_files(self) -> AsyncIterator[Leftover]:
         """Yield what servers of this Hub that do not run any more left behind, to be removed.
 
         Called after the Hub's start, in the background, while servers start: what is theirs, and
         what is younger than the Hub, is spared. Called again later if it raises, or if a removal
         does; the others are removed all the same.
         """
-        nothing: tuple[Leftover, ...] = ()
-        for left in nothing:
-            yield left
+        return find_each()
 
     def make_location(self) -> dict[str, Any]:
         """All by which the files of a server that starts now are found, as JSON can hold it.
@@ -261,6 +259,8 @@ class TokenBackend(TokenTraits):
 
         Raises the last error, or :exc:`asyncio.TimeoutError` where it takes too long.
         """
+        if self.tokens_hub is not None:
+            self.tokens_hub.sweeps.kept.pop(self.orm_spawner.id, None)
         failure, left = None, []
         for location in self._list_own() or (None,):
             self._tokens_location = location
@@ -271,8 +271,6 @@ class TokenBackend(TokenTraits):
                 left += [location] if location else []
         self._record_locations(*left)
         self._tokens_location = None
-        if self.tokens_hub is not None:
-            self.tokens_hub.sweeps.kept.pop(self.orm_spawner.id, None)
         if failure is not None:
             raise failure
 

@@ -15,7 +15,7 @@ from .redaction import describe_error
 
 _AT_ONCE = 8  # removals
 _LAST_RETRY = 600.0  # seconds: after a failure it waits for two, then each time for twice as long
-_PATIENCE = 10.0  # seconds that a start waits for the removal of what had its place
+_PATIENCE = 20.0  # seconds for a removal, and so for a start at its place
 _FAILED = "Could not remove the token files that servers left behind"
 
 
@@ -98,7 +98,7 @@ class Sweeps:
             removal: asyncio.Future[Any] = asyncio.ensure_future(left.remove())
             self._removals[removal] = left
             try:
-                await removal
+                await asyncio.wait_for(removal, _PATIENCE)
             except Exception as error:
                 return self._note_failure(log, f", at {dict(left.location)}", error)
             finally:
@@ -130,4 +130,4 @@ class Sweeps:
             if left.location.items() <= location.items()
         ]
         if removals:
-            await asyncio.wait(removals, timeout=_PATIENCE)
+            await asyncio.wait(removals)

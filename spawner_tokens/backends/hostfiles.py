@@ -32,8 +32,7 @@ def open_private(
     there is none. ``closed``: other users cannot pass through it, if it is made here or in
     ``parent``; who made it elsewhere has chosen its mode.
 
-    Raises :exc:`PermissionError` if its owner or mode is wrong, :exc:`FileNotFoundError` if there
-    is none.
+    Raises :exc:`PermissionError` for a wrong owner or mode, :exc:`FileNotFoundError` for none.
     """
     made = create and _make(path, parent)
     try:
@@ -87,11 +86,12 @@ class HubDirectory:
 
     def find_times(self) -> dict[str, float]:
         """The directories in it: name → time of its last change, in seconds since the epoch."""
+        times = {}
         with self.open() as directory:
-            if directory is None:
-                return {}
-            with os.scandir(directory) as entries:
-                return {each.name: each.stat(follow_symlinks=False).st_mtime for each in entries}
+            for name in os.listdir(directory) if directory is not None else ():
+                with suppress(FileNotFoundError):  # servers start and stop meanwhile
+                    times[name] = os.lstat(name, dir_fd=directory).st_mtime
+        return times
 
     def write(
         self,
