@@ -153,3 +153,32 @@ async def test_a_server_that_starts_keeps_its_files_whatever_the_record_says(sta
     assert Path(spawner.tokens_directory, "t").read_bytes() == b"new"
     await spawner.withdraw_locations()
     assert list(memory.iterdir()) == []
+
+
+class NamedByUser(TokenSimpleLocalProcessSpawner):
+    """Its files have a place that is named by the user, as a container is."""
+
+    stuck = False
+
+    def make_location(self):
+        return {**super().make_location(), "server": self.user.name}
+
+    async def withdraw_files(self):
+        if self.stuck:
+            await fail()
+        await super().withdraw_files()
+
+
+async def test_what_a_renamed_user_left_does_not_go_under_the_new_user_of_the_name(start_hub):
+    hub = await start_hub(NamedByUser, TOKENS)
+    first = await hub.user("alice", AUTH_STATE)
+    await hub.spawn(first)
+    first.spawners[""].stuck = True
+    await first.stop("")
+    first.orm_user.name = "carol"
+    hub.app.db.commit()
+    second = await hub.user("alice", {"access_token": "another"})
+    server = await hub.spawn(second)
+    await hub.spawn(first)
+    await first.stop("")
+    assert await server.token() == b"another"
