@@ -5,7 +5,8 @@ import os
 import pytest
 from jupyterhub.utils import AnyTimeoutError
 
-from spawner_tokens import TokenKubeSpawner
+from spawner_tokens import TokenKubeSpawner, backend
+from spawner_tokens.backends.kubernetes import spawner as kubernetes
 from spawner_tokens.backends.kubernetes.secrets import Secrets
 
 from ..support.apiserver import ApiServer
@@ -78,7 +79,9 @@ async def assert_nothing_is_left(namespace):
     assert namespace.secrets() == {}
 
 
-async def test_a_spawn_and_a_stop_outlast_an_outage(kube, api_server, start_hub, at):
+async def test_a_spawn_and_a_stop_outlast_an_outage(kube, api_server, start_hub, at, monkeypatch):
+    for module in (backend, kubernetes):  # on a busy machine, it is a long one
+        monkeypatch.setattr(module, "_PATIENCE", PATIENT["k8s_api_request_retry_timeout"])
     namespace = kube()
     hub = await start_hub(Interrupted, {**TOKENS, **namespace.settings(**PATIENT)})
     user = await hub.user("alice", AUTH_STATE)
