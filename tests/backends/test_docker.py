@@ -1,10 +1,15 @@
 """Token files in containers of a real Docker Engine."""
 
+import operator
 import os
 import pwd
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
+import docker
 import pytest
+from prometheus_client import REGISTRY
 from pytest import param
 from traitlets import TraitError
 from traitlets.config import Config
@@ -25,6 +30,7 @@ SPECS = {"t": {}}
 TOKENS = {"TokenSpawnerMixin.tokens": SPECS}
 DIRECTORY = "/var/run/secrets/spawner-tokens"
 ROOT = Path("/run/spawner-tokens")
+RUNNING = {"server": "running", "status": "success"}
 both_modes = pytest.mark.parametrize("mode", ["bind", "volume"])
 # As docker-stacks' images: they start as root, and become NB_UID.
 STACKS = "ENV NB_UID=1000 NB_GID=100 NB_USER=jovyan"
@@ -84,6 +90,38 @@ async def test_the_files_are_the_servers_users_alone(
     assert await server.token() == b"the-token"
     [container] = engine.containers()
     assert engine.run(container, "cat", f"{DIRECTORY}/t", user="1999").code == 1
+
+
+@pytest.mark.parametrize("mode, most", [("bind", (6, 0, 3)), ("volume", (12, 3, 4))])
+async def test_the_engine_is_asked_no_more_by_a_spawn_a_renewal_and_a_stop(
+    start_container, engine, monkeypatch, mode, most
+):
+    asked, send, counts = [], docker.APIClient.send, []
+
+    def record(client, request, **options):
+        if client is not engine.client:
+            asked.append(f"{request.method} {request.path_url}")
+        return send(client, request, **options)
+
+    def count():
+        counts.append(len(list(groupby(asked))))  # it looks again until a program ends
+        asked.clear()
+
+    delivered = partial(REGISTRY.get_sample_value, "jupyterhub_token_deliveries_total", RUNNING)
+    hub, user, _ = await start_container(mode, remove=True)  # what the engine can do is asked once
+    await hub.swept()
+    await user.stop("")
+    monkeypatch.setattr(docker.APIClient, "send", record)
+    server = await hub.spawn(user)
+    count()
+    before = delivered() or 0
+    await user.save_auth_state({"access_token": "new"})
+    await until(lambda: (delivered() or 0) > before)
+    assert await server.token() == b"new"
+    count()
+    await user.stop("")
+    count()
+    assert all(map(operator.le, counts, most)), counts
 
 
 @pytest.mark.parametrize("mode, owner, mask", [("bind", 0, "0o644"), ("volume", 1000, "0o600")])
