@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import reduce
@@ -42,6 +43,8 @@ def load_values(paths: Sequence[str]) -> tuple[Config, set[str], list[str]]:
     given = _find(hub, "config")
     sections = _merge(_CHART, given)
     for section in sections:
+        if str(section).startswith("_"):
+            raise LoadError(f"{section!r} is not the name of a class, in hub.config")
         config[str(section)].update(deepcopy(_find(sections, section)))
     unread = [f"{place}hub.{name}" for name in _UNREAD if hub.get(name)]
     traits = {trait for section in given for trait in _find(given, section)}
@@ -51,7 +54,11 @@ def load_values(paths: Sequence[str]) -> tuple[Config, set[str], list[str]]:
 def _read(path: str) -> list[Any]:
     try:
         documents = list(yaml.safe_load_all(Path(path).read_text(encoding="utf-8")))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        json.dumps(documents, default=str, skipkeys=True, check_circular=False)
+    except RecursionError:
+        why = "something in it contains itself, or is nested too deep"
+        raise LoadError(f"{path} cannot be read: {why}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date may be wrong
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise LoadError(f"{path} cannot be read: {type(error).__name__}{line}") from None

@@ -168,6 +168,11 @@ def test_a_bad_crypt_key_of_the_values_is_found(examine_values):
         param("text", "no hub is in", id="no-values"),
         param("hub: {config: {JupyterHub: 5}}", "'JupyterHub' is not a mapping", id="no-section"),
         param("hub: {config: {5: {a: b}, A: 5}}", "'A' is not a mapping", id="no-name"),
+        param("hub: {config: {_x: {a: 1}}}", "'_x' is not the name of a class", id="no-class"),
+        param("x: &x {y: *x}", "it contains itself, or is nested too deep", id="in-itself"),
+        param("hub: {config: {A: {b: &x [*x]}}}", "it contains itself", id="list-in-itself"),
+        param("x: " + "[" * 900 + "]" * 900, "or is nested too deep", id="deep"),
+        param("x: 2026-13-01", "cannot be read: ValueError", id="date"),
     ],
 )
 def test_values_that_cannot_be_loaded_are_named(examine, text, words):
