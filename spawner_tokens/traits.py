@@ -53,7 +53,8 @@ class TokenTraits(_Base):
             }
 
         A name is a file name and a Secret key: lower-case letters, digits, ``-``, ``_`` and ``.``.
-        The fields of a spec are in the documentation, under "A token's spec".
+        The fields of a spec are in the documentation, under "A token's spec". In a group override
+        or a profile, ``null`` does not take away what a preset gives: write ``false``.
 
         .. versionadded:: 0.1
         """

@@ -55,6 +55,7 @@ WHY = {
     "refresh-fails": "The Hub calls it: spawns and pages fail.",
     "lifetime-too-short": "Files hold an expired token for a part of the time.",
     "environment-wins": "Servers find the admin's value there, and not the token's.",
+    "null-ignored": "JupyterHub drops the key, and what a preset or a default gives stays.",
     "docker-variables-frozen": "The next start has the old variables. Files are renewed.",
     "hook-writes-tokens": "What a hook writes into the environment wins, and is never renewed.",
     "servers-read-auth-state": "All code of the user gets the refresh token.",

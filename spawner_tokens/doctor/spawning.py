@@ -108,6 +108,9 @@ def check_overrides(setup: Setup) -> Iterator[Finding]:
             continue
         specs, problem = setup.specs, None
         if tokens is not None:
+            for key in _list_ignored(setup.tokens, tokens):
+                fix = f"set {key} to false there, to have none"
+                yield warning("null-ignored", f"In {place}, {key} of tokens is null.", fix)
             specs, problem = setup.read_specs(_merge(setup.tokens, tokens))
         if problem:
             yield _describe(problem, f"In {place}: ")
@@ -130,6 +133,15 @@ def _list_overrides(spawner: Any) -> Iterator[tuple[str, Any]]:
                 yield f"the choice {option}: {choice} of {place}", override
     for group, node in {} if callable(groups) else groups.items():
         yield f"group_overrides[{group!r}]", node.get("spawner_override") or {}
+
+
+def _list_ignored(node: Any, override: Any) -> Iterator[str]:
+    """What an override would delete that is not there: what a preset gives is added later."""
+    node = node if isinstance(node, Mapping) else {}
+    for key, value in override.items() if isinstance(override, Mapping) else ():
+        if value is None and key not in node:
+            yield str(key)
+        yield from (f"{key}.{each}" for each in _list_ignored(node.get(key), value))
 
 
 def _merge(node: Any, override: Any) -> Any:

@@ -129,6 +129,13 @@ CASES = {
             group('{"environment": {"GITLAB_TOKEN": None}, "mem_limit": "1G"}'),
         ),
     ],
+    "null-ignored": [
+        (
+            profile('{"tokens": {"gitlab": {"env": None}}}'),
+            profile('{"tokens": {"gitlab": {"env": False}}}'),
+        ),
+        (group('{"tokens": {"b": None}}'), group('{"tokens": {"gitlab": {"preset": None}}}')),
+    ],
     "docker-variables-frozen": [
         (DOCKER + "c.DockerSpawner.remove = False\n", DOCKER),
     ],

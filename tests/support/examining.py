@@ -120,7 +120,7 @@ def find_one(findings, id):
 _WARNINGS = {
     *("tokens-none", "section-unknown", "trait-unknown", "scopes-too-powerful"),
     *("refresh-token-not-asked", "refresh-token-never", "lifetime-too-short", "environment-wins"),
-    *("docker-variables-frozen", "hook-writes-tokens"),
+    *("null-ignored", "docker-variables-frozen", "hook-writes-tokens"),
 }
 
 
