@@ -153,7 +153,7 @@ class ServerDelivery:
         if not isinstance(values, Mapping):
             problem = f"it did not return a dict of names and values, but {type(values).__name__}"
             raise HookFailed(problem)
-        declared = {token.spec.name for token in tokens}
+        declared = {token.spec.name for token in tokens} | self.started.unknown.keys()
         for name in sorted(values.keys() - declared, key=str):
             words = "tokens_hook returned %r, which is not declared in tokens: ignored"
             spawner.log.warning(words, name)
@@ -243,7 +243,10 @@ class ServerDelivery:
             return _Change(source, *note_changes(await self._select_from(login), self._kinds))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
-            raise HookFailed(f"tokens_hook failed ({failed})") from None
+            lost = ", ".join(self.started.unknown)
+            without = f"; it was called without {lost}, whose spec is not known any more"
+            words = f"tokens_hook failed ({failed}){without if lost else ''}"
+            raise HookFailed(words) from None
 
     async def update(self, change: _Change) -> None:
         """Deliver what changed while the server runs. Raises what the backend raises."""

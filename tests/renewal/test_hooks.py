@@ -64,3 +64,25 @@ async def test_a_server_keeps_its_token_until_the_hook_works_again(start_hub, ca
     assert "tokens_hook failed" in caplog.text and "s3cret" not in caplog.text
     fails = False
     await until(lambda: show(1))
+
+
+async def test_a_hook_without_a_token_whose_spec_is_lost_fails_by_name(start_hub, caplog):
+    def hook(spawner, auth_state, tokens):
+        token = auth_state["access_token"]
+        return {"new": tokens["t"]} if token == "alice-a1" else {"t": f"own-{token}", "new": token}
+
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}, "new": {}}}
+    settings["TokenSpawnerMixin.tokens_hook"] = hook
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    spawner = alice.spawners[""]
+    state = spawner.get_state()
+    state["tokens_started"]["tokens"]["t"] = {"field_of_a_later_version": 1}
+    spawner.load_state(state)  # as after a restart
+    await alice.save_auth_state(login("alice", n=1))
+    words = "was called without t, whose spec is not known any more"
+    await until(lambda: words in caplog.text)
+    await alice.save_auth_state(login("alice", n=2))
+    await until(lambda: shown(alice, file="new") == "alice-a2")
+    assert shown(alice) == "own-alice-a0" and "not declared" not in caplog.text
