@@ -1,5 +1,6 @@
 """What is read from the Docker Engine's answers, and what is made of it: pure functions."""
 
+import asyncio
 import subprocess
 from socket import SHUT_WR, socketpair
 
@@ -25,7 +26,10 @@ from spawner_tokens.backends.docker.engine import (
     shares_directory,
     write_inside,
 )
+from spawner_tokens.backends.docker.shared import SharedDirectory
 from spawner_tokens.backends.docker.swarm import is_given_up, make_references, make_task_template
+
+from ..support.waiting import until
 
 JOVYAN = ["NB_UID=1000", "NB_USER=jovyan"]
 
@@ -276,6 +280,38 @@ async def test_what_an_engine_refuses_is_asked_again_but_rarely():
     [(key, (answer, ends_at))] = engine.known.items()
     engine.known[key] = answer, ends_at - 601
     assert await engine.find_first_uid() is None and len(asked) == 2
+
+
+async def test_spawns_at_one_time_ask_an_engine_once_whichever_of_them_is_cancelled(tmp_path):
+    call, asked = answering(404, 400)
+    goes_on = asyncio.Event()
+
+    async def wait_and_call(*args, **kwargs):
+        await goes_on.wait()
+        assert [*tmp_path.glob("hub/.probe-*")]
+        await call(*args, **kwargs)
+
+    engine = Engine(wait_and_call, "it", {}, None)
+    shared = SharedDirectory(str(tmp_path), str(tmp_path), "hub")
+    first, second, third = (asyncio.ensure_future(engine.shares(shared)) for _ in range(3))
+    await until(lambda: [*tmp_path.glob("hub/.probe-*")])
+    first.cancel()
+    goes_on.set()
+    assert [await second, await third, await engine.shares(shared)] == [True] * 3
+    assert len(asked) == 2 and not [*tmp_path.iterdir()]
+
+
+async def test_a_directory_that_is_swept_meanwhile_fails_no_question(tmp_path):
+    shared = SharedDirectory(str(tmp_path), str(tmp_path), "hub")
+
+    async def sweep(*args, **kwargs):
+        shared.remove(shared.here.names())
+        raise ConnectionError
+
+    engine = Engine(sweep, "it", {}, None)
+    for _ in range(2):  # asked again: there was no answer
+        with pytest.raises(ConnectionError):
+            await engine.shares(shared)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from errno import errorcode
 from http import HTTPStatus
@@ -22,6 +22,7 @@ from docker.errors import APIError
 from docker.types import HostConfig, Mount
 
 from ...backend import REFUSED_FOR
+from ..filethreads import FileThreads
 from .shared import PROBE, SharedDirectory
 
 # As DockerSpawner.docker: calls a method of docker.APIClient, by its name, in a thread.
@@ -84,27 +85,38 @@ class Engine:
 
         async def ask() -> bool | None:
             name = f"{PROBE}{secrets.token_hex(8)}"
-            with ExitStack() as stack:
-                try:
-                    directory = stack.enter_context(shared.here.open(create=True))
-                    os.mkdir(name, dir_fd=directory)
-                except OSError as error:
-                    words = "Cannot share %s with the Docker Engine: %s"
-                    self.log.info(words, shared.root, error)
-                    return False
-                stack.callback(os.rmdir, name, dir_fd=directory)
+            owner, threads = (os.geteuid(), os.getegid()), FileThreads.from_hub(self)
+            try:
+                await threads.run(name, shared.here.write, name, {}, owner)
+            except OSError as error:
+                words = "Cannot share %s with the Docker Engine: %s"
+                self.log.info(words, shared.root, error)
+                return False
+            try:
                 return await shares_directory(self.call, shared.get_host_path(name))
+            finally:
+                with suppress(OSError):  # the next sweep removes it
+                    await threads.run(name, shared.remove, [name])
 
         answer: bool | None = await self._ask_once("shares", ask)
         return answer
 
     async def _ask_once(self, question: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         key = self.name, question
-        answer, ends_at = self.known.get(key, (None, -math.inf))
-        if time.monotonic() >= ends_at:
+        asking, ends_at = self.known.get(key, (None, -math.inf))
+        if time.monotonic() >= ends_at:  # all who want to know meanwhile wait for the same answer
+            asking = asyncio.ensure_future(self._ask(key, ask))
+            asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.known[key] = asking, math.inf
+        return await asyncio.shield(asking)
+
+    async def _ask(self, key: Any, ask: Callable[[], Awaitable[Any]]) -> Any:
+        answer, ends_at = None, -math.inf
+        try:
             answer = await ask()
             ends_at = time.monotonic() + REFUSED_FOR if answer is None else math.inf
-            self.known[key] = answer, ends_at
+        finally:
+            self.known[key] = self.known[key][0], ends_at
         return answer
 
 
