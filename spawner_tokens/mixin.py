@@ -23,7 +23,7 @@ from .renewal import Renewal, read_login, restore
 from .tokens.fields import SpecError
 from .tokens.files import PUBLIC_FILE, make_env
 from .tokens.git import make_config, make_variables
-from .tokens.record import Path, Started, find_functions, make_record, read_record
+from .tokens.record import RECORDED, Path, Started, find_functions, make_record, read_record
 from .tokens.selection import Login, Reason, Token
 from .tokens.spec import TokenSpec, parse_tokens
 
@@ -144,8 +144,7 @@ class TokenSpawnerMixin(TokenBackend):
             if renewal is not None and delivery.running:
                 renewal.watch(self.user, delivery)
         except Exception as error:
-            words = "The tokens of %s will not be renewed: %s"
-            self.log.error(words, self._log_name, describe_error(error))
+            self.log.error("Not renewing tokens of %s: %s", self._log_name, describe_error(error))
 
     def stop_polling(self) -> None:
         super().stop_polling()
@@ -180,10 +179,11 @@ class TokenSpawnerMixin(TokenBackend):
         if not self.delivers_in_start:
             await delivery.withdraw()
         try:  # overrides merge in place, past the validator
-            delivery.started = Started(self._parse_tokens(self.tokens), self.tokens_hook)
+            specs = self._parse_tokens(self.tokens)
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             refuse(self, [Problem(error.name, Reason.MISCONFIGURED)])
+        delivery.started = Started(specs, self.tokens_hook, self.tokens_renew)
         self._tokens_record = record = make_record(self._tokens_traits, self._tokens_functions)
         # Committed with the files' location: a Hub that is killed now may find the server running.
         self.orm_spawner.state = {**(self.orm_spawner.state or {}), "tokens_started": record}
@@ -248,7 +248,7 @@ class TokenSpawnerMixin(TokenBackend):
 
     @property
     def _tokens_traits(self) -> Mapping[str, Any]:
-        return {"tokens": self.tokens, "tokens_hook": self.tokens_hook}
+        return {name: getattr(self, name) for name in RECORDED}
 
     @cached_property
     def _tokens_functions(self) -> Mapping[Path, Any]:
@@ -264,7 +264,7 @@ class TokenSpawnerMixin(TokenBackend):
 
     def _find_renewal(self) -> Renewal | None:
         hub = self.tokens_hub
-        if hub is None or not self.tokens_renew:
+        if hub is None or not self._tokens_delivery.started.renews:
             return None
         if hub.renewal is None:
             hub.renewal = Renewal(

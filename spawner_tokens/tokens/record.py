@@ -18,23 +18,27 @@ _LOST = {_FUNCTION: None}
 
 Path = tuple[str, ...]
 
+# The traits that are recorded, since overrides of them are not made again.
+RECORDED = ("tokens", "tokens_hook", "tokens_renew")
+
 
 @dataclass(frozen=True)
 class Started:
-    """What a server was started with: ``specs`` and ``tokens_hook``.
+    """What a server was started with: ``specs``, ``tokens_hook``, and ``tokens_renew``.
 
     ``unknown``: the name of a token that cannot be selected as at the start → why not.
     """
 
     specs: tuple[TokenSpec, ...] = ()
     hook: Callable[..., Any] | None = None
+    renews: bool = True
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_functions(node: Any, path: Path = ()) -> dict[Path, Callable[..., Any]]:
     """All functions in the traits that decide what a server gets: path → function.
 
-    ``node``: ``{"tokens": …, "tokens_hook": …}``, or a part of it at this path.
+    ``node``: a dict of :data:`RECORDED`, or a part of it at this path.
     """
     if callable(node):
         return {path: node}
@@ -66,14 +70,16 @@ def read_record(
     ``tokens`` (their names) and ``functions`` are those of the Hub's configuration now. ``files``:
     see :func:`.parse_token`.
     """
-    is_ours = isinstance(record, Mapping) and record.keys() == {"tokens", "tokens_hook"}
+    is_ours = isinstance(record, Mapping) and record.keys() == {*RECORDED}
     if not is_ours or not isinstance(record["tokens"], Mapping):
         why = "the Hub does not know what the server was started with"
-        return Started(unknown=dict.fromkeys(tokens, why))
+        return Started(renews=False, unknown=dict.fromkeys(tokens, why))
+    renews = record["tokens_renew"] is True
     try:
         hook = _restore(record["tokens_hook"], functions, ("tokens_hook",))
     except KeyError as lost:
-        return Started(unknown=dict.fromkeys(record["tokens"], _describe(lost)))
+        unknown = dict.fromkeys(record["tokens"], _describe(lost))
+        return Started(renews=renews, unknown=unknown)
     specs, unknown = [], {}
     for name, fields in record["tokens"].items():
         try:
@@ -83,7 +89,7 @@ def read_record(
             unknown[name] = _describe(lost)
         except SpecError as error:
             unknown[name] = str(error)
-    return Started(tuple(specs), hook, unknown)
+    return Started(tuple(specs), hook, renews, unknown)
 
 
 def _restore(node: Any, functions: Mapping[Path, Callable[..., Any]], path: Path) -> Any:

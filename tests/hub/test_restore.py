@@ -6,6 +6,7 @@ from pathlib import Path
 from ..support.waiting import until
 
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
+NAMES = ("still", "hook", "key", "set", "old")
 
 
 def narrow(auth_state):
@@ -17,6 +18,8 @@ def narrow_all(spawner, auth_state, tokens):
 
 
 def override(spawner):
+    if spawner.user.name == "still":
+        spawner.tokens_renew = False
     if spawner.user.name == "hook":
         spawner.tokens_hook = narrow_all
     if spawner.user.name == "key":
@@ -34,7 +37,7 @@ async def test_a_running_server_gets_no_more_after_a_restart_than_it_was_started
     specs = {"t": {}, "mine": {"key": narrow}, "plain": {"key": "plain"}}
     settings = {"TokenSpawnerMixin.tokens": specs}
     hub = await start_hub(SIMPLE, settings | {"Spawner.pre_spawn_hook": override})
-    users = {name: await hub.user(name, auth_state("1")) for name in ("hook", "key", "set", "old")}
+    users = {name: await hub.user(name, auth_state("1")) for name in NAMES}
     for user in users.values():
         await hub.spawn(user)
     folders = {name: Path(user.spawners[""].tokens_directory) for name, user in users.items()}
@@ -55,8 +58,9 @@ async def test_a_running_server_gets_no_more_after_a_restart_than_it_was_started
             for user, folder in folders.items()
         }
 
-    narrowed = {"hook": "narrow-1 narrow-narrow-1 narrow-1", "set": "- narrow-1 1"}
-    assert files() == narrowed | {"key": "narrow-1 narrow-1 1", "old": "1 narrow-1 1"}
+    narrowed = {"hook": "narrow-1 narrow-narrow-1 narrow-1", "still": "1 narrow-1 1"}
+    others = {"key": "narrow-1 narrow-1 1", "set": "- narrow-1 1", "old": "1 narrow-1 1"}
+    assert files() == narrowed | others
     try:
         again = await start_hub(SIMPLE, settings | {"JupyterHub.hub_port": hub.app.hub.port + 1})
         for name in users:

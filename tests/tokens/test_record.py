@@ -22,10 +22,13 @@ NARROW = partial(narrow)
 CONFIG = {"t": {"key": narrow}, "v": {"variables": {"A": lambda state: 1}}, "p": {"key": NARROW}}
 
 
-def restart(tokens, tokens_hook=None, config=CONFIG, config_hook=hook, now=None, now_hook=hook):
+def restart(
+    tokens, tokens_hook=None, config=CONFIG, config_hook=hook, now=None, now_hook=hook, renew=True
+):
     """What is known after a restart of a server that was started with these traits."""
     configured = find_functions({"tokens": config, "tokens_hook": config_hook})
-    record = make_record({"tokens": tokens, "tokens_hook": tokens_hook}, configured)
+    traits = {"tokens": tokens, "tokens_hook": tokens_hook, "tokens_renew": renew}
+    record = make_record(traits, configured)
     now = config if now is None else now
     functions = find_functions({"tokens": now, "tokens_hook": now_hook})
     return read_record(json.loads(json.dumps(record)), now, functions, files=True)
@@ -92,13 +95,20 @@ def test_the_hook_of_the_config_is_that_of_the_start():
     [
         [],
         {"t": {}},
-        {"tokens": {}, "tokens_hook": 0, "x": 1},
-        *({"tokens": tokens, "tokens_hook": None} for tokens in (None, 5, "t", ["t"])),
+        {"tokens": {}, "tokens_hook": 0},
+        {"tokens": {}, "tokens_hook": 0, "tokens_renew": True, "x": 1},
+        *({"tokens": of, "tokens_hook": None, "tokens_renew": True} for of in (None, 5, "t", [])),
     ],
 )
 def test_of_a_record_in_another_form_nothing_is_known(record):
     started = read_record(record, ["t"], {}, files=True)
-    assert started.specs == () and [*started.unknown] == ["t"]
+    assert started.specs == () and [*started.unknown] == ["t"] and not started.renews
+
+
+@pytest.mark.parametrize("renew", [True, False])
+def test_whether_a_servers_tokens_are_renewed_is_known_after_a_restart(renew):
+    assert restart({"t": {}}, renew=renew).renews is renew
+    assert restart({"t": {}}, lambda *_: {}, renew=renew).renews is renew  # without its hook
 
 
 def test_before_a_server_has_started_there_is_nothing():
