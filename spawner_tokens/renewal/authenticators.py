@@ -7,7 +7,7 @@ from typing import Any
 
 from jupyterhub.auth import Authenticator
 
-from .oauthenticator import AuthenticatorAdapter, find_issuer
+from .oauthenticator import AuthenticatorAdapter
 
 
 class Authenticators:
@@ -27,8 +27,7 @@ class Authenticators:
     def find(self, name: str, auth_state: Mapping[str, Any] | None) -> AuthenticatorAdapter:
         """The one by which a user of this name logged in: the Hub's, where it is not known."""
         named = [each for each in self._held if name.startswith(each.username_prefix)]
-        issuer = find_issuer(auth_state)
-        issuers = [each for each in named if issuer and each.token_url == issuer] or named
+        issuers = [each for each in named if each.is_issuer(auth_state)] or named
         return issuers[0] if len(issuers) == 1 else self.hubs
 
 

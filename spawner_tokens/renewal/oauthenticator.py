@@ -14,6 +14,7 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
@@ -93,9 +94,10 @@ class AuthenticatorAdapter:
         """Where its tokens are from."""
         return getattr(self._authenticator, "token_url", None)
 
-    def is_issuer(self, auth_state: AuthState) -> bool:
+    def is_issuer(self, auth_state: Mapping[str, Any] | None) -> bool:
         """Whether a stored refresh token is from there, as far as is recorded."""
-        return find_issuer(auth_state) in (None, self.token_url)
+        issuer = find_issuer(auth_state)
+        return issuer is None or are_same(issuer, self.token_url)
 
     @property
     def username_prefix(self) -> str:
@@ -231,6 +233,20 @@ class AuthenticatorAdapter:
 async def _watch(fetch: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
     recorder, request = get_recorder(), fetch(*args, **kwargs)
     return await (request if recorder is None else recorder.record(request))
+
+
+def are_same(url: Any, other: Any) -> bool:
+    """Whether two URLs lead to the same place, however they are spelled."""
+    return bool(_normalise(url) == _normalise(other))
+
+
+def _normalise(url: Any) -> Any:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port, parts.path.rstrip("/"), parts.query
+    except (AttributeError, TypeError, ValueError):
+        return url
 
 
 def find_issuer(auth_state: Mapping[str, Any] | None) -> str | None:

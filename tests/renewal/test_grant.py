@@ -12,6 +12,7 @@ from tornado.web import HTTPError
 
 from spawner_tokens.renewal.grant import FailureKind as Kind
 from spawner_tokens.renewal.grant import ResponseRecorder, explain_failure, is_transient
+from spawner_tokens.renewal.oauthenticator import are_same
 
 REJECTED, MISCONFIGURED, TRANSIENT = Kind.REJECTED, Kind.MISCONFIGURED, Kind.TRANSIENT
 SECRET = "s3cret-refresh-token"
@@ -100,3 +101,23 @@ def test_what_says_nothing_of_the_user():
         )
     )
     assert not any(map(is_transient, [answer(401), answer(403), HTTPError(403), TypeError(), None]))
+
+
+@pytest.mark.parametrize(
+    "url, same",
+    [
+        param("https://sso.example.org/token/", True, id="slash"),
+        param("HTTPS://SSO.example.org/token", True, id="case"),
+        param("https://sso.example.org:443/token", True, id="port"),
+        param("http://sso.example.org/token", False, id="another-scheme"),
+        param("https://sso.example.org:8443/token", False, id="another-port"),
+        param("https://sso.example.org:x/token", False, id="no-port"),
+        param("https://sso.example.org/Token", False, id="another-path"),
+        param("https://sso.example.org/token?tenant=a", False, id="another-query"),
+        param("https://sso.example.org.evil/token", False, id="another-host"),
+        param("https://sso.example.org@evil/token", False, id="a-host-as-a-user"),
+        *(param(value, False, id=repr(value)) for value in (None, 5, [], "", b"https://")),
+    ],
+)
+def test_where_a_refresh_token_is_from_is_compared_however_it_is_spelled(url, same):
+    assert are_same(url, "https://sso.example.org/token") is same and are_same(url, url)

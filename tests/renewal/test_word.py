@@ -240,7 +240,10 @@ async def test_what_the_admin_adds_to_a_login_goes_with_a_grant(start_hub):
             return await super().get_token_info(handler, params)
 
     added = {"resource": "https://storage", "client_secret": "of now", "grant_type": "another"}
-    _, alice, _ = await begin(start_hub, Provider(), Base, token_params=added)
+    auth_state = login("alice", issued_by="HTTP://Provider:80/token/")  # as it was spelled then
+    _, alice, _ = await begin(
+        start_hub, Provider(), Base, auth_state=auth_state, token_params=added
+    )
     await age(alice)
     await until(lambda: shown(alice) == "alice-a1")
     [params] = asked
