@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -65,7 +64,8 @@ def write_login(
     made = make(stored)
     if made is None:
         return None
-    auth_state = copy.deepcopy(made)  # what was read does not change, nor what a hook returned
+    # A copy, as it will be read: what was read does not change, nor what a hook returned.
+    auth_state = json.loads(json.dumps(made))
     stamp(auth_state, stored, now)
     written = write(auth_state, keeper)
     _ = written.login.contents  # here, which may be in a thread, and not later

@@ -50,7 +50,7 @@ class Contents:
             return _walk(self.auth_state, key.split("."))
         if id(key) not in self._called:
             try:
-                self._called[id(key)] = key, _call(key, copy_auth_state(self.auth_state))
+                self._called[id(key)] = key, _call(key, self.auth_state)
             except KeyFailed as failed:
                 self._called[id(key)] = key, failed
         found = self._called[id(key)][1]
@@ -88,9 +88,9 @@ def examine(auth_state: Mapping[str, Any]) -> Contents:
     return Contents(auth_state, answers, frozenset(refresh_tokens - {""}), scoped)
 
 
-def _call(key: Callable[[dict[str, Any]], Any], auth_state: dict[str, Any]) -> Any:
+def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -> Any:
     try:
-        value = key(auth_state)
+        value = key(copy_auth_state(auth_state))
     except Exception as error:  # its text may hold a value
         raise KeyFailed(f"raised {type(error).__name__}") from None
     if iscoroutine(value):

@@ -5,9 +5,10 @@ import copy
 import json
 
 import pytest
+from jupyterhub.crypto import CryptKeeper
 from pytest import param
 
-from spawner_tokens.renewal.auth_state import merge, stamp
+from spawner_tokens.renewal.auth_state import merge, stamp, write_login
 
 NOW = 1_000_000.0
 STORED = {
@@ -131,3 +132,14 @@ def test_a_flat_auth_state_is_stamped_only_if_it_is_an_answer():
     stamp(flat, {}, NOW)
     stamp(copied, {}, NOW)
     assert flat["created_at"] == NOW and "created_at" not in copied
+
+
+def test_what_is_made_does_not_change_and_is_stored_however_deep_it_is():
+    deep = []
+    for _ in range(500):  # JSON can hold more, and deepcopy() less
+        deep = [deep]
+    made = {"token_response": {"access_token": "a2", "expires_in": 60}, "deep": deep}
+    written = write_login(lambda stored: made, None, NOW, CryptKeeper(keys=[b"k" * 32]))
+    assert written.login.auth_state["token_response"]["created_at"] == NOW
+    assert written.login.auth_state["deep"] == deep
+    assert made["token_response"] == {"access_token": "a2", "expires_in": 60}

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from functools import reduce
 
 import pytest
 from pytest import param
@@ -15,6 +16,10 @@ NOW = 1_000_000.0
 def jwt(**claims):
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     return f"eyJhbGciOiJub25lIn0.{payload}.sig"
+
+
+def deep(levels):
+    return reduce(lambda inner, _: [inner], range(levels), [])
 
 
 def find(fields, auth_state, requested=None, min_lifetime=300):
@@ -76,6 +81,7 @@ def failing_key(auth_state):
         param({"env": "T"}, {"access_token": "x" * 131072}, "unusable", "128 KiB"),
         param({"key": failing_key}, {"access_token": "s3cret"}, "key_failed", "raised ValueError"),
         param({"key": _coroutine}, {}, "key_failed", "async", id="callable-is-async"),
+        param({"key": list}, {"x": deep(100_000)}, "key_failed", "RecursionError", id="deep"),
         param(
             {"key": lambda state: state["refresh_token"]},
             {"refresh_token": "r"},
