@@ -173,13 +173,15 @@ class Refresh:
         return task.result()
 
     async def _request_grant(self) -> Step:
-        asked = await self._read()
+        asked: AuthState = {}
         try:
+            asked = await self._read()
             return Step(asked, await self._grant_once(asked))
         except GrantFailed as failed:
             failure = failed.failure
         except Exception as error:  # the database's: each grant would be lost like this one
-            failure = Failure(FailureKind.MISCONFIGURED, describe_error(error), _LOST)
+            pause = _LOST if self._has_asked.is_set() else 0.0
+            failure = Failure(FailureKind.MISCONFIGURED, describe_error(error), pause)
         return Step(asked, asked, failure)
 
     async def _grant_once(self, asked: AuthState) -> AuthState:

@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+from contextlib import ExitStack
 
 import pytest
 from jupyterhub.auth import DummyAuthenticator
+from oauthenticator.generic import GenericOAuthenticator
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 
 from ..support.faults import Answer, Gate
-from ..support.scripted import Provider, login, shown, tokens
+from ..support.scripted import Provider, failing, login, shown, tokens
 from ..support.waiting import until
 
 SIMPLE = TokenSimpleLocalProcessSpawner
@@ -126,3 +128,24 @@ async def test_a_result_that_comes_after_the_timeout_is_the_next_callers(begin):
     await until(is_stored)
     found = await hub.app.authenticator.refresh_user(alice)
     assert found["groups"] == ["g"] and len(calls) == 1
+
+
+async def test_a_database_that_is_down_after_a_false_ends_no_login(start_hub, caplog):
+    class Own(GenericOAuthenticator):
+        async def refresh_user(self, user, handler=None, **kwargs):
+            if is_down:
+                stack.enter_context(failing(hub.app.db.get_bind(), "before_cursor_execute"))
+                hub.app.db.expire(user.orm_user)
+            return False
+
+    provider, is_down = Provider(), True
+    hub = await start_hub(SIMPLE, provider.settings(Own))
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    with ExitStack() as stack:
+        assert await hub.app.authenticator.refresh_user(alice) is True
+    assert not provider.grants and "which stays: OperationalError" in caplog.text
+    assert "Exception in callback" not in caplog.text
+    is_down = False  # and no grant was lost, so that the next one is not put off
+    await alice.save_auth_state(login("alice", left=-10))
+    await until(lambda: shown(alice) == "alice-a1")
