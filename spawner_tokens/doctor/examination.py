@@ -11,7 +11,6 @@ from traitlets.config import Config
 from . import login, servers, spawning
 from .finding import Finding, Level, error, not_looked_at
 from .loading import LoadError, describe, load_file, silenced
-from .provider import name_provider
 from .setup import Setup, find_sections, set_up, stand_in
 from .values import load_values
 
@@ -105,7 +104,7 @@ def _list_checks_of_tokens(setup: Setup) -> Iterator[Check]:
             yield login.check_refresh_token
             if any(spec.file for spec in setup.of_login):
                 yield login.check_lifetime
-        if name_provider(setup) == "mediawiki":
+        if "MWOAuthenticator" in find_sections(type(setup.authenticator)):
             yield login.check_refresh_user
 
 

@@ -111,7 +111,10 @@ def describe(error: BaseException, config: Mapping[str, Any] | None = None) -> s
 
 def _mask(text: str, config: Mapping[str, Any]) -> str:
     """The text without the secrets in a config and in the environment."""
-    secrets = {*_find_secrets(config), *_find_secrets(dict(os.environ), "key")}
+    try:
+        secrets = {*_find_secrets(config), *_find_secrets(dict(os.environ), "key")}
+    except RecursionError:  # something in the config contains itself
+        return "…"
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 6:  # a shorter one is a part of other words
             text = text.replace(secret, "…").replace(repr(secret)[1:-1], "…")

@@ -209,3 +209,25 @@ c.JupyterHub.spawner_class = Mine
     assert status == 0 and of(findings, "warning") == ["lifetime"]
     assert "ZeroDivisionError, line" in find_one(findings, "lifetime")["what"]
     assert "servers-scopes" in of(findings, "ok")
+
+
+@pytest.mark.parametrize(
+    "broken, id, words",
+    [
+        (
+            METHOD.format(**OF_AUTHENTICATOR | {"name": "x"})
+            + "Mine.token_url = property(lambda self: open('the-client-secret'))\n",
+            "keys",
+            "The check keys could not be made: FileNotFoundError",
+        ),
+        (
+            "c.JupyterHub.load_roles = [c.JupyterHub.load_roles]\n"
+            "c.JupyterHub.load_roles[0] = c.JupyterHub.load_roles\n",
+            "config-fails",
+            "The app cannot be made: TraitError: …",
+        ),
+    ],
+    ids=["provider", "config-in-itself"],
+)
+def test_what_cannot_be_read_is_a_finding_and_no_traceback(examine, broken, id, words):
+    assert words in find_one(examine(SOUND + broken)[1], id)["what"]
