@@ -11,7 +11,8 @@ import pytest
 from ..support import faulty_spawners
 from ..support.pages import blocks
 
-pytestmark = pytest.mark.xdist_group("theirs")  # one run of pytest for all of them
+# One run of pytest for all of them, which is long on a busy machine.
+pytestmark = [pytest.mark.xdist_group("theirs"), pytest.mark.timeout(600)]
 
 RIGHT = ["Right", "IsNamedByUser", "WritesAtOnce", "SeesNothingNew"]
 ELSEWHERE = ["IsInTheRoot", "IsWhereTheAuthorHasFiles"]

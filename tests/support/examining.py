@@ -183,7 +183,7 @@ def cluster(monkeypatch, tmp_path):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Reviewer)
     server.verbs, server.asked, server.kubeconfig = VERBS, [], tmp_path / "kubeconfig"
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     address = {"server": f"http://127.0.0.1:{server.server_port}"}
     config = {
         "current-context": "c",
