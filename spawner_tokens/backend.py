@@ -42,11 +42,11 @@ class TokenBackend(TokenTraits):
     :meth:`redeliver_tokens` and :meth:`withdraw_tokens`.
     """
 
-    # Whether start() itself calls deliver_tokens(), or prepare_tokens(): it knows more than before.
+    #: Whether ``start()`` itself calls :meth:`deliver_tokens`: it knows more than before.
     delivers_in_start: bool = False
-    prepares_in_start: bool = False
+    prepares_in_start: bool = False  #: Whether ``start()`` itself calls :meth:`prepare_tokens`.
 
-    # Whether the text of variables that get a token is among the files: see name_variable_file().
+    #: Whether the text of variables that get a token is among the files, as ``.env.NAME``.
     delivers_variables: bool = False
 
     # The key of its locations in a Spawner's state: each kind of location has another one.

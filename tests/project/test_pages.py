@@ -17,6 +17,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner, TokenSpawnerMixin
 from spawner_tokens.__main__ import make_parser, split_arguments
+from spawner_tokens.backend import TokenBackend
 from spawner_tokens.doctor.finding import DOCUMENTATION, WHY, make_address
 from spawner_tokens.tokens.selection import Reason
 from spawner_tokens.tokens.spec import _DEFAULTS
@@ -161,7 +162,7 @@ async def test_the_kubeconfig_leads_a_client_to_the_token(start_hub, tmp_path):
 
 
 # What is not on this machine says its arguments and what it finds in the environment.
-TOOLS = ("docker", "helm", "kubectl", "spawner-tokens", "gh", "glab", "dvc", "rclone")
+TOOLS = ("docker", "helm", "kubectl", "spawner-tokens", "gh", "glab", "dvc", "rclone", "sudo")
 TOOL = 'echo "$0 $*"; env; [ -t 0 ] || cat'
 TOKENS = ("github", "gitlab", "oidc")
 
@@ -231,6 +232,13 @@ def test_the_table_of_fields_has_all_of_them():
 def test_each_finding_and_each_status_has_an_entry(page, kind, names):
     entries = re.findall(rf"^\.\. {kind}:: (\S+)$", PAGES[f"reference/{page}"], re.MULTILINE)
     assert sorted(entries) == sorted(names)
+
+
+def test_the_backends_contract_has_an_entry_for_all_that_it_names():
+    entries = re.findall(
+        r"^\.\. auto.*TokenBackend\.(\w+)$", PAGES["reference/backend"], re.MULTILINE
+    )
+    assert set(entries) == set(re.findall(r":(?:meth|attr):`(\w+)`", TokenBackend.__doc__))
 
 
 PROSE = [name for name in PAGES if name not in ("README", "index", "reference/changes")]
