@@ -26,6 +26,7 @@ highlight_language = "none"
 copybutton_prompt_text = "$ "
 
 html_theme = "sphinx_book_theme"
+html_theme_options = {"navbar_persistent": []}  # the sidebar has the search
 html_title = project
 html_baseurl = ogp_site_url = DOCUMENTATION
 html_static_path = ["_static"]

@@ -34,24 +34,25 @@ def make_literals(names):
 
 def make_providers():
     """The presets of providers, with all that they set."""
-    rows = [("preset", "``url``", "the token", "companions")]
+    rows = [("preset, and its ``url``", "the token", "companions")]
     for preset, fields in PROVIDERS.items():
         given = {"preset": preset} | ({"url": "https://…"} if fields.get("url", "") is None else {})
         (spec,) = parse_tokens({preset: given}, files=True)
-        url = "needed" if "url" in given else make_literals(filter(None, [fields.get("url")]))
+        name = make_literals(filter(None, [preset, fields.get("url")]))
+        name += ", ``url`` needed" if "url" in given else ""
         companions = make_literals([*spec.variables, *spec.settings])
-        rows.append((f"``{preset}``", url, make_literals(spec.env), companions))
+        rows.append((name, make_literals(spec.env), companions))
     return make_table(*rows)
 
 
 def make_clouds():
     """The presets for clouds, with all that they set."""
-    rows = [("preset", "``settings`` needed", "variables that get a path", "from the login")]
+    rows = [("preset", "``settings`` needed", "variables that it adds")]
     for preset, fields in CONSUMERS.items():
         settings = dict.fromkeys(fields["settings"], "…")
         (spec,) = parse_tokens({preset: {"preset": preset, "settings": settings}}, files=True)
-        paths = filter(None, [spec.file_env, spec.config_env])
-        rows.append((f"``{preset}``", *map(make_literals, (settings, paths, spec.variables))))
+        more = filter(None, [spec.file_env, spec.config_env, *spec.variables])
+        rows.append((f"``{preset}``", make_literals(settings), make_literals(more)))
     return make_table(*rows)
 
 
@@ -143,6 +144,14 @@ def check(app, env):
                 raise ExtensionError(f"the reference does not have {name}.{trait}")
 
 
+def check_tables(app, env):
+    """No cell is empty: a row whose first cell has two lines is two rows in a simple table."""
+    for page in env.found_docs:
+        for entry in env.get_doctree(page).findall(nodes.entry):
+            if not entry.children:
+                raise ExtensionError(f"{page} has an empty cell beside {entry.parent.astext()!r}")
+
+
 def setup(app):
     for name, make in TEXTS.items():
         app.add_directive(name, type(name, (Generated,), {"make": staticmethod(make)}))
@@ -151,4 +160,5 @@ def setup(app):
         directive = type(name, (Entry,), {"make": staticmethod(make)})
         app.add_directive_to_domain("std", name, directive, override=True)
     app.connect("env-check-consistency", check)
+    app.connect("env-check-consistency", check_tables)
     return {"parallel_read_safe": True}
