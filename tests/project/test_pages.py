@@ -52,8 +52,13 @@ def elsewhere(monkeypatch):
 
 
 def spawner_of(config):
-    """A Spawner as the Hub would make it of this config."""
-    spawner_class = JupyterHub(config=config).spawner_class
+    """A Spawner as the Hub would make it of this config, which has no trait that nobody has."""
+    hub = JupyterHub(config=config)
+    spawner_class = hub.spawner_class
+    classes = (*hub.classes, spawner_class, hub.authenticator_class)
+    known = {base.__name__: base for cls in classes for base in cls.mro()}
+    for name, traits in config.items():
+        assert {*traits} <= {*known[name].class_trait_names(config=True)}, name
     if not issubclass(spawner_class, TokenSpawnerMixin):
         spawner_class = TokenSimpleLocalProcessSpawner
     user = SimpleNamespace(name="alice", escaped_name="alice", id=1)
