@@ -23,15 +23,16 @@ MAY_IMPORT = {
     "sweep": {"redaction"},
     "hub": {"sweep"},
     "backend": {"traits", "sweep", "hub", "jupyterhub", "sqlalchemy"},
+    "sharing": {"redaction", "jupyterhub", "sqlalchemy", "tornado"},
     "renewal": {
         *("tokens", "metrics", "redaction", "foreign"),
         *("cryptography", "jupyterhub", "sqlalchemy", "tornado"),
     },
     "refusal": {"tokens", "metrics", "jupyterhub", "tornado"},
-    "delivery": {"tokens", "refusal", "metrics", "redaction", "foreign"},
+    "delivery": {"tokens", "sharing", "refusal", "metrics", "redaction", "foreign"},
     "mixin": {
         *("tokens", "redaction", "metrics", "traits", "combination", "backend", "renewal"),
-        *("refusal", "delivery", "jupyterhub", "traitlets"),
+        *("sharing", "refusal", "delivery", "jupyterhub", "traitlets"),
     },
     "backends/__init__": set(),
     "backends/hostfiles": set(),
