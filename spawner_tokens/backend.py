@@ -61,9 +61,9 @@ class TokenBackend(TokenTraits):
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
         """Show these files to the server, before it starts and while it runs.
 
-        ``files``: name → contents, or ``None`` for a file that must not be there any more. They are
-        all of the server's files; those of a running server that are not among them stay as they
-        are. ``.gitconfig`` is the one at :attr:`tokens_public_path`. A reader sees an old file or a
+        ``files``: name → contents, or ``None`` for a file that must not be there any more. Those of
+        a running server that are not among them stay as they are: while it is shared, only some may
+        be. ``.gitconfig`` is the one at :attr:`tokens_public_path`. A reader sees an old file or a
         new one, and never a part. Raises :exc:`OSError` if it cannot: for a running server, it is
         called again. The error is logged, so it holds no contents.
         """

@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .foreign import call_foreign
+from .hook import HookFailed, describe_failure, run_tokens_hook
 from .metrics import count_delivery, observe_lifetimes
-from .redaction import describe_error
 from .refusal import Problem, explain, refuse
+from .sharing import SharingChanged, is_shared
 from .tokens.files import make_files
+from .tokens.guard import find_policy, guard, list_withheld
 from .tokens.kind import Kind, note_changes
 from .tokens.lifetime import Due, TokenId
-from .tokens.lookup import copy_auth_state
 from .tokens.record import Started
 from .tokens.selection import (
     Login,
     Reason,
     Token,
-    apply_hook_value,
     check,
     select,
     select_value,
@@ -38,21 +37,19 @@ def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
     return scope if isinstance(scope, (list, tuple, set)) else None
 
 
-class HookFailed(Exception):
-    """``tokens_hook`` raised, was cancelled, or returned something else. The text has no value."""
-
-    discreet = True  # see describe_error()
+# Of an auth_state, its digest; whether its login has ended; whether the server is shared.
+_Source = tuple[bytes, bool, bool]
 
 
 @dataclass(frozen=True)
 class _Change:
     """Tokens for a running server.
 
-    ``source``: the digest of the auth_state that they are from, and whether its login has ended.
-    ``kinds`` are the tokens' by name.
+    ``source``: the digest of the auth_state that they are from, whether its login has ended, and
+    whether the server is shared. ``kinds`` are the tokens' by name.
     """
 
-    source: tuple[bytes, bool]
+    source: _Source
     tokens: Sequence[Token]
     kinds: Mapping[str, Kind]
 
@@ -67,15 +64,19 @@ class ServerDelivery:
     def __init__(self, spawner: Any) -> None:
         self.started = Started()
         self.running = False
+        self.was_shared = False  # when it was started
         self._spawner = spawner
         self._lock = asyncio.Lock()  # a delivery and a withdrawal never overlap
         self._is_invalid = False
-        # The digest of the auth_state whose tokens were delivered, and whether the login had ended.
-        self._delivered_from: tuple[bytes, bool] | None = None
+        self._delivered_from: _Source | None = None
         self._delivered: Mapping[str, bytes] = {}  # name → digest
         self._kinds: Mapping[str, Kind] = {}
 
     # -- what it gets ----------------------------------------------------------------------------
+
+    def is_shared(self) -> bool:
+        """Whether others may use the server now. Raises as :func:`.sharing.is_shared`."""
+        return is_shared(self._spawner._tokens_session, self._spawner.orm_spawner)
 
     @property
     def specs(self) -> Sequence[TokenSpec]:
@@ -112,7 +113,8 @@ class ServerDelivery:
     async def select(self, login: Login) -> list[Token]:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
         spawner = self._spawner
-        source = None if login.auth_state is None else (login.digest, False)
+        self.was_shared = shared = self.is_shared()
+        source = None if login.auth_state is None else (login.digest, False, shared)
         try:
             tokens = await self._select_from(login)
         except HookFailed as failed:
@@ -120,6 +122,7 @@ class ServerDelivery:
             tokens = [
                 Token(spec, reason=Reason.HOOK_FAILED, detail=str(failed)) for spec in self.specs
             ]
+        tokens = guard(tokens, self.started.shared, shared)
         self._delivered_from, self._kinds = source, note_changes(tokens, {})[1]
         self._log_problems(tokens)
         for token in tokens:
@@ -136,32 +139,13 @@ class ServerDelivery:
         requested = find_requested_scopes(spawner.authenticator)
         now = time.time()
         tokens = [select(spec, login, requested, now) for spec in self.specs]
-        if self.started.hook is not None and login.auth_state is not None:
-            tokens = await self._run_tokens_hook(self.started.hook, login, tokens)
+        hook, lost = self.started.hook, self.started.unknown.keys()
+        if hook is not None and login.auth_state is not None:
+            tokens = await run_tokens_hook(hook, spawner, login, tokens, lost)
         return [check(token, time.time(), spawner.tokens_min_lifetime) for token in tokens]
 
-    async def _run_tokens_hook(
-        self, hook: Callable[..., Any], login: Login, tokens: list[Token]
-    ) -> list[Token]:
-        spawner = self._spawner
-        found = {token.spec.name: token.value for token in tokens if token.value is not None}
-        try:
-            state = copy_auth_state(login.auth_state or {})
-            values = await call_foreign(hook, spawner, state, found)
-        except Exception as error:
-            raise HookFailed(describe_error(error)) from None
-        if not isinstance(values, Mapping):
-            problem = f"it did not return a dict of names and values, but {type(values).__name__}"
-            raise HookFailed(problem)
-        declared = {token.spec.name for token in tokens} | self.started.unknown.keys()
-        for name in sorted(values.keys() - declared, key=str):
-            words = "tokens_hook returned %r, which is not declared in tokens: ignored"
-            spawner.log.warning(words, name)
-        return [apply_hook_value(token, values, login) for token in tokens]
-
     def _find_policy(self, token: Token) -> str:
-        policy: str = token.spec.missing or self._spawner.tokens_missing
-        return policy
+        return find_policy(token, self.started.shared, self._spawner.tokens_missing)
 
     def _refuse(
         self, tokens: Iterable[Token], find_reason: Callable[[Token], Reason | None]
@@ -232,28 +216,28 @@ class ServerDelivery:
 
         Without an auth_state, its tokens are withdrawn.
 
-        Raises :exc:`HookFailed`: then the server keeps what it has.
+        Raises :exc:`HookFailed`, or as :meth:`is_shared`: then the server keeps what it has.
         """
         if self._is_invalid:
             self._is_invalid, self._delivered_from, self._delivered = False, None, {}
-        source = login.digest, login_ended
+        source = login.digest, login_ended, self.is_shared()
         if source == self._delivered_from:
             return None
         try:
-            return _Change(source, *note_changes(await self._select_from(login), self._kinds))
+            tokens = guard(await self._select_from(login), self.started.shared, source[2])
+            return _Change(source, *note_changes(tokens, self._kinds))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
-            lost = ", ".join(self.started.unknown)
-            without = f"; it was called without {lost}, whose spec is not known any more"
-            words = f"tokens_hook failed ({failed}){without if lost else ''}"
-            raise HookFailed(words) from None
+            raise HookFailed(describe_failure(failed, self.started.unknown)) from None
 
     async def update(self, change: _Change) -> None:
-        """Deliver what changed while the server runs. Raises what the backend raises."""
-        (_, login_ended), tokens = change.source, change.tokens
+        """Deliver what changed while it runs. Raises as the backend, or :exc:`SharingChanged`."""
+        (_, login_ended, shared), tokens = change.source, change.tokens
         async with self._lock:
             if not self.running:
                 return
+            if self.is_shared() != shared:
+                raise SharingChanged
             if changed := await self._deliver_changed(self.make_files(tokens, login_ended)):
                 names = {name.removesuffix(".json") for name in changed}
                 self._log_problems(each for each in tokens if each.spec.name in names)
@@ -261,10 +245,32 @@ class ServerDelivery:
                 observe_lifetimes(new, time.time(), running=True)
             self._delivered_from, self._kinds = change.source, change.kinds
 
-    async def _deliver_changed(self, files: Mapping[str, bytes | None]) -> set[str]:
+    async def withhold(self) -> None:
+        """Withdraw what a running server must not have if it is shared; log what it keeps.
+
+        Neither its login nor a hook is asked. Raises what the backend raises.
+        """
+        spawner, withheld = self._spawner, list_withheld(self.started)
+        async with self._lock:
+            if not (withheld and self.is_shared()):
+                return
+            self._delivered_from = None
+            if self.running:
+                place, variables = spawner.tokens_directory, spawner.delivers_variables
+                files = make_files(withheld, place, variables=variables)
+                await self._deliver_changed(files, are_all=False)
+        kept = [token.spec.name for token in withheld if token.spec.env or not self.running]
+        if kept:
+            words = "%s is shared, and its variables cannot be taken back; they may have: %s"
+            spawner.log.warning(words, spawner._log_name, ", ".join(kept))
+
+    async def _deliver_changed(
+        self, files: Mapping[str, bytes | None], *, are_all: bool = True
+    ) -> set[str]:
         """Returns the names of those that have changed."""
         before = self._delivered
-        after = {name: _digest(contents) for name, contents in files.items()}
+        after = dict({} if are_all else before)
+        after |= {name: _digest(contents) for name, contents in files.items()}
         if after == before:
             return set()
         self._delivered, running = {}, self.running

@@ -19,7 +19,8 @@ from .combination import check_names, check_order
 from .delivery import ServerDelivery
 from .redaction import describe_error
 from .refusal import Problem, refuse
-from .renewal import Renewal, read_login, restore
+from .renewal import Renewal, read_login, restore, withhold
+from .sharing import Sharing
 from .tokens.fields import SpecError
 from .tokens.files import PUBLIC_FILE, make_env
 from .tokens.git import make_config, make_variables
@@ -135,12 +136,15 @@ class TokenSpawnerMixin(TokenBackend):
             delivery, renewal = self._tokens_delivery, self._find_renewal()
             for name, why in delivery.started.unknown.items():
                 self.log.warning("%s: token %s stays as it is: %s", self._log_name, name, why)
-            has_files = any(spec.file for spec in delivery.specs)
+            is_unknown = self.delivers_files() and delivery.started.unknown
+            has_files = is_unknown or any(spec.file for spec in delivery.specs)
             if not self._tokens_locations:  # it was not recorded, or the delivery has failed
                 self._tokens_location = self.make_location()
                 self._tokens_locations = (self._tokens_location,)
             self.tokens_hub.sweeps.kept[self.orm_spawner.id] = self.tokens_location
-            delivery.running = has_files and self.delivery_delay < math.inf
+            delivery.running = bool(has_files) and self.delivery_delay < math.inf
+            sharing = Sharing.from_session(self._tokens_session)
+            sharing.watch(self.orm_spawner.id, delivery.was_shared, self._see_sharing)
             if renewal is not None and delivery.running:
                 renewal.watch(self.user, delivery)
         except Exception as error:
@@ -183,7 +187,8 @@ class TokenSpawnerMixin(TokenBackend):
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             refuse(self, [Problem(error.name, Reason.MISCONFIGURED)])
-        delivery.started = Started(specs, self.tokens_hook, self.tokens_renew)
+        renews, shared = self.tokens_renew, self.tokens_shared
+        delivery.started = Started(specs, self.tokens_hook, renews, shared=shared)
         self._tokens_record = record = make_record(self._tokens_traits, self._tokens_functions)
         # Committed with the files' location: a Hub that is killed now may find the server running.
         self.orm_spawner.state = {**(self.orm_spawner.state or {}), "tokens_started": record}
@@ -258,6 +263,12 @@ class TokenSpawnerMixin(TokenBackend):
     def _tokens_delivery(self) -> ServerDelivery:
         return ServerDelivery(self)
 
+    def _see_sharing(self, places: Any) -> None:
+        """From now on others may use the server that runs, or they may not any more."""
+        withholding = withhold(self._tokens_delivery, places, self._log_name, self.log)
+        self._tokens_withholding = asyncio.ensure_future(withholding)
+        self.redeliver_tokens()
+
     async def _read_login(self) -> Login:
         stored = bool(self.authenticator.enable_auth_state), self.user.encrypted_auth_state
         return await asyncio.to_thread(read_login, *stored, CryptKeeper.instance())
@@ -280,5 +291,7 @@ class TokenSpawnerMixin(TokenBackend):
     def _stop_renewing(self) -> None:
         delivery, hub = self._tokens_delivery, self.tokens_hub
         was_running, delivery.running = delivery.running, False
+        if hub is not None:
+            Sharing.from_session(self._tokens_session).unwatch(self.orm_spawner.id)
         if was_running and hub is not None and hub.renewal is not None:
             hub.renewal.unwatch(self.user, delivery)

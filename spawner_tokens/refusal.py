@@ -88,6 +88,11 @@ _WORDS = {
     Reason.HOOK_WITHHELD: _for_admin(
         "it was withheld by this JupyterHub", "withheld by tokens_hook"
     ),
+    Reason.SHARED: _Words(
+        "it is not for a server that is shared with others: stop sharing this one first",
+        "the server is shared",
+        login_helps=False,
+    ),
     Reason.DELIVERY_FAILED: _for_admin(
         "it could not be handed over", "the files could not be delivered"
     ),

@@ -13,16 +13,18 @@ from typing import Any
 
 from jupyterhub import orm
 from sqlalchemy import event, func, inspect, or_, select, union
-from sqlalchemy.exc import SQLAlchemyError
 from tornado.log import app_log
 
 from .redaction import describe_error
+from .renewal.places import Places
 
 _SHARING = "spawner_tokens.sharing"
 # Seconds for which what was read is right as long as this process does not change it.
 _LONGEST = 60.0
 # Seconds: changes that come together are looked at once. And until a database that fails is tried.
 _PAUSE, _RETRY = 0.2, 1.0
+# Withdrawals at a time: many, when a Hub with many shared servers has started again.
+_AT_ONCE, _RETRIES_AT_ONCE = 100, 20
 
 
 def is_shared(session: Any, spawner: orm.Spawner) -> bool:
@@ -32,6 +34,10 @@ def is_shared(session: Any, spawner: orm.Spawner) -> bool:
     :exc:`sqlalchemy.exc.SQLAlchemyError` if the database does not say: then it may be shared.
     """
     return Sharing.from_session(session).is_shared(spawner.id)
+
+
+class SharingChanged(Exception):
+    """A server is shared, or is not any more, since something was prepared for it."""
 
 
 class Sharing:
@@ -48,8 +54,9 @@ class Sharing:
         # When it was read, by the monotonic clock, and when a code ends next.
         self._read_at, self._ends_at = -math.inf, math.inf
         # Of the servers that run: what to call, and those that were shared at the last call.
-        self._watched: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, Callable[[Places], None]] = {}
         self._noted: set[int] = set()
+        self._places = Places(_AT_ONCE, _RETRIES_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
         self._has_failed = False
         for name in ("after_bulk_delete", "after_bulk_update", "after_rollback"):
@@ -72,10 +79,11 @@ class Sharing:
         self._read()
         return spawner_id in self._shared
 
-    def watch(self, spawner_id: int, was_shared: bool, on_change: Callable[[], None]) -> None:
+    def watch(self, spawner_id: int, was_shared: bool, on_change: Callable[[Places], None]) -> None:
         """From now on, call ``on_change`` when a server is shared, and when it is not any more.
 
-        ``was_shared`` is what is known of it. It is called within a second, and perhaps in vain.
+        ``was_shared`` is what is known of it. It is called within a second, and perhaps in vain,
+        with the places of all servers for their withdrawals.
         """
         self._watched[spawner_id] = on_change
         (self._noted.add if was_shared else self._noted.discard)(spawner_id)
@@ -125,7 +133,7 @@ class Sharing:
         self._timer = None
         try:
             self._read()
-        except SQLAlchemyError as error:
+        except Exception as error:
             if not self._has_failed:
                 app_log.error("Cannot see who shares a server: %s", describe_error(error))
             self._has_failed = True
@@ -134,7 +142,8 @@ class Sharing:
         changed = (self._shared ^ self._noted) & self._watched.keys()
         self._has_failed, self._noted = False, set(self._shared)
         for spawner_id in changed:
-            asyncio.get_running_loop().call_soon(self._watched[spawner_id], context=Context())
+            loop, on_change = asyncio.get_running_loop(), self._watched[spawner_id]
+            loop.call_soon(on_change, self._places, context=Context())
         if self._watched:
             self._look_in(min(max(self._ends_at - self._clock(), 0.0), _LONGEST))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Bool, Callable, Dict, Enum, Float, TraitError, Unicode
 from traitlets.config import LoggingConfigurable
 
-from .tokens.fields import POLICIES
+from .tokens.fields import POLICIES, SHARED_POLICIES
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Base
@@ -97,6 +97,34 @@ class TokenTraits(_Base):
         Under ``warn`` and ``skip``, a token that is absent or has a forbidden scope is withheld.
         A token that is too short-lived or lacks a required scope is delivered. A spec's field
         ``missing`` overrides this.
+
+        .. versionadded:: 0.1
+        """,
+    ).tag(config=True)
+
+    tokens_shared = Enum(
+        SHARED_POLICIES,
+        default_value="withhold",
+        help="""
+        What a server gets while others may use it, too: ``withhold``, ``deliver`` or ``refuse``.
+
+        Example::
+
+            c.TokenSpawnerMixin.tokens_shared = "deliver"
+
+        Who may use a server may use its tokens. JupyterHub lets a user share a server with users
+        and groups, and with all who have a code.
+
+        ``withhold``
+            A shared server has no tokens. A running one loses its files within two seconds, and
+            gets them back when it is not shared any more. Variables cannot be taken back: the log
+            names a running server that has some.
+        ``deliver``
+            A shared server has its tokens.
+        ``refuse``
+            A shared server does not start. One that runs is treated as under ``withhold``.
+
+        A spec's field ``shared`` overrides this.
 
         .. versionadded:: 0.1
         """,

@@ -20,8 +20,9 @@ from .pace import backoff, find_shortest_life
 from .places import Places
 from .user import UserRenewal
 
-# Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
-_HOOK_TIME, _OWN_TIME = 1.0, 1.0
+# Seconds for which a hook, an authenticator that renews in its own way, and a withdrawal from a
+# server that is shared, keep a place.
+_HOOK_TIME, _OWN_TIME, _WITHHOLD_TIME = 1.0, 1.0, 1.0
 # Seconds that a delivery may take.
 _DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
@@ -253,18 +254,44 @@ async def restore(
 ) -> None:
     """Update a running server that has lost its files, and whose tokens are not renewed.
 
-    ``read`` gives the login as it is stored, ``name`` is the server's in the log. What fails is
-    tried again, ever later, while the server runs.
+    ``read`` gives the login as it is stored. For more, see :func:`withhold`.
     """
+
+    async def update(_: bool) -> None:
+        change = await server.prepare(await read(), False)
+        if change is not None:
+            await server.update(change)
+
+    await _keep_trying(update, server, name, log)
+
+
+async def withhold(server: Any, places: Places, name: str, log: logging.Logger) -> None:
+    """Withdraw from a running server what it must not have while it is shared.
+
+    ``name`` is the server's in the log. What fails is tried again, ever later, while it runs. One
+    that hangs keeps one of the ``places`` for a moment alone.
+    """
+
+    async def withdraw(is_retry: bool) -> None:
+        async with places.take(0.0, is_retry=is_retry, seconds=_WITHHOLD_TIME):
+            await run_foreign(server.withhold(), _DELIVERY_TIMEOUT)
+
+    await _keep_trying(withdraw, server, name, log)
+
+
+async def _keep_trying(
+    attempt: Callable[[bool], Awaitable[object]], server: Any, name: str, log: logging.Logger
+) -> None:
+    """``attempt`` is called with whether it has failed before."""
     failures = 0
-    while server.running:
+    while True:
         try:
-            change = await server.prepare(await read(), False)
-            if change is not None:
-                await server.update(change)
+            await attempt(failures > 0)
             return
         except Exception as error:
             if not failures:
                 log.error("Cannot deliver to %s yet: %s", name, describe_error(error))
             failures += 1
             await asyncio.sleep(backoff(failures))
+        if not server.running:
+            return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from .lookup import Key, is_deliverable, is_token_key, names_refresh_token, split_scopes
 
 POLICIES = ("refuse", "warn", "skip")
+SHARED_POLICIES = ("withhold", "deliver", "refuse")
 
 DEFAULT = object()  # of a field that can be null
 
@@ -211,10 +212,10 @@ class FieldReader:
         self.expect(ok, "git_identity", problem)
         return self._keys("git_identity", "{key} is a token; name the key of the user's {name}")
 
-    def policy(self) -> str | None:
-        value: str | None = self.fields["missing"]
-        ok = value is None or value in POLICIES
-        self.expect(ok, "missing", f"has to be one of {', '.join(POLICIES)}")
+    def policy(self, field: str, policies: Sequence[str]) -> str | None:
+        value: str | None = self.fields[field]
+        ok = value is None or value in policies
+        self.expect(ok, field, f"has to be one of {', '.join(policies)}")
         return value
 
     def seconds(self, field: str) -> float | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .fields import SpecError
+from .fields import SHARED_POLICIES, SpecError
 from .spec import TokenSpec, parse_token
 
 # In a record, a dict with this key alone is a function: its name, or null if an override set it.
@@ -19,12 +19,12 @@ _LOST = {_FUNCTION: None}
 Path = tuple[str, ...]
 
 # The traits that are recorded, since overrides of them are not made again.
-RECORDED = ("tokens", "tokens_hook", "tokens_renew")
+RECORDED = ("tokens", "tokens_hook", "tokens_renew", "tokens_shared")
 
 
 @dataclass(frozen=True)
 class Started:
-    """What a server was started with: ``specs``, ``tokens_hook``, and ``tokens_renew``.
+    """What a server was started with: ``specs``, and the traits ``tokens_hook`` and so on.
 
     ``unknown``: the name of a token that cannot be selected as at the start → why not.
     """
@@ -33,6 +33,7 @@ class Started:
     hook: Callable[..., Any] | None = None
     renews: bool = True
     unknown: Mapping[str, str] = field(default_factory=dict)
+    shared: str = "withhold"
 
 
 def find_functions(node: Any, path: Path = ()) -> dict[Path, Callable[..., Any]]:
@@ -74,12 +75,13 @@ def read_record(
     if not is_ours or not isinstance(record["tokens"], Mapping):
         why = "the Hub does not know what the server was started with"
         return Started(renews=False, unknown=dict.fromkeys(tokens, why))
-    renews = record["tokens_renew"] is True
+    renews, shared = record["tokens_renew"] is True, record["tokens_shared"]
+    shared = shared if shared in SHARED_POLICIES else Started.shared
     try:
         hook = _restore(record["tokens_hook"], functions, ("tokens_hook",))
     except KeyError as lost:
         unknown = dict.fromkeys(record["tokens"], _describe(lost))
-        return Started(renews=renews, unknown=unknown)
+        return Started(renews=renews, unknown=unknown, shared=shared)
     specs, unknown = [], {}
     for name, fields in record["tokens"].items():
         try:
@@ -89,7 +91,7 @@ def read_record(
             unknown[name] = _describe(lost)
         except SpecError as error:
             unknown[name] = str(error)
-    return Started(tuple(specs), hook, renews, unknown)
+    return Started(tuple(specs), hook, renews, unknown, shared)
 
 
 def _restore(node: Any, functions: Mapping[Path, Callable[..., Any]], path: Path) -> Any:

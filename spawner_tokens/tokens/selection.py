@@ -54,6 +54,7 @@ class Reason(str, Enum):
     REFRESH_TOKEN = "refresh_token"
     HOOK_FAILED = "hook_failed"
     HOOK_WITHHELD = "hook_withheld"
+    SHARED = "shared"
     DELIVERY_FAILED = "delivery_failed"
     MISCONFIGURED = "misconfigured"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .fields import DEFAULT, FieldReader, SpecError
+from .fields import DEFAULT, POLICIES, SHARED_POLICIES, FieldReader, SpecError
 from .lookup import Key
 from .presets import PRESETS
 
@@ -19,7 +19,8 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
 class TokenSpec:
     """One token: where it comes from, where it goes, and what it has to be.
 
-    ``missing`` and ``min_lifetime`` (seconds) are ``None`` where the spawner's traits decide.
+    ``missing``, ``min_lifetime`` (seconds) and ``shared`` are ``None`` where the spawner's traits
+    decide.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TokenSpec:
     min_lifetime: float | None
     required_scopes: tuple[str, ...]
     forbidden_scopes: tuple[str, ...]
+    shared: str | None
 
     def render(self, value: str) -> str:
         """The token as it is delivered, by ``template``."""
@@ -71,6 +73,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "min_lifetime": None,
     "required_scopes": (),
     "forbidden_scopes": (),
+    "shared": None,
 }
 
 _NULLABLE = {"env", "file_env", "variables", "settings", "config", "config_env", "git"}
@@ -139,10 +142,11 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         git=read.git(url, "git" not in fields),
         git_username=read.git_username(),
         git_identity=read.git_identity(),
-        missing=read.policy(),
+        missing=read.policy("missing", POLICIES),
         min_lifetime=read.seconds("min_lifetime"),
         required_scopes=read.scopes("required_scopes"),
         forbidden_scopes=read.scopes("forbidden_scopes"),
+        shared=read.policy("shared", SHARED_POLICIES),
     )
     _check_fields(spec, read, files)
     _check_preset(spec, merged["preset"], preset)

@@ -69,6 +69,7 @@ sensible = {
     "min_lifetime": st.floats(allow_nan=True) | st.integers(),
     "required_scopes": st.lists(texts, max_size=2) | texts,
     "forbidden_scopes": st.lists(texts, max_size=2) | texts,
+    "shared": st.sampled_from(["withhold", "deliver", "refuse", "other"]),
 }
 assert sensible.keys() == _DEFAULTS.keys()
 specs = st.fixed_dictionaries({}, optional=sensible) | st.dictionaries(

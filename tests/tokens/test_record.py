@@ -19,15 +19,24 @@ def hook(spawner, auth_state, tokens):
 
 LOST = "was a function that the Hub's configuration does not have"
 NARROW = partial(narrow)
+MORE = {"tokens_renew": True, "tokens_shared": "deliver"}
 CONFIG = {"t": {"key": narrow}, "v": {"variables": {"A": lambda state: 1}}, "p": {"key": NARROW}}
 
 
 def restart(
-    tokens, tokens_hook=None, config=CONFIG, config_hook=hook, now=None, now_hook=hook, renew=True
+    tokens,
+    tokens_hook=None,
+    config=CONFIG,
+    config_hook=hook,
+    now=None,
+    now_hook=hook,
+    renew=True,
+    shared="deliver",
 ):
     """What is known after a restart of a server that was started with these traits."""
     configured = find_functions({"tokens": config, "tokens_hook": config_hook})
     traits = {"tokens": tokens, "tokens_hook": tokens_hook, "tokens_renew": renew}
+    traits["tokens_shared"] = shared
     record = make_record(traits, configured)
     now = config if now is None else now
     functions = find_functions({"tokens": now, "tokens_hook": now_hook})
@@ -95,14 +104,15 @@ def test_the_hook_of_the_config_is_that_of_the_start():
     [
         [],
         {"t": {}},
-        {"tokens": {}, "tokens_hook": 0},
-        {"tokens": {}, "tokens_hook": 0, "tokens_renew": True, "x": 1},
-        *({"tokens": of, "tokens_hook": None, "tokens_renew": True} for of in (None, 5, "t", [])),
+        {"tokens": {}, "tokens_hook": 0, "tokens_renew": True},
+        {"tokens": {}, "tokens_hook": 0, **MORE, "x": 1},
+        *({"tokens": of, "tokens_hook": None, **MORE} for of in (None, 5, "t", [])),
     ],
 )
 def test_of_a_record_in_another_form_nothing_is_known(record):
     started = read_record(record, ["t"], {}, files=True)
     assert started.specs == () and [*started.unknown] == ["t"] and not started.renews
+    assert started.shared == "withhold"
 
 
 @pytest.mark.parametrize("renew", [True, False])
@@ -113,3 +123,16 @@ def test_whether_a_servers_tokens_are_renewed_is_known_after_a_restart(renew):
 
 def test_before_a_server_has_started_there_is_nothing():
     assert Started().specs == () and not Started().unknown
+
+
+@pytest.mark.parametrize(
+    "recorded, known",
+    [
+        param("deliver", "deliver", id="recorded"),
+        param("later", "withhold", id="of-a-later-version"),
+        param(["deliver"], "withhold", id="garbage"),
+    ],
+)
+def test_what_a_shared_server_gets_is_known_after_a_restart_or_nothing(recorded, known):
+    assert restart({"t": {}}, shared=recorded).shared == known
+    assert restart({"t": {}}, lambda *_: {}, shared=recorded).shared == known  # without its hook

@@ -1,0 +1,47 @@
+"""The admin's ``tokens_hook``: it has the last word on names and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any
+
+from .foreign import call_foreign
+from .redaction import describe_error
+from .tokens.lookup import copy_auth_state
+from .tokens.selection import Login, Token, apply_hook_value
+
+
+class HookFailed(Exception):
+    """``tokens_hook`` raised, was cancelled, or returned something else. The text has no value."""
+
+    discreet = True  # see describe_error()
+
+
+async def run_tokens_hook(
+    hook: Callable[..., Any], spawner: Any, login: Login, tokens: Sequence[Token], lost: Set[str]
+) -> list[Token]:
+    """The tokens with the values that the hook gives them. Raises :exc:`HookFailed`.
+
+    ``lost``: the names of tokens whose specs are not known any more.
+    """
+    found = {token.spec.name: token.value for token in tokens if token.value is not None}
+    try:
+        state = copy_auth_state(login.auth_state or {})
+        values = await call_foreign(hook, spawner, state, found)
+    except Exception as error:
+        raise HookFailed(describe_error(error)) from None
+    if not isinstance(values, Mapping):
+        problem = f"it did not return a dict of names and values, but {type(values).__name__}"
+        raise HookFailed(problem)
+    declared = {token.spec.name for token in tokens} | lost
+    for name in sorted(values.keys() - declared, key=str):
+        words = "tokens_hook returned %r, which is not declared in tokens: ignored"
+        spawner.log.warning(words, name)
+    return [apply_hook_value(token, values, login) for token in tokens]
+
+
+def describe_failure(failed: HookFailed, lost: Iterable[str]) -> str:
+    """Why a running server keeps what it has. ``lost``: see :func:`run_tokens_hook`."""
+    names = ", ".join(lost)
+    without = f"; it was called without {names}, whose spec is not known any more"
+    return f"tokens_hook failed ({failed}){without if names else ''}"
