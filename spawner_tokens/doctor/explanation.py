@@ -18,7 +18,9 @@ from ..backends.local import LocalTokenMixin, find_parent
 from ..delivery import find_requested_scopes
 from ..refusal import explain
 from ..renewal import read_login
+from ..sharing import is_shared
 from ..tokens.files import make_env
+from ..tokens.guard import find_policy, guard
 from ..tokens.selection import Login, check, select
 from ..tokens.spec import TokenSpec
 from .database import read_database
@@ -44,11 +46,12 @@ def explain_user(config: Config, username: str, server: str = "") -> dict[str, A
             row = session.query(orm.Spawner).filter_by(user_id=user.id, name=server).one_or_none()
             setup = _set_up(config, user, server)
             login, now = _read_login(setup, user.encrypted_auth_state), time.time()
+            shared = row is not None and is_shared(session, row)
             return {
                 "user": user.name,
                 "server": server,
                 "now": now,
-                "tokens": [_explain(setup, spec, login, now) for spec in setup.specs],
+                "tokens": [_explain(setup, spec, login, now, shared) for spec in setup.specs],
                 "notes": list(_list_notes(setup, row)),
             }
 
@@ -82,20 +85,23 @@ def _read_login(setup: Setup, encrypted: bytes | None) -> Login:
     return read_login(setup.authenticator.enable_auth_state, encrypted, keeper)
 
 
-def _explain(setup: Setup, spec: TokenSpec, login: Login, now: float) -> dict[str, Any]:
+def _explain(
+    setup: Setup, spec: TokenSpec, login: Login, now: float, shared: bool
+) -> dict[str, Any]:
     spawner = setup.spawner
     try:
         token = select(spec, login, find_requested_scopes(setup.authenticator))
     except SystemExit:  # its text may be a value
         raise ExplanationError(f"a function of tokens[{spec.name!r}] exits") from None
-    token, where = check(token, now, spawner.tokens_min_lifetime), _find_directory(setup)
+    token = check(token, now, spawner.tokens_min_lifetime)
+    (token,), where = guard([token], spawner.tokens_shared, shared), _find_directory(setup)
     text = token.text
     owned = {"SPAWNER_TOKENS_DIR", *spawner.admin_variables}  # the admin's own variables win
     return {
         "name": spec.name,
         "status": token.reason.value if token.reason else "ok",
         "why": explain(token.reason, token.detail) if token.reason else "",
-        "policy": spec.missing or spawner.tokens_missing,
+        "policy": find_policy(token, spawner.tokens_shared, spawner.tokens_missing),
         "variables": [name for name in make_env([token], where) if name not in owned],
         "path": f"{where}/{spec.name}" if spec.file and text is not None else None,
         "length": None if text is None else len(text),

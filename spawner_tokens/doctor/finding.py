@@ -59,6 +59,7 @@ WHY = {
     "docker-variables-frozen": "The next start has the old variables. Files are renewed.",
     "hook-writes-tokens": "What a hook writes into the environment wins, and is never renewed.",
     "servers-read-auth-state": "All code of the user gets the refresh token.",
+    "role-lets-others-in": "It leaves no record: tokens_shared does not see it.",
     "kubernetes-rights": "The Hub creates, replaces and deletes Secrets with tokens.",
     "config-fails": "The Hub does not start, or there is none.",
 }

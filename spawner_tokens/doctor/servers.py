@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..backends.kubernetes.rbac import RIGHTS
+from ..tokens.guard import is_withheld
 from .finding import Finding, error, not_looked_at, warning
 from .loading import is_library
 from .setup import Setup
@@ -87,6 +88,25 @@ def _reading(scopes: Any) -> str:
     """Those of the scopes with which auth_state can be read."""
     texts = (scope for scope in scopes or () if isinstance(scope, str))
     return ", ".join(scope for scope in texts if _OF_AUTH_STATE.fullmatch(scope))
+
+
+# With !user, a user's own servers alone.
+_LETS_IN = re.compile(r"access:servers(!(?!user$).*)?")
+
+
+def check_access(setup: Setup) -> Iterator[Finding]:
+    """No role lets others into a server, which no share would tell."""
+    tokens_shared = setup.spawner.tokens_shared
+    names = [spec.name for spec in setup.specs if is_withheld(spec, tokens_shared)]
+    for role in setup.app.load_roles if names else ():
+        texts = (scope for scope in role.get("scopes") or () if isinstance(scope, str))
+        if found := ", ".join(scope for scope in texts if _LETS_IN.fullmatch(scope)):
+            what = (
+                f"The role {role.get('name')!r} grants {found}: who has it can use the tokens "
+                f"{', '.join(names)} there, as no share says that the server is shared."
+            )
+            fix = f"remove {found} from it in c.JupyterHub.load_roles, and let users share servers"
+            yield warning("role-lets-others-in", what, fix)
 
 
 _PATIENCE = 5  # seconds

@@ -59,6 +59,10 @@ class DeliveryContract(PrivacyContract, RemovalContract):
             if files.get(PUBLIC_FILE) is not None:
                 can_read = await self.can_others_read(spawner, spawner.tokens_public_path)
                 assert can_read, f"others cannot read {PUBLIC_FILE} any more"
+        # While a server is shared, only what it must not have is delivered, and withdrawn by that.
+        spawner._tokens_delivery.running = True
+        await spawner.deliver_files({"t": None, "t.json": b"shared"})
+        await self._expect(spawner, {**files, "t": None, "t.json": b"shared"})
 
     @pytest.mark.asyncio
     async def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part(

@@ -123,6 +123,12 @@ async def test_it_tells_what_the_server_got(hub, explain):
     tokens = tokens_of(auth_state)
     assert not holds(text + as_json, tokens)
     assert all(holds(f"{text}{token[:-1]}", tokens) for token in tokens)
+    shared = running.app.users["alice"].spawners[""].orm_spawner
+    orm.ShareCode.new(running.app.db, shared, scopes=["access:servers"])
+    told = (await explain("alice"))[2]["tokens"]
+    assert {(token["status"], token["policy"], token["length"]) for token in told} == {
+        ("shared", "warn", None)
+    }
 
 
 OFF = "c.Authenticator.enable_auth_state = False"

@@ -166,6 +166,19 @@ CASES = {
             roles(INHERIT, f'{{"name": "culler", {READING}, "services": ["culler"]}}'),
         ),
     ],
+    "role-lets-others-in": [
+        (
+            roles('{"name": "team", "scopes": ["access:servers"], "groups": ["team"]}'),
+            roles('{"name": "user", "scopes": ["self", "access:servers!user", "list:users"]}'),
+            "warning",
+        ),
+        (
+            roles('{"name": "bobs", "scopes": ["access:servers!user=alice"], "users": ["bob"]}'),
+            roles('{"name": "bobs", "scopes": ["access:servers!user=alice"], "users": ["bob"]}')
+            + 'c.TokenSpawnerMixin.tokens_shared = "deliver"\n',
+            "warning",
+        ),
+    ],
     "config-fails": [
         (SOUND.replace("c.Authenticator.", "c.Authenticatr("), SOUND),
         (SOUND + "import sys\nsys.exit(3)\n", SOUND),
