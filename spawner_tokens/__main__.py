@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +22,7 @@ DEMO_MODULES = (
     *("oauth2_provider", "oauthenticator", "psutil", "requests", "websocket"),
 )
 
-EPILOG = "After -- come options of the Hub's own command line, such as -- --JupyterHub.db_url=…"
+HUB_OPTIONS = "After -- come options of the Hub's own command line."
 
 
 def run() -> NoReturn:
@@ -69,10 +70,19 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def make_parser() -> argparse.ArgumentParser:
     description = "Live OAuth tokens for JupyterHub's servers."
     parser = argparse.ArgumentParser(prog="spawner-tokens", description=description)
+    set_examples(parser, "demo", "doctor", "explain alice")
     commands = parser.add_subparsers(title="commands", required=True)
     for name, (add_arguments, words) in COMMANDS.items():
         add_arguments(commands.add_parser(name, help=words))
     return parser
+
+
+def set_examples(parser: argparse.ArgumentParser, *examples: str, note: str = "") -> None:
+    """What the help shows at its end. ``examples``: what follows the parser's own name."""
+    lines = (f"  {parser.prog} {example}".rstrip() for example in examples)
+    parser.epilog = "\n".join([*([note, ""] if note else []), "examples:", *lines])
+    parser.description = textwrap.fill(parser.description or "", 79)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +98,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-lifetime", type=int, metavar="SECONDS", help=words)
     words = "the Hub's configuration instead of the demo's"
     parser.add_argument("--config", type=Path, metavar="FILE", help=words)
+    set_examples(parser, "", "--token-lifetime 20", "--check --json steps.json")
     parser.set_defaults(run=partial(run_demo, parser))
 
 
@@ -108,8 +119,7 @@ def run_demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 def add_rbac(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Print a Role with the rights that TokenKubeSpawner needs beside those of KubeSpawner, and "
-        "its binding to the Hub's service account: "
-        "spawner-tokens rbac | kubectl apply -n NAMESPACE -f -"
+        "its binding to the Hub's service account."
     )
     words = "with the rights to renew Secrets in place, and at once"
     parser.add_argument("--patch", action="store_true", help=words)
@@ -117,6 +127,7 @@ def add_rbac(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service-account", default="hub", metavar="NAME", help=words)
     words = "for enable_user_namespaces: a ClusterRole, for the Hub in NAMESPACE"
     parser.add_argument("--user-namespaces", metavar="NAMESPACE", help=words)
+    set_examples(parser, "| kubectl apply -n jhub -f -", "--patch | kubectl apply -n jhub -f -")
     parser.set_defaults(run=run_rbac)
 
 
@@ -138,7 +149,13 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     words = "zero-to-jupyterhub's values.yaml instead: its plain settings; more than once, as helm"
     source.add_argument("--values", metavar="FILE", action="append", default=[], help=words)
     parser.add_argument("--json", action="store_true", help="for a machine")
-    parser.epilog = EPILOG
+    set_examples(
+        parser,
+        "-f /etc/jupyterhub/jupyterhub_config.py",
+        "--values values.yaml --values secrets.yaml",
+        "-- --JupyterHub.authenticator_class=github",
+        note=HUB_OPTIONS,
+    )
     parser.set_defaults(run=run_doctor)
 
 
@@ -153,7 +170,13 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     words = "a named server instead of the default one"
     parser.add_argument("--server", metavar="NAME", default="", help=words)
     parser.add_argument("--json", action="store_true", help="for a machine")
-    parser.epilog = EPILOG
+    set_examples(
+        parser,
+        "alice",
+        "alice --server work --json",
+        "alice -- --JupyterHub.db_url=sqlite:////srv/jupyterhub.sqlite",
+        note=HUB_OPTIONS,
+    )
     parser.set_defaults(run=run_explain)
 
 
