@@ -5,7 +5,7 @@ starts the provider alone.
 
 - ``command.py``: what a person starts; ``steps.py``: the lines that it prints
 - ``provider.py``, ``views.py``, ``templates``: the provider
-- ``jupyterhub_config.py``: the Hub's configuration; ``tokens.ipynb``: the users' notebook
+- ``jupyterhub_config.py``: the Hub's configuration; ``tokens.ipynb``, ``table.py``: the notebook
 - ``check.py``: the walk without a person, with ``browser.py`` from outside a server, and
   ``look.py`` and ``push.py`` inside it
 - ``processes.py``: folder, ports and processes

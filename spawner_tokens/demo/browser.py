@@ -127,7 +127,7 @@ class Kernel:
         self._connection = connection
 
     def run(self, code: str) -> str:
-        """What the code printed. :exc:`DemoError` if it raised."""
+        """What the code printed, and its result as HTML. :exc:`DemoError` if it raised."""
         request = uuid.uuid4().hex
         header = {"msg_id": request, "msg_type": "execute_request", "session": request}
         header["version"] = "5.3"
@@ -143,6 +143,8 @@ class Kernel:
             match message["msg_type"]:
                 case "stream":
                     output += content["text"]
+                case "execute_result":
+                    output += content["data"].get("text/html", "")
                 case "error":
                     raise DemoError(f"the code in the server raised {content['ename']}")
                 case "status" if content["execution_state"] == "idle":

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from pytest import param
+
+from spawner_tokens.demo.table import Tokens
 
 from ..support.browser import Browser
 from ..support.provider import request, start_provider
@@ -74,3 +77,22 @@ async def test_a_provider_started_again_is_the_same_and_shows_its_secrets_to_no_
         arguments = " ".join(after.described.child.process.args)
         for secret in (after.client_secret, *after.passwords.values()):
             assert secret not in repr(after.described) + arguments
+
+
+async def test_the_notebooks_table_says_which_token_is_live_and_shows_none(tmp_path, monkeypatch):
+    file = tmp_path / "demo"
+    times = {"renewed_at": "2030-01-01T00:00:00Z", "expires_at": "2030-01-01T01:00:00Z"}
+    file.with_name("demo.json").write_text(json.dumps(times))
+    async with start_provider(tmp_path) as provider:
+        old = await provider.log_in("alice")
+        new = json.loads((await provider.refresh(old["refresh_token"])).body)["access_token"]
+        file.write_text(new)
+        monkeypatch.setenv("DEMO_URL", provider.url)
+        monkeypatch.setenv("DEMO_TOKEN", old["access_token"])
+        monkeypatch.setenv("DEMO_TOKEN_FILE", str(file))
+        table = await asyncio.to_thread(Tokens()._repr_html_)
+    rows = [re.sub("<.*?>", " ", row) for row in table.split("<tr>")]
+    [of_variable] = [row for row in rows if "variable DEMO_TOKEN" in row]
+    [of_file] = [row for row in rows if "file DEMO_TOKEN_FILE" in row]
+    assert "refuses it" in of_variable and "knows alice" in of_file
+    assert new not in table and old["access_token"] not in table
