@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..redaction import describe_error
+from ..tokens.lifetime import TokenId
 from .auth_state import AuthState
 from .authenticators import Authenticators
 from .grant import Failure, FailureKind, GrantFailed, record_responses
@@ -34,7 +35,7 @@ class Tools:
 
 
 class Refresh:
-    """Renews a user's tokens with ``renew``, and asks the authenticator when a caller wants it.
+    """Renews a user's tokens if any are ``due``, and asks the authenticator when a caller wants it.
 
     ``adapter`` is of the authenticator by which the user logged in.
 
@@ -50,7 +51,7 @@ class Refresh:
         adapter: AuthenticatorAdapter,
         user: Any,
         *,
-        renew: bool,
+        due: Set[TokenId],
         standing_failure: Failure | None = None,
         may_confirm: bool = True,
         is_denied: bool = False,
@@ -59,7 +60,7 @@ class Refresh:
         self._clock, self._log = tools.clock, tools.log
         self._user = user
         self._name = user.name  # a database that is down cannot be asked for it
-        self._renew = renew
+        self.due, self._renew = due, bool(due)
         self._standing_failure = standing_failure
         self._may_confirm, self._is_denied = may_confirm, is_denied
         self._writer = Writer(tools.store, adapter, user, tools.log)

@@ -144,19 +144,19 @@ class UserRenewal:
         deadline, is_scheduled = None, in_turn is not None
         while due := await self.find_renewable(find_due, paced=is_scheduled):
             if in_turn is None:
-                refresh = await self.get_refresh(renew=True)
+                refresh = await self.get_refresh(due)
             else:
                 async with in_turn(self._failures > 0):
                     due = await self.find_renewable(find_due)  # by now it may be done
                     if not due:
                         break
-                    refresh = await self.get_refresh(renew=True)
+                    refresh = await self.get_refresh(due)
                     await refresh.wait_for_answer()
             deadline = deadline or refresh.started_at + seconds
             outcome = await refresh.wait(deadline)
             if outcome is None:
                 return False
-            await self._note_progress(outcome, due, find_due, is_scheduled=is_scheduled)
+            await self._note_progress(refresh, outcome, find_due, is_scheduled=is_scheduled)
         return True
 
     async def check(
@@ -173,12 +173,12 @@ class UserRenewal:
             due = await self.find_renewable(find_due)
             life = find_shortest_life(find_due(login, self.tools.clock()))
             may_confirm = not self.find_pause(life)
-            refresh = await self.get_refresh(renew=bool(due), may_confirm=may_confirm)
+            refresh = await self.get_refresh(due, may_confirm=may_confirm)
             refresh.request_check(handler, arguments)
             outcome = await refresh.wait(refresh.started_at + seconds)
             if outcome is None:
                 raise TimeoutError
-            await self._note_progress(outcome, due, find_due)
+            await self._note_progress(refresh, outcome, find_due)
             self._undelivered_result = None
             result = _Result.from_outcome(outcome)
         if result.error is not None:
@@ -186,8 +186,8 @@ class UserRenewal:
         model = result.auth_model
         return dict(model) if isinstance(model, dict) else model
 
-    async def get_refresh(self, *, renew: bool, may_confirm: bool = True) -> Refresh:
-        """The refresh that runs, or a new one: see there."""
+    async def get_refresh(self, due: set[TokenId], *, may_confirm: bool = True) -> Refresh:
+        """The refresh that runs, or a new one for what is due: see there."""
         auth_state = (await self.read()).auth_state
         if self._refresh is not None and not self._refresh.task.done():
             return self._refresh
@@ -197,7 +197,7 @@ class UserRenewal:
             self.tools,
             self.tools.authenticators.find(self.name, auth_state),
             self.user,
-            renew=renew,
+            due=due,
             standing_failure=standing,
             may_confirm=may_confirm,
             is_denied=has_ended or self._denied == fingerprint(auth_state),
@@ -219,12 +219,7 @@ class UserRenewal:
         return {key: max(at.stale_at, until.get(key, at.stale_at)) for key, at in due.items()}
 
     async def _note_progress(
-        self,
-        outcome: Outcome,
-        before: set[TokenId],
-        find_due: FindDue,
-        *,
-        is_scheduled: bool = False,
+        self, refresh: Refresh, outcome: Outcome, find_due: FindDue, *, is_scheduled: bool = False
     ) -> None:
         """A token that a renewal did not change is tried again after its end.
 
@@ -235,11 +230,11 @@ class UserRenewal:
         now = self.tools.clock()
         found = find_due(await self.read(), now)
         after = {key: due for key, due in found.items() if due.stale_at <= now}
-        for key in before & after.keys():
+        for key in refresh.due & after.keys():
             again_at = after[key].ends_at + _CLOCK_DIFFERENCE
             self._not_renewable_until[key] = again_at if now < again_at else math.inf
         if is_scheduled:
-            new = {key: due for key, due in after.items() if key not in before}
+            new = {key: due for key, due in after.items() if key not in refresh.due}
             self._note_idle(new, {name for name, _ in after}, now)
 
     def _note_idle(self, new: Mapping[TokenId, Due], names: set[str], now: float) -> None:

@@ -39,6 +39,12 @@ EVENTS = {
         Event(300, "restart", "user1", 0.3),
         *[Event(60, "nothing", "user1", 0)] * 40,
     ],
+    "the-database-is-locked-at-a-spawn-for-longer-than-a-token-lives": [
+        Event(840, "stop", "user1", 0.9),
+        Event(10, "locked", "user1", 0.99),
+        Event(860, "spawn", "user1", 0.9),
+        *[LATER] * 15,
+    ],
     "the-database-is-locked-for-longer-than-a-token-lives": [
         Event(900, "locked", "user1", 0.99),
         *[LATER] * 15,
