@@ -74,6 +74,7 @@ class Loop(asyncio.SelectorEventLoop):
         self.time = clock
         self._waits = Selector(clock, skips)
         self._collecting = 0.0
+        self._left_out = 0.0, 0.0
         super().__init__(self._waits)
         self._reset()
 
@@ -95,12 +96,17 @@ class Loop(asyncio.SelectorEventLoop):
     def call_at(self, when, callback, *args, context=None):
         return super().call_at(when, self._call, callback, *args, context=context)
 
+    def leave_out(self, seconds, busy):
+        """What the running callback spends on something else, in all and on the CPU."""
+        self._left_out = self._left_out[0] + seconds, self._left_out[1] + busy
+
     def _call(self, callback, *args):
         began, busy, collecting = time.perf_counter(), time.thread_time(), self._collecting
+        self._left_out = 0.0, 0.0
         callback(*args)
         collecting = self._collecting - collecting
-        seconds = time.perf_counter() - began - collecting
-        busy = time.thread_time() - busy - collecting
+        seconds = time.perf_counter() - began - collecting - self._left_out[0]
+        busy = time.thread_time() - busy - collecting - self._left_out[1]
         self._calls.append(seconds)
         if seconds > self._longest[0]:
             self._longest = seconds, busy, _name(callback)

@@ -98,9 +98,13 @@ class ServerDelivery:
     ) -> dict[TokenId, Due]:
         default = self._spawner.tokens_min_lifetime
         found = {}
+        tokens: dict[Any, Token] = {}  # by key: many specs may have the same
         for spec in self.specs:
-            gets = spec.file or not self.running
-            token = select_value(spec, login, now) if gets else Token(spec)
+            if not spec.file and self.running:
+                continue
+            if spec.key not in tokens:
+                tokens[spec.key] = select_value(spec, login, now)
+            token = tokens[spec.key]
             if token.value is not None:
                 asked = default if spec.min_lifetime is None else spec.min_lifetime
                 lifetime = token.lifetime

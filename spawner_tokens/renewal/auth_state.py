@@ -20,6 +20,9 @@ Fingerprint = frozenset[int]
 _TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
 _TIMES = ("created_at", "expires_at", "expires_in")
 
+# Bytes of an encrypted auth_state. More would keep the event loop for more than some milliseconds.
+LARGE = 65536
+
 
 class Written(NamedTuple):
     """What is to be stored: encrypted, and as it will be read."""

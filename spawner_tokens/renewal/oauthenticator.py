@@ -164,14 +164,14 @@ class AuthenticatorAdapter:
     async def derive(self, name: str, stored: AuthState) -> AuthState:
         """What the authenticator and its hooks make of renewed tokens, for the user of this name.
 
-        Raises what they raise, :exc:`TimeoutError` and :exc:`ForeignCancelled`.
+        They may change ``stored``. Raises what they raise, :exc:`TimeoutError` and
+        :exc:`ForeignCancelled`.
         """
         derived: AuthState = await run_foreign(self._derive(name, stored), _CODE_TIMEOUT)
         return derived
 
     async def _derive(self, name: str, stored: AuthState) -> AuthState:
         authenticator = self._authenticator
-        stored = copy_auth_state(stored)
         user_info = stored.get(authenticator.user_auth_state_key)
         response = copy.deepcopy(stored["token_response"])
         derived = await maybe_future(authenticator.build_auth_state_dict(response, user_info))

@@ -59,7 +59,7 @@ class Renewal:
         self._hooks = Places(_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save, self._see_deletion)
-        authenticators = Authenticators(authenticator, _find_grant, store.note_login, clock)
+        authenticators = Authenticators(authenticator, _find_grant, store.history.note_login, clock)
         authenticator.refresh_user = self.refresh_user
         self._adapter = authenticators.hubs
         self._tools = Tools(authenticators, store, clock, log)

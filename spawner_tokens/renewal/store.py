@@ -6,8 +6,6 @@ What is written follows from what was read: if somebody has saved in between, it
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,29 +21,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..redaction import describe_error
 from ..tokens.selection import Login
 from .auth_state import (
+    LARGE,
     AuthState,
-    Fingerprint,
     Written,
     fingerprint,
-    hash_tokens,
     merge,
     read_login,
-    stamp,
-    take_tokens,
-    write,
     write_login,
 )
 from .database import Database
+from .foreign_saves import ForeignSaves
+from .history import TokenHistory
 
 _T = TypeVar("_T")
 _Result = asyncio.Future
 _Known = tuple[bytes | None, _Result[Login]]
 
-# Tokens to remember, per user: a save may bring what was read before a renewal.
-_REMEMBERED = 128
 _STORE = "spawner_tokens.store"
-# Bytes of an encrypted auth_state. More would keep the event loop for more than some milliseconds.
-_LARGE = 65536
 # Seconds for which what was read is kept for others who ask.
 _KEPT = 1.0
 
@@ -69,23 +61,18 @@ class AuthStateStore:
         self._log = log
         self._on_save = on_save
         self.on_delete = on_delete
-        self._seen: WeakKeyDictionary[orm.User, tuple[int, ...]] = WeakKeyDictionary()
+        self.history = TokenHistory(CryptKeeper.instance())
         # What was read of late, and what is not stored yet, with the stored value that it is of.
         self._known: WeakKeyDictionary[orm.User, _Known] = WeakKeyDictionary()
         self._unsaved: WeakKeyDictionary[orm.User, tuple[bytes | None, Login]] = WeakKeyDictionary()
         self._thread = ThreadPoolExecutor(1, "spawner-tokens")
         self._database = Database(session)
-        self._logins: deque[Fingerprint] = deque(maxlen=_REMEMBERED)
+        self._foreign = ForeignSaves(self, clock, log)
         self._writing = False
         session.info[_STORE] = self
         if not event.contains(orm.User.encrypted_auth_state, "set", _on_set):
             event.listen(orm.User.encrypted_auth_state, "set", _on_set, retval=True)
             event.listen(orm.User, "after_delete", _on_delete)
-
-    def note_login(self, auth_state: AuthState) -> None:
-        """A login brought these tokens, which the Hub is going to save."""
-        if tokens := hash_tokens(auth_state):
-            self._logins.append(tokens)
 
     async def read(self, user: orm.User) -> AuthState | None:
         """``None`` if there is no auth_state, or none that can be decrypted. Not to be changed."""
@@ -102,17 +89,17 @@ class AuthStateStore:
             return unsaved[1]
         known = self._known.get(user)
         if known is None or known[0] != encrypted:
-            known = encrypted, self._run(encrypted, _read_and_walk, encrypted)
+            known = encrypted, self.run(encrypted, _read_and_walk, encrypted)
             self._remember(user, known)
         login = await asyncio.shield(known[1])
-        if len(encrypted or b"") > _LARGE:
-            self._note(user, login.auth_state)  # so that the next foreign save need not decrypt it
+        if len(encrypted or b"") > LARGE:
+            self.history.note(user, encrypted, login.auth_state)
         return login
 
-    def _run(self, encrypted: bytes | None, work: Callable[..., _T], *args: Any) -> _Result[_T]:
+    def run(self, encrypted: bytes | None, work: Callable[..., _T], *args: Any) -> _Result[_T]:
         """In the thread if it is large. There is only one: with several, the loop waits longer."""
         loop = asyncio.get_running_loop()
-        if len(encrypted or b"") > _LARGE:
+        if len(encrypted or b"") > LARGE:
             return loop.run_in_executor(self._thread, work, *args)
         return _make_done(work(*args))
 
@@ -148,7 +135,7 @@ class AuthStateStore:
                 return None
             return merge(stored, answer, asked_at)
 
-        return await self._save(user, make, on_failure)
+        return await self.save(user, make, on_failure)
 
     async def replace(
         self,
@@ -166,9 +153,9 @@ class AuthStateStore:
             is_kept = auth_state == stored or fingerprint(stored) != fingerprint(seen)
             return None if is_kept else auth_state
 
-        return await self._save(user, make, on_failure)
+        return await self.save(user, make, on_failure)
 
-    async def _save(
+    async def save(
         self,
         user: orm.User,
         make: Callable[[AuthState | None], AuthState | None],
@@ -178,7 +165,7 @@ class AuthStateStore:
             seen, login = user.encrypted_auth_state, await self.load(user)
             stored = None if login.auth_state is None else dict(login.auth_state)
             keeper, now = CryptKeeper.instance(), self._clock()
-            made = await self._run(seen, write_login, make, stored, now, keeper)
+            made = await self.run(seen, write_login, make, stored, now, keeper)
             if made is None:
                 return stored
             if inspect(user).session is None:
@@ -211,8 +198,8 @@ class AuthStateStore:
             with suppress(SQLAlchemyError):  # after a rollback not even the user's id is known
                 self._on_save(user, False)  # what can be delivered already
 
-        self._note(user, stored.auth_state)
-        self._note(user, made.login.auth_state)
+        self.history.note(user, seen, stored.auth_state)
+        self.history.note(user, made.encrypted, made.login.auth_state)
         self._unsaved[user] = seen, made.login
         try:
             await self._database.commit(user, write_row, wait)
@@ -220,59 +207,25 @@ class AuthStateStore:
             self._unsaved.pop(user, None)
         return bool(user.encrypted_auth_state == made.encrypted)
 
-    def _note(self, user: orm.User, auth_state: Mapping[str, Any] | None) -> None:
-        known = self._seen.get(user, ())
-        self._seen[user] = (*known, *(hash_tokens(auth_state) - {*known}))[-_REMEMBERED:]
-
     def see_save(self, user: orm.User, encrypted: bytes | None) -> bytes | None:
         """What is to be saved in place of what somebody saves. Never raises."""
         try:
             is_login = False
             if encrypted is not None and not self._writing:
-                encrypted, is_login = self._repair_foreign_save(user, encrypted)
+                encrypted, is_login = self._foreign.repair(user, encrypted)
             self._on_save(user, is_login)
         except Exception as error:  # it must not stop somebody else's save
             words = "Could not look at the auth_state of %s: %s"
             self._log.error(words, user.name, describe_error(error))
         return encrypted
 
-    def _repair_foreign_save(self, user: orm.User, encrypted: bytes) -> tuple[bytes, bool]:
-        """What somebody else saves, with its age, and the stored tokens in place of older ones.
-
-        Also whether it is a login's, whose tokens are the newest. Not later, however large it is:
-        the only copy of a refresh token may be in what it replaces. What is large is left without
-        its age, so that such a token is renewed when it is first seen.
-        """
-        keeper = CryptKeeper.instance()
-        login = read_login(True, encrypted, keeper)
-        if login.auth_state is None:
-            return encrypted, False
-        tokens, is_large = hash_tokens(login.auth_state), len(encrypted) > _LARGE
-        if is_login := tokens in self._logins:
-            self._logins.remove(tokens)
-        seen = self._seen.get(user)
-        may_be_old = not (is_login or tokens.isdisjoint(seen or ()))
-        if not is_large or may_be_old or seen is None:
-            stored = self._find_stored(user).auth_state
-            self._note(user, stored)
-            repaired, is_old = dict(login.auth_state), False
-            if may_be_old and stored is not None:
-                is_old = not (tokens - hash_tokens(stored)).isdisjoint(seen or ())
-            if is_old:
-                repaired.update(copy.deepcopy(take_tokens(dict(stored or {}))))
-            if (not is_large and stamp(repaired, stored, self._clock())) or is_old:
-                encrypted, login = write(repaired, keeper)
-        self._note(user, login.auth_state)
-        return encrypted, is_login
-
-    def _find_stored(self, user: orm.User) -> Login:
+    def find_stored(self, user: orm.User) -> Login | None:
+        """What :meth:`load` returns, if that is known."""
         encrypted: bytes | None = user.encrypted_auth_state
         known = self._known.get(user)
         if (unsaved := self._unsaved.get(user)) and unsaved[0] == encrypted:
             return unsaved[1]
-        if known is not None and known[0] == encrypted and known[1].done():
-            return known[1].result()
-        return read_login(True, encrypted, CryptKeeper.instance())
+        return known[1].result() if known and known[0] == encrypted and known[1].done() else None
 
 
 def _read_and_walk(encrypted: bytes | None) -> Login:

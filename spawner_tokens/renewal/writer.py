@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..redaction import describe_error
+from ..tokens.lookup import copy_auth_state
 from .auth_state import AuthState, carry_over
 from .oauthenticator import AuthenticatorAdapter
 from .store import AuthStateStore
@@ -35,8 +36,10 @@ class Writer:
 
     async def derive(self, stored: AuthState) -> None:
         """Store what the authenticator and its hooks make of the new tokens."""
+        encrypted = self._user.orm_user.encrypted_auth_state
+        copied = await self._store.run(encrypted, copy_auth_state, stored)
         try:
-            derived = await self._adapter.derive(self._name, stored)
+            derived = await self._adapter.derive(self._name, copied)
         except Exception as error:
             words = "Could not derive all of the auth_state of %s: %s"
             self._log.error(words, self._name, describe_error(error))

@@ -78,7 +78,8 @@ ORDER = {
         "files",
     ],
     "renewal": [
-        *("places", "pace", "auth_state", "database", "grant", "store"),
+        *("places", "pace", "auth_state", "database", "grant"),
+        *("history", "foreign_saves", "store"),
         *("oauthenticator", "authenticators", "writer"),
         *("outcome", "refresh", "user", "schedule", "renewal", "__init__"),
     ],
