@@ -11,7 +11,7 @@ from cryptography.fernet import InvalidToken
 from jupyterhub.crypto import CryptKeeper
 
 from ..tokens.lifetime import find_lifetime
-from ..tokens.lookup import find_dicts
+from ..tokens.lookup import FIRST_SEEN, examine, find_dicts, find_first_seen, find_jwts
 from ..tokens.selection import Login, Reason
 
 AuthState = dict[str, Any]
@@ -19,6 +19,8 @@ Fingerprint = frozenset[int]
 
 _TOKEN_FIELDS = ("access_token", "refresh_token", "id_token", "scope", "token_response")
 _TIMES = ("created_at", "expires_at", "expires_in")
+# Seconds by which another clock may be behind. A JWT that is older was there before it was seen.
+_CLOCK_DIFFERENCE = 300.0
 
 # Bytes of an encrypted auth_state. More would keep the event loop for more than some milliseconds.
 LARGE = 65536
@@ -165,7 +167,32 @@ def stamp(auth_state: AuthState, stored: Mapping[str, Any] | None, now: float) -
         if created_at is not None and _has_no_age(token, node):
             node["created_at"] = created_at
             changed = True
-    return changed
+    return _note_jwts(auth_state, stored or {}, now) or changed
+
+
+def _note_jwts(auth_state: AuthState, stored: Mapping[str, Any], now: float) -> bool:
+    """Note when JWTs were first seen that no answer of the provider dates."""
+    known, times = find_jwts(stored), find_first_seen(stored)
+    noted, contents, seen = auth_state.pop(FIRST_SEEN, None), examine(auth_state), {}
+    for digest, text in find_jwts(auth_state).items():
+        is_dated = "created_at" in contents.answers.get(text, {})
+        if is_dated or text in contents.refresh_tokens:
+            continue
+        if text in times:
+            seen[digest] = times[text]
+        elif digest not in known and _is_new(text, now):
+            seen[digest] = now
+    if seen:
+        auth_state[FIRST_SEEN] = seen
+    return bool(noted != (seen or None))
+
+
+def _is_new(token: str, now: float) -> bool:
+    """Whether a JWT may have been issued just now, though another clock says otherwise."""
+    lifetime = find_lifetime(token, {})
+    issued_at = lifetime.issued_at
+    is_recent = issued_at is not None and issued_at > now - _CLOCK_DIFFERENCE
+    return is_recent and lifetime.left(now) > 0
 
 
 def _has_no_age(token: str, node: AuthState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,10 @@ Key = str | Callable[[dict[str, Any]], Any]
 
 # What the granted scopes are called: RFC 6749; Bitbucket; Azure's JWTs.
 _SCOPES = ("scope", "scopes", "scp")
+
+# The field of auth_state with the times at which the Hub first saw its JWTs: digest → seconds since
+# the epoch.
+FIRST_SEEN = "jwts_first_seen"
 
 # Keys of auth_state that hold tokens: they are delivered as tokens, never as companion values.
 _TOKEN_KEYS = {"access_token", "id_token", "access_token_secret"}
@@ -85,6 +90,8 @@ def examine(auth_state: Mapping[str, Any]) -> Contents:
         if node is not auth_state and not scopes.isdisjoint(node):
             for text in {value for value in node.values() if isinstance(value, str)}:
                 scoped.setdefault(text, []).append(node)
+    for text, at in find_first_seen(auth_state).items():
+        answers.setdefault(text, {}).setdefault("created_at", at)
     return Contents(auth_state, answers, frozenset(refresh_tokens - {""}), scoped)
 
 
@@ -126,6 +133,25 @@ def _nodes(root: Any) -> Iterator[Any]:
 def find_dicts(auth_state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """All dicts in auth_state, itself included."""
     return (node for node in _nodes(auth_state) if isinstance(node, dict))
+
+
+def find_jwts(auth_state: Mapping[str, Any]) -> dict[str, str]:
+    """All JWTs in auth_state, by digests of their texts."""
+    texts = {text for text in _nodes(auth_state) if isinstance(text, str) and jwt_claims(text)}
+    return {_digest(text): text for text in texts}
+
+
+def find_first_seen(auth_state: Mapping[str, Any]) -> dict[str, Any]:
+    """A JWT → when the Hub first saw it, if that was noted."""
+    seen = auth_state.get(FIRST_SEEN)
+    if not isinstance(seen, Mapping):
+        return {}
+    jwts = find_jwts(auth_state).items()
+    return {text: seen[digest] for digest, text in jwts if digest in seen}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def describe_keys(key: Key, auth_state: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from jupyterhub.crypto import CryptKeeper
 from pytest import param
 
 from spawner_tokens.renewal.auth_state import merge, stamp, write_login
+from spawner_tokens.tokens.selection import Login, select
+from spawner_tokens.tokens.spec import parse_tokens
 
 NOW = 1_000_000.0
 STORED = {
@@ -143,3 +145,36 @@ def test_what_is_made_does_not_change_and_is_stored_however_deep_it_is():
     assert written.login.auth_state["token_response"]["created_at"] == NOW
     assert written.login.auth_state["deep"] == deep
     assert made["token_response"] == {"access_token": "a2", "expires_in": 60}
+
+
+AHEAD, BEHIND = jwt(iat=NOW + 200, exp=NOW + 500), jwt(iat=NOW - 200, exp=NOW + 100)
+
+
+@pytest.mark.parametrize(
+    "token, stored, ends_at",
+    [
+        param(BEHIND, {}, NOW + 300, id="the-issuers-clock-is-behind"),
+        param(AHEAD, {}, NOW + 300, id="the-issuers-clock-is-ahead"),
+        param(jwt(iat=NOW - 1800, exp=NOW + 1800), {}, NOW + 1800, id="the-hook-had-it-before"),
+        param(jwt(iat=NOW - 290, exp=NOW - 10), {}, NOW - 10, id="it-has-ended"),
+        param(BEHIND, {"nested": BEHIND}, NOW + 100, id="nobody-knows-since-when-it-is-there"),
+        param(jwt(exp=NOW + 100), {}, NOW + 100, id="a-life-that-is-not-known"),
+        param(jwt(iat=0, exp=NOW), {}, NOW, id="no-time"),
+    ],
+)
+@pytest.mark.parametrize("place", [lambda token: token, lambda token: {"access_token": token}])
+def test_the_life_of_a_hooks_jwt_is_counted_from_when_it_is_first_seen(
+    token, stored, ends_at, place
+):
+    fields = {"key": "nested" if isinstance(place(token), str) else "nested.access_token"}
+    (spec,) = parse_tokens({"t": fields}, files=True)
+    stored = stored and STORED | {"nested": place(token)}
+    auth_state = copy.deepcopy(STORED) | {"nested": place(token)}
+    for now in (NOW, NOW + 50):  # what is saved again is not new
+        stamp(auth_state, stored, now)
+        lifetime = select(spec, Login(auth_state), now=NOW + 60).lifetime
+        assert lifetime.ends_at == ends_at
+        stored, auth_state = auth_state, copy.deepcopy(STORED) | {"nested": place(token)}
+    gone = STORED | {"nested": "gone"}
+    stamp(again := stored | gone, stored, NOW)
+    assert again == gone
