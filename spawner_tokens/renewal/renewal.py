@@ -86,9 +86,9 @@ class Renewal:
         Returns the login, as it is stored or will be when the database is not locked. Errors are
         logged, and the tokens are as they were.
         """
-        renewal = self._find_user(user).renewal
+        renewal, servers = self._find_user(user)
         try:
-            if not await renewal.renew(find_due, seconds):
+            if not await renewal.renew(servers.correct(find_due), seconds):
                 words = "No answer yet with new tokens for %s: not waiting any longer"
                 self._log.warning(words, user.name)
         except Exception as error:

@@ -18,7 +18,7 @@ from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
 from .pace import backoff, find_shortest_life
 from .places import Places
-from .user import UserRenewal
+from .user import FindDue, UserRenewal
 
 # Seconds for which a hook, an authenticator that renews in its own way, and a withdrawal from a
 # server that is shared, keep a place.
@@ -112,6 +112,12 @@ class RunningServers:
         for server in self._servers:
             self._deliver(server)
         self._plan()
+
+    def correct(self, find_due: FindDue) -> FindDue:
+        """The same function, for a Hub whose clock was set back since a token was first planned."""
+        if abs(self._find_offset() - self._offset) > _DRIFT:
+            Context().run(self._plan)
+        return lambda login, now: self._correct(find_due(login, now))
 
     # -- deliveries ------------------------------------------------------------------------------
 
@@ -222,7 +228,10 @@ class RunningServers:
         for server in self._servers:
             for key, due in server.find_due(login, now, self._spread).items():
                 found[key] = min(due, found.get(key, due))
-        return {key: due.set_back(self._set_back.get(key, 0.0)) for key, due in found.items()}
+        return self._correct(found)
+
+    def _correct(self, due: Mapping[TokenId, Due]) -> Mapping[TokenId, Due]:
+        return {key: at.set_back(self._set_back.get(key, 0.0)) for key, at in due.items()}
 
     async def _find_first(self) -> float:
         renewal, login = self._renewal, await self._renewal.read()

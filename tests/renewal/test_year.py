@@ -39,6 +39,12 @@ EVENTS = {
         Event(300, "restart", "user1", 0.3),
         *[Event(60, "nothing", "user1", 0)] * 40,
     ],
+    "the-clock-was-set-back-while-no-server-ran": [
+        Event(800, "stop", "user1", 0.9),
+        Event(60, "clock", "user1", 0.2),
+        Event(1030, "spawn", "user1", 0.9),
+        LATER,
+    ],
     "the-database-is-locked-at-a-spawn-for-longer-than-a-token-lives": [
         Event(840, "stop", "user1", 0.9),
         Event(10, "locked", "user1", 0.99),
