@@ -124,6 +124,7 @@ class Renewal:
         known = self._users.get(orm_user.id)
         if known is None or known.renewal.user.orm_user is not orm_user:
             return
+        known.servers.note_save()
         if is_login:
             known.renewal.forget_failures()
         if known.servers:

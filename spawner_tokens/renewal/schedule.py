@@ -72,6 +72,7 @@ class RunningServers:
         self._spread = random.random()
         self._due_at = self._ends_at = self._life = math.inf
         self._offset = self._find_offset()  # of the Hub's clock from the event loop's
+        self._offset_at_save = self._offset
         # By how many seconds the Hub's clock was set back since a token was first planned.
         self._set_back: dict[TokenId, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -113,8 +114,12 @@ class RunningServers:
             self._deliver(server)
         self._plan()
 
+    def note_save(self) -> None:
+        """All tokens are as old as that by now, at least."""
+        self._offset_at_save = self._find_offset()
+
     def correct(self, find_due: FindDue) -> FindDue:
-        """The same function, for a Hub whose clock was set back since a token was first planned."""
+        """The same function, for a Hub whose clock was set back since a token was saved."""
         if abs(self._find_offset() - self._offset) > _DRIFT:
             Context().run(self._plan)
         return lambda login, now: self._correct(find_due(login, now))
@@ -231,7 +236,11 @@ class RunningServers:
         return self._correct(found)
 
     def _correct(self, due: Mapping[TokenId, Due]) -> Mapping[TokenId, Due]:
-        return {key: at.set_back(self._set_back.get(key, 0.0)) for key, at in due.items()}
+        return {key: at.set_back(self._find_set_back(key)) for key, at in due.items()}
+
+    def _find_set_back(self, key: TokenId) -> float:
+        back = self._offset_at_save - self._find_offset()
+        return self._set_back.get(key, back if back > _DRIFT else 0.0)
 
     async def _find_first(self) -> float:
         renewal, login = self._renewal, await self._renewal.read()
@@ -239,7 +248,7 @@ class RunningServers:
         if auth_state is None:
             return math.inf
         due = self._find_due(login, renewal.tools.clock())
-        self._set_back = {key: self._set_back.get(key, 0.0) for key in due}
+        self._set_back = {key: self._find_set_back(key) for key in due}
         times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}
         if not renewal.has_ended(auth_state):
             self._log_lost(due, times)

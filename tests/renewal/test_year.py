@@ -45,6 +45,13 @@ EVENTS = {
         Event(1030, "spawn", "user1", 0.9),
         LATER,
     ],
+    "the-clock-was-set-back-between-a-login-and-a-spawn": [
+        Event(800, "stop", "user1", 0.9),
+        Event(40, "login", "user1", 0.9),
+        Event(840, "clock", "user1", 0.2),
+        Event(1030, "spawn", "user1", 0.9),
+        LATER,
+    ],
     "the-database-is-locked-at-a-spawn-for-longer-than-a-token-lives": [
         Event(840, "stop", "user1", 0.9),
         Event(10, "locked", "user1", 0.99),
