@@ -96,20 +96,15 @@ class ServerDelivery:
     def _find(
         self, login: Login, now: float, find_time: Callable[[Token, float], float]
     ) -> dict[TokenId, Due]:
-        default = self._spawner.tokens_min_lifetime
-        found = {}
-        tokens: dict[Any, Token] = {}  # by key: many specs may have the same
-        for spec in self.specs:
-            if not spec.file and self.running:
-                continue
-            if spec.key not in tokens:
-                tokens[spec.key] = select_value(spec, login, now)
-            token = tokens[spec.key]
-            if token.value is not None:
+        default, found = self._spawner.tokens_min_lifetime, {}
+        specs = [spec for spec in self.specs if spec.file or not self.running]
+        by_key = {spec.key: spec for spec in specs}
+        tokens = {key: select_value(spec, login, now) for key, spec in by_key.items()}
+        for spec in specs:
+            if (token := tokens[spec.key]).value is not None:
                 asked = default if spec.min_lifetime is None else spec.min_lifetime
                 lifetime = token.lifetime
-                is_known = lifetime.total < math.inf
-                life = lifetime.total if is_known else lifetime.left(now)
+                life = lifetime.left(now) if math.isinf(lifetime.total) else lifetime.total
                 due = Due(find_time(token, asked), lifetime.ends_at, life)
                 found[spec.name, hash(token.value)] = due
         return found
