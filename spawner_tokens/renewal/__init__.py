@@ -2,6 +2,6 @@
 
 from .auth_state import read_login
 from .renewal import Renewal
-from .schedule import restore, withhold
+from .restoring import restore, withhold
 
 __all__ = ["Renewal", "read_login", "restore", "withhold"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from .pace import backoff, find_shortest_life
 from .places import Places
 from .user import FindDue, UserRenewal
 
-# Seconds for which a hook, an authenticator that renews in its own way, and a withdrawal from a
-# server that is shared, keep a place.
-_HOOK_TIME, _OWN_TIME, _WITHHOLD_TIME = 1.0, 1.0, 1.0
+# Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
+_HOOK_TIME, _OWN_TIME = 1.0, 1.0
 # Seconds that a delivery may take.
-_DELIVERY_TIMEOUT = 30.0
+DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
 _RETRY = 60.0
 # Seconds. The event loop's timers do not follow a clock that was set, or a machine's sleep.
@@ -155,10 +153,10 @@ class RunningServers:
             return
         async with self._hooks.take(0.0, is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
-            change = await run_foreign(preparation, _DELIVERY_TIMEOUT)
+            change = await run_foreign(preparation, DELIVERY_TIMEOUT)
         if change is not None:
             async with self._deliveries.take(0.0, is_retry=is_retry):
-                await run_foreign(server.update(change), _DELIVERY_TIMEOUT)
+                await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 
     # -- renewals --------------------------------------------------------------------------------
 
@@ -265,51 +263,3 @@ class RunningServers:
             names = ", ".join(sorted(name for name, _ in lost))
             words = "Nothing renews these tokens of %s, which have an end: %s"
             self._renewal.tools.log.warning(words, self._renewal.name, names)
-
-
-async def restore(
-    server: Any, read: Callable[[], Awaitable[Login]], name: str, log: logging.Logger
-) -> None:
-    """Update a running server that has lost its files, and whose tokens are not renewed.
-
-    ``read`` gives the login as it is stored. For more, see :func:`withhold`.
-    """
-
-    async def update(_: bool) -> None:
-        change = await server.prepare(await read(), False)
-        if change is not None:
-            await server.update(change)
-
-    await _keep_trying(update, server, name, log)
-
-
-async def withhold(server: Any, places: Places, name: str, log: logging.Logger) -> None:
-    """Withdraw from a running server what it must not have while it is shared.
-
-    ``name`` is the server's in the log. What fails is tried again, ever later, while it runs. One
-    that hangs keeps one of the ``places`` for a moment alone.
-    """
-
-    async def withdraw(is_retry: bool) -> None:
-        async with places.take(0.0, is_retry=is_retry, seconds=_WITHHOLD_TIME):
-            await run_foreign(server.withhold(), _DELIVERY_TIMEOUT)
-
-    await _keep_trying(withdraw, server, name, log)
-
-
-async def _keep_trying(
-    attempt: Callable[[bool], Awaitable[object]], server: Any, name: str, log: logging.Logger
-) -> None:
-    """``attempt`` is called with whether it has failed before."""
-    failures = 0
-    while True:
-        try:
-            await attempt(failures > 0)
-            return
-        except Exception as error:
-            if not failures:
-                log.error("Cannot deliver to %s yet: %s", name, describe_error(error))
-            failures += 1
-            await asyncio.sleep(backoff(failures))
-        if not server.running:
-            return

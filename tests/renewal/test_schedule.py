@@ -4,7 +4,7 @@ import asyncio
 import logging
 from types import SimpleNamespace
 
-from spawner_tokens.renewal import schedule
+from spawner_tokens.renewal import restoring
 from spawner_tokens.renewal.places import Places
 from spawner_tokens.tokens.selection import Login
 
@@ -73,7 +73,7 @@ async def test_a_place_is_given_back_once_when_its_time_is_over():
 async def test_what_a_server_has_lost_is_delivered_again_until_it_is_there_or_ends(
     monkeypatch, caplog
 ):
-    monkeypatch.setattr(schedule, "backoff", lambda failures: 0)
+    monkeypatch.setattr(restoring, "backoff", lambda failures: 0)
     server, tries = SimpleNamespace(running=True), []
 
     async def read():
@@ -87,10 +87,10 @@ async def test_what_a_server_has_lost_is_delivered_again_until_it_is_there_or_en
     server.prepare = prepare
     for begun, ended in ((0, 1), (1, 4)):
         assert len(tries) == begun
-        await schedule.restore(server, read, "alice", logging.getLogger())
+        await restoring.restore(server, read, "alice", logging.getLogger())
         assert len(tries) == ended
     server.running = False
-    await schedule.restore(server, read, "alice", logging.getLogger())
+    await restoring.restore(server, read, "alice", logging.getLogger())
     assert len(tries) == 4 and tries[0] == await read()
     assert caplog.text.count("Cannot deliver to alice yet: OSError in prepare") == 1
     assert "the-token" not in caplog.text
