@@ -27,7 +27,7 @@ async def restore(
     """
 
     async def update(_: bool) -> None:
-        change = await server.prepare(await read(), False)
+        change = await server.prepare(await read(), False) if server.running else None
         if change is not None:
             await server.update(change)
 
