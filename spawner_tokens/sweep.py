@@ -68,8 +68,10 @@ class Sweeps:
     def begin(self, spawner: Any) -> None:
         """Begin the sweep of a Spawner's backend, if it has not begun; its newest one goes on."""
         method = type(spawner).sweep_files
-        self._spawners[method] = spawner
-        if method not in self.tasks:
+        is_new = method not in self.tasks
+        if is_new or method in self._spawners:
+            self._spawners[method] = spawner
+        if is_new:
             self.tasks[method] = asyncio.ensure_future(self._run(method))
 
     async def _run(self, method: Any) -> None:
@@ -77,6 +79,7 @@ class Sweeps:
         while not await self.run_once(self._spawners[method]):
             pause = min(2 * pause, _LAST_RETRY)
             await asyncio.sleep(pause * random.uniform(0.5, 1))
+        del self._spawners[method]  # with its user
 
     async def run_once(self, spawner: Any) -> bool:
         """Remove what is found. Returns whether nothing has failed; errors are logged once."""
