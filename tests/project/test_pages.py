@@ -22,6 +22,7 @@ from spawner_tokens.doctor.finding import DOCUMENTATION, WHY, make_address
 from spawner_tokens.tokens.selection import Reason
 from spawner_tokens.tokens.spec import _DEFAULTS
 
+from ..support.examining import read_once
 from ..support.pages import PAGES, ROOT, blocks, load
 
 # Of packages that are not on PyPI, or not for this JupyterHub: the names that the examples use.
@@ -43,6 +44,7 @@ ELSEWHERE = {
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
+    monkeypatch.setattr("jupyterhub.traitlets.entry_points", read_once)
     for name, code in ELSEWHERE.items():
         module = ModuleType(name)
         exec(code, module.__dict__)

@@ -1,11 +1,13 @@
 """What the tests of the doctor share: configurations, the command, a Kubernetes API."""
 
+import functools
 import json
 import os
 import secrets
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Thread
 
@@ -78,6 +80,9 @@ def spec(fields):
     return SOUND.replace(TOKENS, f'{{"gitlab": {{"preset": "gitlab", {fields}}}}}')
 
 
+read_once = functools.cache(entry_points)  # a Hub reads all of them some ten times
+
+
 @pytest.fixture(autouse=True)
 def hubs_environment(monkeypatch, tmp_path):
     """As the Hub's: with a crypt key, in a folder of its own."""
@@ -86,6 +91,7 @@ def hubs_environment(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(KEY, secrets.token_hex(32))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jupyterhub.traitlets.entry_points", read_once)
 
 
 @pytest.fixture
