@@ -92,7 +92,8 @@ class TokenBackend(TokenTraits):
         configuration may change. It is in the Hub's database, so it holds no secret. ``server`` is
         the server's own, and, unlike the names of user and server, never changes.
         """
-        more = {"mount_path": self.tokens_mount_path, "server": str(self.orm_spawner.id)}
+        server = "" if self.orm_spawner is None else str(self.orm_spawner.id)
+        more = {"mount_path": self.tokens_mount_path, "server": server}
         return {"hub": self.tokens_hub_name, **more}
 
     @property

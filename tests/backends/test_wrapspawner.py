@@ -8,6 +8,7 @@ from wrapspawner import ProfilesSpawner, WrapSpawner
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 
 from ..support.pages import blocks, load
+from ..support.waiting import until
 from .test_custom_spawners import TOKENS
 
 pytestmark = [
@@ -48,7 +49,8 @@ async def test_wrapspawner_hands_over_and_no_more_and_what_is_left_goes_after_th
     bob = await again.user("bob", {"access_token": "first"})
     assert again.token_directories == left != []
     await again.spawn(bob)
-    assert again.token_directories == [Path(bob.spawners[""].child_spawner.tokens_directory).name]
+    bobs = Path(bob.spawners[""].child_spawner.tokens_directory).name
+    await until(lambda: again.token_directories == [bobs])
 
 
 @pytest.mark.parametrize("profiles", [False, True])
