@@ -227,6 +227,7 @@ class TokenBackend(TokenTraits):
         self._tokens_session.commit()  # with what it is started with, if this is recorded already
         assert self.tokens_hub is not None
         await self.tokens_hub.sweeps.keep(self.orm_spawner.id, location)
+        self.tokens_hub.sweeps.begin(self)  # wrapspawner calls no load_state() before it
 
     def amend_location(self, **more: Any) -> None:
         """Add a backend's entries to the location of now: what only a delivery can find out."""
