@@ -15,19 +15,13 @@ from .hook import HookFailed, describe_failure, run_tokens_hook
 from .metrics import count_delivery, observe_lifetimes
 from .refusal import Problem, explain, refuse
 from .sharing import SharingChanged, is_shared
+from .tokens.due import FindTime, find_due
 from .tokens.files import make_files
 from .tokens.guard import find_policy, guard, list_withheld
 from .tokens.kind import Kind, note_changes
-from .tokens.lifetime import Due, TokenId
+from .tokens.lifetime import Due, Lifetime, TokenId
 from .tokens.record import Started
-from .tokens.selection import (
-    Login,
-    Reason,
-    Token,
-    check,
-    select,
-    select_value,
-)
+from .tokens.selection import Login, Reason, Token, check, select
 from .tokens.spec import TokenSpec
 
 
@@ -46,10 +40,11 @@ class _Change:
     """Tokens for a running server.
 
     ``source``: the digest of the auth_state that they are from, whether its login has ended, and
-    whether the server is shared. ``kinds`` are the tokens' by name.
+    whether the server is shared; ``None`` if they are not complete. ``kinds`` are the tokens' by
+    name.
     """
 
-    source: _Source
+    source: _Source | None
     tokens: Sequence[Token]
     kinds: Mapping[str, Kind]
 
@@ -58,13 +53,16 @@ class ServerDelivery:
     """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
     ``started`` is what it was started with. While it is ``running``, it is a
-    :class:`~spawner_tokens.renewal.schedule.Server`.
+    :class:`~spawner_tokens.renewal.schedule.Server`. ``current`` is what it may have now,
+    ``None`` if nothing; ``changed`` is set, and replaced, when that is something else.
     """
 
     def __init__(self, spawner: Any) -> None:
         self.started = Started()
         self.running = False
         self.was_shared = False  # when it was started
+        self.current: _Change | None = None
+        self.changed = asyncio.Event()
         self._spawner = spawner
         self._lock = asyncio.Lock()  # a delivery and a withdrawal never overlap
         self._is_invalid = False
@@ -84,30 +82,17 @@ class ServerDelivery:
 
     def find_short(self, login: Login, now: float) -> dict[TokenId, Due]:
         """The tokens, and when each will be too short-lived to be delivered at a start."""
-        return self._find(login, now, lambda token, asked: token.lifetime.short_at(asked))
+        return self._find(login, now, Lifetime.short_at)
 
     def find_due(self, login: Login, now: float, spread: float) -> dict[TokenId, Due]:
         """The tokens, and when each should be renewed for the server that runs."""
-        delay = self._spawner.delivery_delay
-        return self._find(
-            login, now, lambda token, asked: token.lifetime.stale_at(asked, delay, spread)
-        )
+        delay = self._spawner.delivery_delay if self._sees_files else 0.0
+        return self._find(login, now, lambda life, asked: life.stale_at(asked, delay, spread))
 
-    def _find(
-        self, login: Login, now: float, find_time: Callable[[Token, float], float]
-    ) -> dict[TokenId, Due]:
-        default, found = self._spawner.tokens_min_lifetime, {}
-        specs = [spec for spec in self.specs if spec.file or not self.running]
-        by_key = {spec.key: spec for spec in specs}
-        tokens = {key: select_value(spec, login, now) for key, spec in by_key.items()}
-        for spec in specs:
-            if (token := tokens[spec.key]).value is not None:
-                asked = default if spec.min_lifetime is None else spec.min_lifetime
-                lifetime = token.lifetime
-                life = lifetime.left(now) if math.isinf(lifetime.total) else lifetime.total
-                due = Due(find_time(token, asked), lifetime.ends_at, life)
-                found[spec.name, hash(token.value)] = due
-        return found
+    def _find(self, login: Login, now: float, find_time: FindTime) -> dict[TokenId, Due]:
+        gets_all = self.started.pull or not self.running
+        specs = [spec for spec in self.specs if spec.file or gets_all]
+        return find_due(specs, login, now, self._spawner.tokens_min_lifetime, find_time)
 
     async def select(self, login: Login) -> list[Token]:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
@@ -123,6 +108,7 @@ class ServerDelivery:
             ]
         tokens = guard(tokens, self.started.shared, shared)
         self._delivered_from, self._kinds = source, note_changes(tokens, {})[1]
+        self._set_current(_Change(source, tokens, self._kinds))
         self._log_problems(tokens)
         for token in tokens:
             if token.omitted and self._find_policy(token) != "skip":
@@ -224,20 +210,23 @@ class ServerDelivery:
             return None
         try:
             tokens = guard(await self._select_from(login), self.started.shared, source[2])
-            return _Change(source, *note_changes(tokens, self._kinds))
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
             raise HookFailed(describe_failure(failed, self.started.unknown)) from None
+        self._set_current(_Change(source, *note_changes(tokens, self._kinds)))
+        return self.current
 
     async def update(self, change: _Change) -> None:
         """Deliver what changed while it runs. Raises as the backend, or :exc:`SharingChanged`."""
+        assert change.source is not None  # it is of prepare()
         (_, login_ended, shared), tokens = change.source, change.tokens
         async with self._lock:
             if not self.running:
                 return
             if self.is_shared() != shared:
                 raise SharingChanged
-            if changed := await self._deliver_changed(self.make_files(tokens, login_ended)):
+            files = self.make_files(tokens, login_ended) if self._sees_files else {}
+            if files and (changed := await self._deliver_changed(files)):
                 names = {name.removesuffix(".json") for name in changed}
                 self._log_problems(each for each in tokens if each.spec.name in names)
                 new = [each for each in tokens if each.spec.file and each.spec.name in changed]
@@ -254,7 +243,7 @@ class ServerDelivery:
             if not (withheld and self.is_shared()):
                 return
             self._delivered_from = None
-            if self.running:
+            if self.running and self._sees_files:
                 place, variables = spawner.tokens_directory, spawner.delivers_variables
                 files = make_files(withheld, place, variables=variables)
                 await self._deliver_changed(files, are_all=False)
@@ -262,6 +251,15 @@ class ServerDelivery:
         if kept:
             words = "%s is shared, and its variables cannot be taken back; they may have: %s"
             spawner.log.warning(words, spawner._log_name, ", ".join(kept))
+
+    @property
+    def _sees_files(self) -> bool:
+        return bool(self._spawner.delivery_delay < math.inf)
+
+    def _set_current(self, current: _Change | None) -> None:
+        self.current = current
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     async def _deliver_changed(
         self, files: Mapping[str, bytes | None], *, are_all: bool = True
@@ -286,6 +284,7 @@ class ServerDelivery:
 
     async def withdraw(self) -> None:
         """Withdraw the files. Errors are logged."""
+        self._set_current(None)
         async with self._lock:
             self._delivered_from, self._delivered = None, {}
             try:

@@ -1,4 +1,4 @@
-"""Metrics of renewals, deliveries and refusals, which JupyterHub shows at ``/hub/metrics``.
+"""Metrics of renewals, deliveries, pulls and refusals, which JupyterHub shows at ``/hub/metrics``.
 
 No label names a user.
 """
@@ -16,12 +16,22 @@ from .tokens.selection import Reason, Token
 SUCCESS, UNCHANGED, FAILURE = "success", "unchanged", "failure"
 # How a renewal ends: the last three are reasons why there is no new token.
 RENEWAL_STATUSES = (SUCCESS, UNCHANGED, "transient", "misconfigured", "rejected")
+# How a request of a server ends: the last ones are reasons why it gets no token.
+PULL_STATUSES = (SUCCESS, UNCHANGED, "refused", "unknown", "withheld", "too_many", FAILURE)
 SPAWNING, RUNNING = "spawning", "running"
 
 DELIVERIES = Counter(
     "token_deliveries",
     "Deliveries of token files to a server that is spawning, or running",
     ["server", "status"],
+    namespace=metrics_prefix,
+)
+
+PULLS = Counter(
+    "token_pulls",
+    "Requests of servers for their tokens: success, unchanged (waited, and nothing was newer), or "
+    "why there is none",
+    ["status"],
     namespace=metrics_prefix,
 )
 
@@ -55,6 +65,8 @@ for server in (SPAWNING, RUNNING):
         DELIVERIES.labels(server, status)
 for status in RENEWAL_STATUSES:
     RENEWALS.labels(status)
+for status in PULL_STATUSES:
+    PULLS.labels(status)
 for reason in Reason:
     REFUSALS.labels(reason.value)
 
@@ -66,6 +78,11 @@ def count_delivery(*, running: bool, delivered: bool) -> None:
 def count_renewal(status: str) -> None:
     """``status``: one of :data:`RENEWAL_STATUSES`."""
     RENEWALS.labels(status).inc()
+
+
+def count_pull(status: str) -> None:
+    """``status``: one of :data:`PULL_STATUSES`."""
+    PULLS.labels(status).inc()
 
 
 def count_refusal(reason: Reason) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +13,7 @@ from jupyterhub.crypto import CryptKeeper
 from jupyterhub.utils import maybe_future
 from traitlets import TraitError, validate
 
+from .api import PulledServer, Pulls
 from .backend import TokenBackend
 from .combination import check_names, check_order
 from .delivery import ServerDelivery
@@ -21,22 +21,11 @@ from .redaction import describe_error
 from .refusal import Problem, refuse
 from .renewal import Renewal, read_login, restore, withhold
 from .sharing import Sharing
+from .start import Start
 from .tokens.fields import SpecError
-from .tokens.files import PUBLIC_FILE, make_env
-from .tokens.git import make_config, make_variables
 from .tokens.record import RECORDED, Path, Started, find_functions, make_record, read_record
 from .tokens.selection import Login, Reason, Token
 from .tokens.spec import TokenSpec, parse_tokens
-
-
-@dataclass(frozen=True)
-class _Start:
-    """What a start holds. ``awaited``: whether the Hub waits for it. ``git``: keys and values."""
-
-    awaited: bool
-    tokens: Sequence[Token] = ()
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    git: Sequence[tuple[str, str]] = ()
 
 
 class TokenSpawnerMixin(TokenBackend):
@@ -50,9 +39,10 @@ class TokenSpawnerMixin(TokenBackend):
     an authenticator or a database, is as one without the mixin.
     """
 
-    _tokens_start: _Start | None = None
+    _tokens_start: Start | None = None
     # What the server was started with, since overrides are not made again: see make_record().
     _tokens_record: Any = None
+    _tokens_pulled: PulledServer | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -73,7 +63,7 @@ class TokenSpawnerMixin(TokenBackend):
         # Only a real spawn passes here, after the group overrides and the pre_spawn_hook.
         if self.tokens_hub is None:
             return await maybe_future(super().start(*args, **kwargs))
-        self._tokens_start = _Start(awaited=self._start_pending)
+        self._tokens_start = Start(awaited=self._start_pending)
         self._tokens_location = None  # that of an earlier start
         try:
             if not self.prepares_in_start:
@@ -87,17 +77,7 @@ class TokenSpawnerMixin(TokenBackend):
         start = self._tokens_start
         if start is None:
             return env
-        values = [token for token in start.tokens if token.text is not None]
-        owners = {variable: token.spec.name for token in values for variable in token.spec.env}
-        for variable, text in start.env.items():
-            if variable in self.admin_variables:  # profiles may change it during the start
-                words = "%s: Spawner.environment sets %s, which wins over the tokens"
-                self.log.warning(words, self._log_name, variable)
-            else:
-                env[variable] = self.make_variable(variable, text, owners.get(variable))
-        for variable, text in make_variables(start.git, env).items():
-            env[variable] = self.make_variable(variable, text, None)
-        return env
+        return start.render(self, self._tokens_delivery.started, env)
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -112,6 +92,7 @@ class TokenSpawnerMixin(TokenBackend):
         if self.tokens_hub is not None:
             # Here it is the configuration's: profiles and hooks may change this Spawner's traits.
             self.tokens_hub_name  # noqa: B018
+            Pulls.get_or_install(self)
             with suppress(RuntimeError):  # no loop: the Hub does not run
                 asyncio.get_running_loop()
                 self.tokens_hub.sweeps.begin(self)
@@ -142,7 +123,8 @@ class TokenSpawnerMixin(TokenBackend):
                 self._tokens_location = self.make_location()
                 self._tokens_locations = (self._tokens_location,)
             self.tokens_hub.sweeps.kept[self.orm_spawner.id] = self.tokens_location
-            delivery.running = bool(has_files) and self.delivery_delay < math.inf
+            sees_files = bool(has_files) and self.delivery_delay < math.inf
+            delivery.running = self._let_pull() or sees_files
             sharing = Sharing.from_session(self._tokens_session)
             sharing.watch(self.orm_spawner.id, delivery.was_shared, self._see_sharing)
             if renewal is not None and delivery.running:
@@ -187,13 +169,14 @@ class TokenSpawnerMixin(TokenBackend):
         except SpecError as error:
             self.log.error("Not starting %s: %s", self._log_name, error)
             refuse(self, [Problem(error.name, Reason.MISCONFIGURED)])
-        renews, shared = self.tokens_renew, self.tokens_shared
-        delivery.started = Started(specs, self.tokens_hook, renews, shared=shared)
+        renews, shared, pull = self.tokens_renew, self.tokens_shared, self.tokens_pull
+        delivery.started = Started(specs, self.tokens_hook, renews, {}, shared, pull)
         self._tokens_record = record = make_record(self._tokens_traits, self._tokens_functions)
         # Committed with the files' location: a Hub that is killed now may find the server running.
         self.orm_spawner.state = {**(self.orm_spawner.state or {}), "tokens_started": record}
         if not delivery.specs:
             return
+        self._let_pull()
         if (renewal := self._find_renewal()) is not None:
             login = await renewal.ensure(self.user, delivery.find_short, self.tokens_renew_timeout)
         else:
@@ -239,14 +222,9 @@ class TokenSpawnerMixin(TokenBackend):
 
     def _set_start(self, tokens: Sequence[Token], *, delivered: bool) -> None:
         assert self._tokens_start is not None
-        files = self._tokens_delivery.make_files(tokens) if delivered else {}
-        shown = files and self.shows_files and any(token.spec.file for token in tokens)
-        directory = self.tokens_directory if shown else None
-        public = self.tokens_public_path if files.get(PUBLIC_FILE) is not None else None
-        env, git = make_env(tokens, directory, public), make_config(tokens, directory)
-        if self.delivers_variables and not delivered:  # what they refer to is not there
-            env, git = {}, []
-        self._tokens_start = replace(self._tokens_start, tokens=tokens, env=env, git=git)
+        delivery = self._tokens_delivery
+        files, pull = delivery.make_files(tokens) if delivered else {}, delivery.started.pull
+        self._tokens_start = self._tokens_start.give(self, tokens, files, pull=pull)
 
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
         return parse_tokens(tokens, files=self.delivers_files())
@@ -287,6 +265,13 @@ class TokenSpawnerMixin(TokenBackend):
             )
         renewal: Renewal = hub.renewal
         return renewal
+
+    def _let_pull(self) -> bool:
+        """Let the server ask for its tokens, if it was started so."""
+        if pull := (delivery := self._tokens_delivery).started.pull:
+            server = PulledServer(self, delivery, self._find_renewal(), self._read_login)
+            self._tokens_pulled = Pulls.get_or_install(self).add(server)
+        return pull
 
     def _stop_renewing(self) -> None:
         delivery, hub = self._tokens_delivery, self.tokens_hub

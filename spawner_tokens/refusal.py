@@ -155,6 +155,14 @@ def make_refusal(spawner: Spawner, problems: Sequence[Problem]) -> Any:
     return refusal
 
 
+def make_answer(spawner: Spawner, problem: Problem) -> str:
+    """Why a server that runs does not have a token, with the advice for its user."""
+    words = _make_user_words(problem)
+    advice, link, url = _make_advice(spawner, [_WORDS[problem.reason]])
+    what = f"There is no token {problem.token} of {spawner.user.name} here: {words}."
+    return f"{what}{advice} {link}: {url}"
+
+
 def _make_user_words(problem: Problem) -> str:
     words = _WORDS[problem.reason].user
     if problem.reason.value.startswith("scope_"):

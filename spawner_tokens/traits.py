@@ -147,6 +147,24 @@ class TokenTraits(_Base):
         """,
     ).tag(config=True)
 
+    tokens_pull = Bool(
+        False,
+        help="""
+        Let each server ask the Hub for its own tokens, with its own ``JUPYTERHUB_API_TOKEN``.
+
+        Example::
+
+            c.TokenSpawnerMixin.tokens_pull = True
+
+        The variable ``SPAWNER_TOKENS_URL`` has the address. A server gets the tokens that it was
+        started with, and no other. Then git has a live token in servers without files, too. The
+        default is false because ``JUPYTERHUB_API_TOKEN`` can be read where variables can, as with
+        ``docker inspect``.
+
+        .. versionadded:: 0.1
+        """,
+    ).tag(config=True)
+
     tokens_renew = Bool(
         True,
         help="""

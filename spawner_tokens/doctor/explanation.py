@@ -137,6 +137,8 @@ def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
         yield "tokens_hook is not run here: it may change, add or withhold values."
     if spawner.tokens_renew:
         yield "At a spawn, a token that is short-lived is renewed first; here nothing is."
+    if spawner.tokens_pull:
+        yield "The server may ask the Hub for these tokens: tokens_pull."
     for trait in ("group_overrides", "profile_list"):
         if getattr(spawner, trait, None):
             yield f"{trait} is not looked at: it may change the specs."

@@ -39,6 +39,11 @@ class SpecError(ValueError):
         self.name = str(name)
 
 
+def make_file_env(name: str) -> str:
+    """The variable for the path of a token's file, where none is given."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_TOKEN_FILE"
+
+
 @dataclass(frozen=True)
 class FieldReader:
     """Reads the fields of one spec. A method raises :exc:`SpecError` if its field is wrong."""
@@ -125,7 +130,7 @@ class FieldReader:
     def file_env(self) -> str | None:
         if self.fields["file_env"] is not DEFAULT:
             return self._variable("file_env")
-        default = re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_TOKEN_FILE"
+        default = make_file_env(self.name)
         problem = f"a variable cannot be called {default}, after the token's name; set this field"
         self.expect(not default[0].isdigit(), "file_env", problem)
         return default

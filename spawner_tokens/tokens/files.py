@@ -8,12 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from .fields import make_file_env
 from .git import make_system_config
 from .selection import Reason, Token
+from .spec import TokenSpec
 
 # The one file that is not a secret. All users of the server's system have to be able to read it:
 # git refuses to work if it cannot read a file that its configuration names.
 PUBLIC_FILE = ".gitconfig"
+
+# The address at which a server asks for its tokens, after its JUPYTERHUB_API_URL.
+PULL_PATH = "spawner-tokens"
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _LEFT_OUT = object()
@@ -125,4 +130,23 @@ def make_env(
             env[token.spec.file_env] = f"{directory}/{token.spec.name}"
         if directory is not None and token.spec.config_env:
             env[token.spec.config_env] = f"{directory}/{_name_config(token)}"
+    return env
+
+
+def make_programs_env(specs: Iterable[TokenSpec], api_url: str | None) -> dict[str, str]:
+    """What programs in the server have to know of its tokens: which variables there are for each.
+
+    ``api_url``: the Hub's, as the server sees it, if the server may ask there for its tokens.
+    """
+    variables = {
+        # one that it pulls has a file, too
+        spec.name: {
+            "env": spec.env,
+            "file_env": spec.file_env if spec.file else make_file_env(spec.name),
+        }
+        for spec in specs
+    }
+    env = {"SPAWNER_TOKENS_VARIABLES": json.dumps(variables)} if variables else {}
+    if variables and api_url is not None:
+        env["SPAWNER_TOKENS_URL"] = f"{api_url}/{PULL_PATH}"
     return env

@@ -10,11 +10,34 @@ from urllib.parse import urlsplit
 from .selection import Token
 from .spec import TokenSpec
 
+# Asks the Hub for the token whose name is its argument, and prints git's line with it. http.client
+# uses no proxy and follows no redirect.
+_ASK = """
+import http.client as c, os, ssl, sys, urllib.parse as p
+e, u = os.environ.get, p.urlsplit(os.environ["SPAWNER_TOKENS_URL"])
+s = {}
+if u.scheme == "https":
+    s["context"] = ssl.create_default_context(cafile=e("JUPYTERHUB_SSL_CLIENT_CA") or None)
+    if e("JUPYTERHUB_SSL_KEYFILE"):
+        s["context"].load_cert_chain(e("JUPYTERHUB_SSL_CERTFILE"), e("JUPYTERHUB_SSL_KEYFILE"))
+h = (c.HTTPSConnection if s else c.HTTPConnection)(u.hostname, u.port, timeout=30, **s)
+k = {"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"], "Accept": "text/plain"}
+h.request("GET", u.path + "/" + p.quote(sys.argv[1]), headers=k)
+a = h.getresponse()
+t = a.read().decode()
+if a.status != 200 or "\\n" in t:
+    sys.exit("spawner_tokens: " + t if a.status != 200 else 1)
+print("password=" + t)
+"""
 
-def make_config(tokens: Iterable[Token], directory: str | None) -> list[tuple[str, str]]:
+
+def make_config(
+    tokens: Iterable[Token], directory: str | None, *, pull: bool = False
+) -> list[tuple[str, str]]:
     """Entries of git's configuration, key and value; no token is in them.
 
-    ``directory`` is where the server sees the token files; ``None`` if it got none.
+    ``directory`` is where the server sees the token files; ``None`` if it got none. ``pull``:
+    whether it may ask the Hub.
     """
     helpers = {
         url: (token.spec, helper)
@@ -22,7 +45,7 @@ def make_config(tokens: Iterable[Token], directory: str | None) -> list[tuple[st
         # a newline would end the password, and begin another line for git
         if token.text is not None
         and "\n" not in token.text
-        and (helper := _make_helper(token.spec, directory))
+        and (helper := _make_helper(token.spec, directory, pull))
         for url in token.spec.git
     }
     # git takes the last helper whose URL matches: the nearest URL has to be the last.
@@ -65,7 +88,7 @@ def make_system_config(tokens: Iterable[Token]) -> bytes | None:
     return "\n".join(lines).encode() + b"\n"
 
 
-def _make_helper(spec: TokenSpec, directory: str | None) -> str | None:
+def _make_helper(spec: TokenSpec, directory: str | None, pull: bool) -> str | None:
     """A credential helper in POSIX sh that reads the token at each use; ``None`` without a place.
 
     The token is never a word of a command: if that command is not built in, it would be a process
@@ -82,6 +105,10 @@ def _make_helper(spec: TokenSpec, directory: str | None) -> str | None:
         )
     else:
         return None
+    if pull and not (directory is not None and spec.file):
+        # where there is no Python, or no Hub, the variable may be alive
+        found, ask = 'test -n "$SPAWNER_TOKENS_URL"', f"python3 -c {shlex.quote(_ASK)} {spec.name}"
+        password = f"{{ {ask} || {password}; }}"
     username = shlex.quote(f"username={spec.git_username}")
     return f"!f() {{ test \"$1\" = get && {found} && printf '%s\\n' {username} && {password}; }}; f"
 

@@ -19,14 +19,15 @@ _LOST = {_FUNCTION: None}
 Path = tuple[str, ...]
 
 # The traits that are recorded, since overrides of them are not made again.
-RECORDED = ("tokens", "tokens_hook", "tokens_renew", "tokens_shared")
+RECORDED = ("tokens", "tokens_hook", "tokens_renew", "tokens_shared", "tokens_pull")
 
 
 @dataclass(frozen=True)
 class Started:
     """What a server was started with: ``specs``, and the traits ``tokens_hook`` and so on.
 
-    ``unknown``: the name of a token that cannot be selected as at the start → why not.
+    ``unknown``: the name of a token that cannot be selected as at the start → why not. ``pull``:
+    whether the server may ask the Hub for its tokens.
     """
 
     specs: tuple[TokenSpec, ...] = ()
@@ -34,6 +35,7 @@ class Started:
     renews: bool = True
     unknown: Mapping[str, str] = field(default_factory=dict)
     shared: str = "withhold"
+    pull: bool = False
 
 
 def find_functions(node: Any, path: Path = ()) -> dict[Path, Callable[..., Any]]:
@@ -77,11 +79,12 @@ def read_record(
         return Started(renews=False, unknown=dict.fromkeys(tokens, why))
     renews, shared = record["tokens_renew"] is True, record["tokens_shared"]
     shared = shared if shared in SHARED_POLICIES else Started.shared
+    pull = record["tokens_pull"] is True
     try:
         hook = _restore(record["tokens_hook"], functions, ("tokens_hook",))
     except KeyError as lost:
         unknown = dict.fromkeys(record["tokens"], _describe(lost))
-        return Started(renews=renews, unknown=unknown, shared=shared)
+        return Started(renews=renews, unknown=unknown, shared=shared, pull=pull)
     specs, unknown = [], {}
     for name, fields in record["tokens"].items():
         try:
@@ -91,7 +94,7 @@ def read_record(
             unknown[name] = _describe(lost)
         except SpecError as error:
             unknown[name] = str(error)
-    return Started(tuple(specs), hook, renews, unknown, shared)
+    return Started(tuple(specs), hook, renews, unknown, shared, pull)
 
 
 def _restore(node: Any, functions: Mapping[Path, Callable[..., Any]], path: Path) -> Any:

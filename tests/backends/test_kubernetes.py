@@ -68,15 +68,19 @@ async def test_a_pod_is_made_with_no_token_and_no_expansion_in_it(kube, start_hu
     own = {"U": "the admin's", "1_X": {"name": "V", "value": "the admin's"}}
     settings = namespace.settings(modify_pod_hook=keep, environment=own)
     hub = await start_hub(KUBE, {"TokenSpawnerMixin.tokens": {"t": spec}, **settings})
-    server = await hub.spawn(await hub.user("alice", AUTH_STATE))
+    user = await hub.user("alice", AUTH_STATE)
+    server = await hub.spawn(user)
     env = await server.env()
     assert (env["T"], env["NAME"], env["S"]) == (b"the-token", b"$(T) of $x", b"$(T)$$")
+    own = user.spawners[""].api_token
+    assert env["JUPYTERHUB_API_TOKEN"] == env["JPY_API_TOKEN"] == own.encode()
     assert env["U"] == env["V"] == b"the admin's"
     helped = await server.run(
         "sh", "-c", "printf 'protocol=https\\nhost=git.example.org\\n\\n' | git credential fill"
     )
     assert "password=the-token" in helped.out, helped
     for text in (json.dumps(made), json.dumps(namespace.all("pods"))):
+        assert own not in text and base64.b64encode(own.encode()).decode() not in text
         assert "the-token" not in text and base64.b64encode(b"the-token").decode() not in text
     for version in (
         kubernetes_validate.utils.all_versions()[0],

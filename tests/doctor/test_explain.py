@@ -175,6 +175,7 @@ class Mine(TokenSimpleLocalProcessSpawner):
     profile_list = [{"display_name": "GPU"}]
 c.JupyterHub.spawner_class = Mine
 c.TokenSpawnerMixin.tokens_hook = lambda *arguments: open("ran", "w").close()
+c.TokenSpawnerMixin.tokens_pull = True
 c.Spawner.environment = {"LOGIN_USER": "somebody"}
 """
 
@@ -190,6 +191,7 @@ async def test_what_is_not_looked_at_is_noted(hub, explain, tmp_path):
         "Spawner.environment wins over the tokens with: LOGIN_USER.",
         "profile_list is not looked at",
         "tokens_hook is not run here",
+        "may ask the Hub for these tokens",
     ):
         assert words in notes
     assert not (tmp_path / "ran").exists()

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from ..support.leaks import ACCESS, AUTH_STATE, REFRESH, places, search
+from ..support.pulling import PULL, ask
+from ..support.scripted import failing
 from ..support.waiting import until
 
 # One at a time: the stand-in for a kubelet gives a container its variables by process arguments.
@@ -32,21 +34,39 @@ async def start_with_argument(text):
     return process
 
 
+async def pull(hub, user, server):
+    """Ask the Hub, and be refused, and ask while its database fails; git asks, too."""
+    own = user.spawners[""].api_token
+    assert (await ask(hub, own, "t")).body["token"] == ACCESS
+    for token, name in ((own, "unknown"), (REFRESH, "t")):
+        answer = await ask(hub, token, name)
+        assert answer.code in (403, 404) and not search({"answer": repr(answer).encode()})
+    with failing(hub.app.db.get_bind(), "before_cursor_execute", having="api_tokens"):
+        answer = await ask(hub, f"{own}x", "t")
+    assert answer.code == 503 and not search({"answer": repr(answer).encode()})
+    done = await server.run("sh", "-c", "echo url=https://git.example.org | git credential fill")
+    assert f"password={ACCESS}" in done.out
+
+
 @pytest.mark.parametrize(
     "spawner_class",
     ["spawner_tokens.TokenSimpleLocalProcessSpawner", "tests.support.spawners.VariablesOnly"],
 )
 async def test_a_delivered_token_is_found_nowhere_else(start_hub, debug_log, spawner_class):
     tokens = {
-        "t": {"env": "T"},
+        "t": {"env": "T", "git": "https://git.example.org"},
         "templated": {"env": "U", "template": "oauth2:{token}:example.org"},
     }
     hub = await start_hub(
         spawner_class,
-        {"TokenSpawnerMixin.tokens": tokens, "JupyterHub.log_level": 10, "Spawner.debug": True},
+        {
+            **{"TokenSpawnerMixin.tokens": tokens, **PULL},
+            **{"JupyterHub.log_level": 10, "Spawner.debug": True},
+        },
     )
     user = await hub.user("alice", AUTH_STATE)
     server = await hub.spawn(user)
+    await pull(hub, user, server)
     assert (
         (await server.env())["T"]
         == (await server.files()).get("t", ACCESS.encode())

@@ -10,6 +10,7 @@ from jupyterhub.auth import DummyAuthenticator
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import AsyncHTTPClient
 
+from spawner_tokens.metrics import PULL_STATUSES
 from spawner_tokens.renewal.grant import FailureKind
 from spawner_tokens.tokens.selection import Reason
 
@@ -93,8 +94,11 @@ async def test_all_that_can_be_counted_is_there_whatever_the_users_are_and_names
         assert f"jupyterhub_token_renewals_total status={status}" in found
     for reason in Reason:
         assert f"jupyterhub_token_refusals_total reason={reason.value}" in found
+    for status in PULL_STATUSES:
+        assert f"jupyterhub_token_pulls_total status={status}" in found
     assert not [sample for sample in found if "-of-" in sample]
-    assert len(found) == 2 * 2 + 5 + len(Reason) + 2 * (14 + 2)  # however many users there are
+    # however many users there are
+    assert len(found) == 2 * 2 + 5 + len(PULL_STATUSES) + len(Reason) + 2 * (14 + 2)
 
 
 async def test_a_delivery_is_counted_with_the_life_of_each_token_that_changed(start_counting):

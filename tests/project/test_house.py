@@ -31,9 +31,14 @@ MAY_IMPORT = {
     "refusal": {"tokens", "metrics", "jupyterhub", "tornado"},
     "hook": {"tokens", "redaction", "foreign"},
     "delivery": {"tokens", "sharing", "refusal", "metrics", "hook"},
+    "start": {"tokens", "backend"},
+    "api": {
+        *("tokens", "metrics", "redaction", "hook", "refusal", "renewal", "delivery"),
+        *("jupyterhub", "sqlalchemy", "tornado", "traitlets"),
+    },
     "mixin": {
         *("tokens", "redaction", "metrics", "traits", "combination", "backend", "renewal"),
-        *("sharing", "refusal", "delivery", "jupyterhub", "traitlets"),
+        *("sharing", "refusal", "delivery", "start", "api", "jupyterhub", "traitlets"),
     },
     "backends/__init__": set(),
     "backends/hostfiles": set(),
@@ -48,17 +53,18 @@ MAY_IMPORT = {
         *("docker", "dockerspawner", "traitlets"),
     },
     "backends/kubernetes": {
-        *("backend", "mixin", "sweep", "tokens.files"),
+        *("backend", "mixin", "sweep", "traits", "tokens.files"),
         *("aiohttp", "kubernetes_asyncio", "kubespawner", "traitlets"),
     },
+    "singleuser": set(),
     "testing": {
         *("backend", "hub", "sweep", "tokens.files"),
         *("jupyterhub", "pytest", "pytest_asyncio", "sqlalchemy", "traitlets"),
     },
     "doctor": ANYTHING,
     "demo": ANYTHING,
-    "__main__": {"doctor", "demo", "backends.kubernetes.rbac"},
-    "__init__": {"_version", "mixin", "backends", "jupyterhub"},
+    "__main__": {"doctor", "demo", "backends.kubernetes.rbac", "singleuser.command"},
+    "__init__": {"_version", "singleuser", "mixin", "backends", "jupyterhub"},
     "_version": set(),
 }
 
@@ -73,6 +79,7 @@ ORDER = {
         "record",
         "selection",
         "guard",
+        "due",
         "kind",
         "git",
         "files",
@@ -84,8 +91,15 @@ ORDER = {
         *("outcome", "refresh", "user", "schedule", "renewal"),
         *("restoring", "__init__"),
     ],
+    "api": ["access", "server", "handlers", "pulls", "__init__"],
     "backends/docker": ["container", "shared", "engine", "leftovers", "spawner", "swarm"],
-    "backends/kubernetes": ["rbac", "names", "manifest", "apiserver", "secrets", "spawner"],
+    "backends/kubernetes": [
+        *("rbac", "names", "manifest", "apiserver", "secrets", "traits", "spawner")
+    ],
+    "singleuser": [
+        *("hub", "sources", "auth", "private", "live", "keeper", "ipython", "command"),
+        "__init__",
+    ],
     "testing": [
         *("contents", "hub", "platform", "checks", "privacy", "removal", "contract"),
         "__init__",

@@ -129,6 +129,7 @@ class Hub:
     def __init__(self, app):
         self.app = app
         self.url = f"http://127.0.0.1:{app.hub.port}"
+        self.api = f"{self.url}{app.hub.base_url}api"
         self.http = HTTPServer(app.tornado_application)
         self.http.listen(app.hub.port, "127.0.0.1")
 

@@ -19,7 +19,7 @@ def hook(spawner, auth_state, tokens):
 
 LOST = "was a function that the Hub's configuration does not have"
 NARROW = partial(narrow)
-MORE = {"tokens_renew": True, "tokens_shared": "deliver"}
+MORE = {"tokens_renew": True, "tokens_shared": "deliver", "tokens_pull": True}
 CONFIG = {"t": {"key": narrow}, "v": {"variables": {"A": lambda state: 1}}, "p": {"key": NARROW}}
 
 
@@ -32,11 +32,12 @@ def restart(
     now_hook=hook,
     renew=True,
     shared="deliver",
+    pull=False,
 ):
     """What is known after a restart of a server that was started with these traits."""
     configured = find_functions({"tokens": config, "tokens_hook": config_hook})
     traits = {"tokens": tokens, "tokens_hook": tokens_hook, "tokens_renew": renew}
-    traits["tokens_shared"] = shared
+    traits |= {"tokens_shared": shared, "tokens_pull": pull}
     record = make_record(traits, configured)
     now = config if now is None else now
     functions = find_functions({"tokens": now, "tokens_hook": now_hook})
@@ -112,7 +113,13 @@ def test_the_hook_of_the_config_is_that_of_the_start():
 def test_of_a_record_in_another_form_nothing_is_known(record):
     started = read_record(record, ["t"], {}, files=True)
     assert started.specs == () and [*started.unknown] == ["t"] and not started.renews
-    assert started.shared == "withhold"
+    assert started.shared == "withhold" and not started.pull
+
+
+@pytest.mark.parametrize("pull, known", [(True, True), (False, False), ("yes", False)])
+def test_whether_a_server_may_ask_is_known_after_a_restart(pull, known):
+    assert restart({"t": {}}, pull=pull).pull is known
+    assert restart({"t": {}}, lambda *_: {}, pull=pull).pull is known  # without its hook
 
 
 @pytest.mark.parametrize("renew", [True, False])

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from kubespawner import KubeSpawner
-from traitlets import Bool, Float, List, TraitError, Unicode, validate
 
 from ...mixin import TokenSpawnerMixin
 from ...sweep import Leftover, find_each
@@ -26,15 +25,17 @@ from .manifest import (
     make_secret,
     mount_secret,
 )
-from .names import find_template_error, is_container_name, list_variables, make_hub_name
+from .names import list_variables, make_hub_name
 from .secrets import Secret, Secrets
+from .traits import KubeTokenTraits
 
 _PATIENCE = 10.0  # seconds at most for a request and its repetitions: a start needs several
 _LARGEST = 2**20  # bytes of a Secret's data
+_API_TOKEN = ".api-token"  # its key: no token can have that name
 _NOTEBOOK = "notebook"  # KubeSpawner's name for the user's own container
 
 
-class KubeTokenMixin(TokenSpawnerMixin):
+class KubeTokenMixin(KubeTokenTraits, TokenSpawnerMixin):
     """Delivers files and variables by a Secret for each server.
 
     Mix it into spawners of KubeSpawner's family::
@@ -49,97 +50,12 @@ class KubeTokenMixin(TokenSpawnerMixin):
     prepares_in_start = True
     delivers_variables = True
 
-    tokens_secret_name_template = Unicode(
-        "{pod_name}-tokens",
-        help="""
-        The name of the Secret with a server's tokens, in the namespace of its pod.
-
-        Example::
-
-            c.KubeTokenMixin.tokens_secret_name_template = "tokens-{user_server}"
-
-        It has to be different for each server, so it needs the field ``{pod_name}`` or
-        ``{user_server}``. Other fields are those of ``KubeSpawner.pod_name_template``. If there is
-        a Secret of that name that is not this Hub's, it is not touched, and the server gets no
-        tokens.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    tokens_sync_period = Float(
-        90,
-        min=0,
-        help="""
-        Seconds that a kubelet may take to show a changed Secret to a running server.
-
-        Example::
-
-            c.KubeTokenMixin.tokens_sync_period = 30
-
-        Tokens are renewed earlier by this time. The default is enough for a kubelet with its
-        default ``syncFrequency`` of one minute.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    tokens_containers = List(
-        Unicode(),
-        help="""
-        The names of more containers and init containers of the pod that get the files.
-
-        Example::
-
-            c.KubeTokenMixin.tokens_containers = ["git-sync"]
-
-        The files are in ``tokens_mount_path`` there, too. These containers get no variables.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
-    tokens_notebook_mount = Bool(
-        True,
-        help="""
-        Whether the user's own container gets the files.
-
-        Example::
-
-            c.KubeTokenMixin.tokens_notebook_mount = False
-
-        If false, it still gets the variables that hold a token. To keep tokens from it, also set
-        the specs' ``env`` to ``None``.
-
-        .. versionadded:: 0.1
-        """,
-    ).tag(config=True)
-
     location_key = "tokens_location_kubernetes"
 
     # As this Hub made it last. And of the server that starts.
     _tokens_secret: Secret | None = None
     _tokens_put_task: asyncio.Task[Secret] | None = None
     _tokens_owner_task: asyncio.Task[None] | None = None
-
-    @validate("tokens_secret_name_template")
-    def _validate_tokens_secret_name_template(self, proposal: Any) -> str:
-        template: str = proposal.value
-        error = find_template_error(template)
-        if template == self.secret_name_template:
-            error = "is the name of KubeSpawner's own Secret"
-        if error is not None:
-            words = f"{template!r} {error}; write '{{pod_name}}-tokens'"
-            raise TraitError(f"{type(self).__name__}.{proposal.trait.name}: {words}")
-        return template
-
-    @validate("tokens_containers")
-    def _validate_tokens_containers(self, proposal: Any) -> list[str]:
-        for name in proposal.value:
-            if not is_container_name(name):
-                words = f"{name!r} is not a valid name of a container"
-                raise TraitError(f"{type(self).__name__}.{proposal.trait.name}: {words}")
-        return list(proposal.value)
 
     def make_location(self) -> dict[str, Any]:
         name: str = self._expand_user_properties(self.tokens_secret_name_template)
@@ -182,6 +98,21 @@ class KubeTokenMixin(TokenSpawnerMixin):
         pod = await super().get_pod_manifest()
         self._mount(pod)
         return pod
+
+    def get_env(self) -> dict[str, Any]:
+        env = super().get_env()
+        if self._hidden and self._tokens_secret is not None:
+            secret = self.tokens_location["secret"]
+            for variable in ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"):
+                if env.get(variable) == self.api_token:
+                    env[variable] = make_reference(secret, _API_TOKEN)
+        return env
+
+    @property
+    def _hidden(self) -> dict[str, bytes]:
+        """The file of the Secret for the server's own API token. A Hub forgets it at its end."""
+        hides = self.api_token and self.tokens_hide_api_token and not self.tokens_containers
+        return {_API_TOKEN: self.api_token.encode()} if hides else {}
 
     def make_variable(self, variable: str, text: str, token: str | None) -> Any:
         if token is not None:
@@ -226,6 +157,7 @@ class KubeTokenMixin(TokenSpawnerMixin):
     # -- the Secret ------------------------------------------------------------------------------
 
     async def deliver_files(self, files: Mapping[str, bytes | None]) -> None:
+        files = {**files, **self._hidden}
         if sum(len(contents or b"") for contents in files.values()) > _LARGEST:
             raise OSError(EFBIG, "they are larger than the 1 MiB of a Secret")
         location = self.tokens_location

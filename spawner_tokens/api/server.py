@@ -1,0 +1,220 @@
+"""One server that asks for its tokens: which it may have, how fresh they are, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupyterhub import orm
+
+from ..delivery import ServerDelivery
+from ..hook import HookFailed
+from ..metrics import SUCCESS, UNCHANGED
+from ..refusal import Problem, make_answer
+from ..renewal import Renewal
+from ..tokens.files import make_status
+from ..tokens.guard import guard
+from ..tokens.selection import Login, Reason, Token, check
+from ..tokens.spec import TokenSpec
+
+# Requests at once, and each second from then on. And those that may wait beside one per token.
+_BURST, _RATE, _WAITING = 60, 1.0, 20
+# Seconds until a renewed token has been prepared, and until a Hub that has just started knows it.
+_PREPARED_IN, _STARTED_IN = 2.0, 10.0
+# Seconds to the next call of a hook that has failed.
+_HOOK_PAUSE = 10.0
+
+
+class PullRefused(Exception):
+    """The answer to a request that is not granted. ``code``: HTTP's; ``status``: a pull's.
+
+    ``retry_after`` is in seconds. Its text is for the server's user, and has no value.
+    """
+
+    def __init__(
+        self, code: int, status: str, words: str, *, reason: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(words)
+        self.code, self.status, self.words = code, status, words
+        self.reason, self.retry_after = reason, retry_after
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A token for the server that asked for it. ``status``: a pull's."""
+
+    status: str
+    text: str = field(repr=False)
+    facts: dict[str, Any]
+
+
+class PulledServer:
+    """A server that was started with ``tokens_pull``.
+
+    ``renewal`` is the Hub's, ``None`` if tokens are not renewed; ``read_login`` reads the user's
+    login then.
+    """
+
+    def __init__(
+        self,
+        spawner: Any,
+        delivery: ServerDelivery,
+        renewal: Renewal | None,
+        read_login: Callable[[], Awaitable[Login]],
+    ) -> None:
+        self.spawner = spawner
+        self._delivery, self._renewal, self._read_login = delivery, renewal, read_login
+        self._budget, self._counted_at, self._waiting = float(_BURST), -math.inf, 0
+        self._hook_at = -math.inf
+
+    async def describe_all(self) -> dict[str, dict[str, Any]]:
+        """Token name → what may be known of it, without its value. Raises :exc:`PullRefused`."""
+        self._count()
+        await self._prepare(None)
+        return {spec.name: self._describe(self._find(spec.name)) for spec in self._specs}
+
+    async def give(self, name: str, renewed_at: str | None, seconds: float) -> Answer:
+        """The token of this name, at once if it is not the one that was ``renewed_at`` then.
+
+        Else it waits so many ``seconds`` for a newer one. Raises :exc:`PullRefused`.
+        """
+        self._count(waits=seconds > 0)
+        if why := self._delivery.started.unknown.get(name):
+            words = f"This token is not given any more: {why}. Stop the server, and start it again."
+            raise PullRefused(403, "refused", words, reason="not_known")
+        if name not in (names := [spec.name for spec in self._specs]):
+            words = f"This server has no token of that name. It has: {', '.join(names) or 'none'}."
+            raise PullRefused(404, "unknown", words, reason="unknown")
+        await self._prepare(name)
+        token, ends_at = self._get(name), time.monotonic() + seconds
+        facts = self._describe(token)
+        if renewed_at is None or (facts["renewed_at"] or "") != renewed_at or seconds <= 0:
+            return Answer(SUCCESS, token.text or "", facts)
+        await self._wait(name, token.text, ends_at)
+        newer = self._get(name)
+        is_same = newer.text == token.text and self._describe(newer) == facts
+        return Answer(UNCHANGED if is_same else SUCCESS, newer.text or "", self._describe(newer))
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    @property
+    def _specs(self) -> list[TokenSpec]:
+        """Of the tokens that reach the server itself, by a file or a variable."""
+        shows = self.spawner.shows_files
+        return [spec for spec in self._delivery.specs if spec.env or (spec.file and shows)]
+
+    def _count(self, *, waits: bool = False) -> None:
+        now = time.monotonic()
+        self._budget = min(_BURST, self._budget + (now - self._counted_at) * _RATE)
+        self._counted_at = now
+        if self._budget < 1 or (waits and self._waiting >= _WAITING + len(self._specs)):
+            seconds = max(1, math.ceil((1 - self._budget) / _RATE))
+            words = (
+                f"This server asks too often: at most {_BURST} times at once, {_RATE:.0f} time a "
+                f"second from then on, and with some {_WAITING} requests that wait. Ask with "
+                "?wait=60&renewed_at=…, which is answered when there is a newer token."
+            )
+            raise PullRefused(429, "too_many", words, reason="too_many", retry_after=seconds)
+        self._budget -= 1
+
+    async def _wait(self, name: str, text: str | None, ends_at: float) -> None:
+        """Wait for another token of this name, or until it is not given any more."""
+        self._waiting += 1
+        try:
+            while (left := ends_at - time.monotonic()) > 0 and self._get(name).text == text:
+                await _wait_for(self._delivery.changed, left)
+        finally:
+            self._waiting -= 1
+
+    async def _prepare(self, name: str | None) -> None:
+        """Have the tokens in ``current``, and renew those of this name in time."""
+        delivery, renewal = self._delivery, self._renewal
+        is_watched = renewal is not None and delivery.running
+        if is_watched and delivery.current is not None and not self._is_short(name):
+            return
+        if renewal is not None:
+            timeout = self.spawner.tokens_renew_timeout
+            login = await renewal.ensure(self.spawner.user, delivery.find_short, timeout)
+        else:
+            login = await self._read_login()
+        if not is_watched:
+            await self._prepare_here(login)
+            return
+        seconds = _STARTED_IN if delivery.current is None else _PREPARED_IN
+        ends_at = time.monotonic() + seconds
+        while not self._is_from(login) and (left := ends_at - time.monotonic()) > 0:
+            await _wait_for(delivery.changed, left)
+
+    async def _prepare_here(self, login: Login) -> None:
+        """As the schedule does for the servers that it watches."""
+        now = time.monotonic()
+        if self._is_from(login) or now < self._hook_at:
+            return
+        try:
+            await self._delivery.prepare(login, False)
+        except HookFailed as failed:
+            self._hook_at = now + _HOOK_PAUSE
+            words = "Cannot give the tokens of %s: %s"
+            self.spawner.log.error(words, self.spawner._log_name, failed)
+
+    def _is_from(self, login: Login) -> bool:
+        source = self._delivery.current.source if self._delivery.current else None
+        return source is not None and (source[0], source[2]) == (
+            login.digest,
+            self._delivery.is_shared(),
+        )
+
+    def _is_short(self, name: str | None) -> bool:
+        token = next((each for each in self._tokens if each.spec.name == name), None)
+        if token is None or token.value is None:
+            return False
+        own, default = token.spec.min_lifetime, self.spawner.tokens_min_lifetime
+        return token.lifetime.short_at(default if own is None else own) <= time.time()
+
+    @property
+    def _tokens(self) -> list[Token]:
+        check_running(self.spawner.orm_spawner, stops=self.spawner.pending == "stop")
+        return [*self._delivery.current.tokens] if self._delivery.current else []
+
+    def _find(self, name: str) -> Token:
+        token = next((each for each in self._tokens if each.spec.name == name), None)
+        if token is None:
+            words = "The Hub does not have this server's tokens yet. Ask again soon."
+            raise PullRefused(503, "failure", words, reason="not_ready", retry_after=2)
+        delivery = self._delivery  # a share may have come since it was prepared
+        (token,) = guard([token], delivery.started.shared, delivery.is_shared())
+        return check(token, time.time(), self.spawner.tokens_min_lifetime)
+
+    def _get(self, name: str) -> Token:
+        """The token of this name, with its value."""
+        token = self._find(name)
+        if token.text is None:
+            reason = token.reason or Reason.ABSENT
+            words = make_answer(self.spawner, Problem(name, reason, token.detail))
+            code = 403 if reason is Reason.SHARED else 404
+            raise PullRefused(code, "withheld", words, reason=reason.value)
+        return token
+
+    def _describe(self, token: Token) -> dict[str, Any]:
+        source = self._delivery.current.source if self._delivery.current else None
+        facts: dict[str, Any] = json.loads(make_status(token, bool(source and source[1])))
+        return facts
+
+
+def check_running(row: orm.Spawner, *, stops: bool = False) -> None:
+    """Raise :exc:`PullRefused` if a server ``stops``, or has stopped: its token may be kept."""
+    if stops or row.server is None:
+        words = "This server does not run any more, so its tokens are not given to it."
+        raise PullRefused(403, "refused", words, reason="stopped")
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except asyncio.TimeoutError:
+        pass

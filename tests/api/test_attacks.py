@@ -1,0 +1,136 @@
+"""Who must not get a token, and gets none."""
+
+import asyncio
+
+import pytest
+from jupyterhub import orm
+from tornado.simple_httpclient import HTTPStreamClosedError
+
+from ..support.oauth import make_admin_token
+from ..support.pulling import PULL, ask, restarted
+from ..support.scripted import Provider, login
+from ..support.spawners import VariablesOnly
+from ..support.waiting import until
+
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
+
+
+async def start_servers(hub, username, *names):
+    """Servers of one user, and their own tokens by the servers' names."""
+    user = await hub.user(username, login(username))
+    for name in names:
+        await hub.spawn(user, name)
+    return user, {name: user.spawners[name].api_token for name in names}
+
+
+async def test_only_a_servers_own_token_gets_a_token_and_only_its_own(start_hub):
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    alice, own = await start_servers(hub, "alice", "", "stopped")
+    hub.app.config.TokenSpawnerMixin.tokens = {"u": {"env": "U"}}
+    bob, others = await start_servers(hub, "bob", "")
+    _, named = await start_servers(hub, "alice", "named")
+    await alice.stop("stopped")
+    # each server has what it was started with, and of its own user
+    for token, name, expected in (
+        (own[""], "t", "alice-a0"),
+        (others[""], "u", "bob-a0"),
+        (named["named"], "u", "alice-a0"),
+    ):
+        assert (await ask(hub, token, name)).body["token"] == expected
+        other = await ask(hub, token, {"t": "u", "u": "t"}[name])
+        assert (other.code, other.body["reason"]) == (404, "unknown")
+    browser = await hub.browser(alice)
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    client = alice.spawners[""].orm_spawner.oauth_client.identifier
+    wrong = {
+        "nothing": "",
+        "garbage": "x" * 32,
+        "long": "x" * 5000,
+        "of-the-user": alice.new_api_token(),
+        "of-another-user": bob.new_api_token(),
+        "of-a-service": make_admin_token(hub),
+        "of-a-browser": alice.new_api_token(client_id=client),
+        "of-a-stopped-server": own["stopped"],
+    }
+    for kind, token in wrong.items():
+        for name in ("", "t", "u"):
+            found = await ask(hub, token, name, headers={"Cookie": cookies}, token=own[""])
+            assert (found.code, found.body["reason"]) == (403, "not_a_server"), kind
+    # a token that was revoked is nobody's
+    hub.app.db.delete(orm.APIToken.find(hub.app.db, own[""]))
+    hub.app.db.commit()
+    assert (await ask(hub, own[""], "t")).code == 403
+
+
+async def test_a_shared_server_gets_none_and_a_request_that_waits_is_refused_at_once(start_hub):
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    alice, own = await start_servers(hub, "alice", "")
+    bob = await hub.user("bob")
+    known = (await ask(hub, own[""], "t")).body["renewed_at"]
+    waiting = asyncio.ensure_future(ask(hub, own[""], "t", wait=60, renewed_at=known))
+    await until(lambda: alice.spawners[""]._tokens_pulled._waiting)
+    row = alice.spawners[""].orm_spawner
+    share = orm.Share.grant(hub.app.db, row, bob.orm_user)
+    # at this very moment, whatever has been seen by then
+    for found in (await ask(hub, own[""], "t"), await asyncio.wait_for(waiting, 10)):
+        assert (found.code, found.body["reason"]) == (403, "shared")
+        assert "stop sharing" in found.body["message"]
+    assert (await ask(hub, own[""])).body["t"]["status"] == "shared"
+    hub.app.db.delete(share)
+    hub.app.db.commit()
+
+    async def is_given():
+        return (await ask(hub, own[""], "t")).code == 200
+
+    await until(is_given, pause=0.2)
+
+
+async def test_a_server_that_asks_without_end_is_refused_and_costs_the_provider_one_request(
+    start_hub,
+):
+    provider = Provider()
+    hub = await start_hub(VariablesOnly, {**provider.settings(), **TOKENS, **PULL})
+    user, own = await start_servers(hub, "alice", "", "other")
+    await user.save_auth_state(login("alice", left=30))
+    answers = await asyncio.gather(*(ask(hub, own[""], "t") for _ in range(150)))
+    codes = [answer.code for answer in answers]
+    assert set(codes) == {200, 429} and codes.count(200) < 100
+    assert {answer.body["token"] for answer in answers if answer.code == 200} == {"alice-a1"}
+    refused = next(answer for answer in answers if answer.code == 429)
+    assert int(refused.headers["Retry-After"]) >= 1 and "too often" in refused.body["message"]
+    assert len(provider.grants["alice"]) == 1
+    assert (await ask(hub, own["other"], "t")).code == 200  # one server's bound is its own
+
+
+async def test_a_request_that_waits_at_a_hub_that_ends_is_answered_by_the_next_one(start_hub):
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    user, own = await start_servers(hub, "alice", "")
+    known = (await ask(hub, own[""], "t")).body["renewed_at"]
+    waiting = asyncio.ensure_future(ask(hub, own[""], "t", wait=60, renewed_at=known))
+    await until(lambda: user.spawners[""]._tokens_pulled._waiting)
+    hub.http.stop()
+    await hub.http.close_all_connections()
+    with pytest.raises(HTTPStreamClosedError):
+        await waiting
+    await until(lambda: not user.spawners[""]._tokens_pulled._waiting)
+    async with restarted(start_hub, user, VariablesOnly, {**TOKENS, **PULL}) as again:
+        found = await ask(again, own[""], "t", wait=0.1, renewed_at=known)
+        assert found.body["token"] == "alice-a0"
+
+
+@pytest.mark.parametrize("stop", ["token-goes", "token-stays"])
+async def test_a_request_that_waits_gets_nothing_more_when_its_server_stops(start_hub, stop):
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    user, own = await start_servers(hub, "alice", "")
+    known = (await ask(hub, own[""], "t")).body["renewed_at"]
+    waiting = asyncio.ensure_future(ask(hub, own[""], "t", wait=60, renewed_at=known))
+    spawner = user.spawners[""]
+    await until(lambda: spawner._tokens_pulled._waiting)
+    if stop == "token-stays":  # as of a container that is started again
+        spawner.will_resume = True
+        spawner._stop_pending = True
+        assert (await ask(hub, own[""], "t")).body["reason"] == "stopped"
+    await user.stop("")
+    assert (await asyncio.wait_for(waiting, 10)).code == 403
+    reason = {"token-goes": "not_a_server", "token-stays": "stopped"}[stop]
+    assert (await ask(hub, own[""], "t")).body["reason"] == reason
