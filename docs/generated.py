@@ -70,7 +70,7 @@ def make_renewal_times():
 def make_help():
     """What ``--help`` prints, of each command."""
     parts = []
-    for command in ("demo", "doctor", "explain", "rbac"):
+    for command in ("demo", "doctor", "explain", "rbac", "get", "status"):
         help = StringIO()
         with redirect_stdout(help):
             try:

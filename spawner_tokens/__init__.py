@@ -71,6 +71,20 @@ def __getattr__(name: str) -> Any:
         ) from error
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext spawner_tokens``: before each cell, a kernel's variables get the live tokens."""
+    from .singleuser import ipython
+
+    ipython.load_ipython_extension(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext spawner_tokens``"""
+    from .singleuser import ipython
+
+    ipython.unload_ipython_extension(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .backends.kubernetes.rbac import make_role
+from .singleuser.command import run_get, run_status
 
 DEMO_MODULES = (
     *("configurable_http_proxy", "cryptography", "django", "ipykernel", "jupyterlab"),
@@ -206,7 +207,29 @@ def run_explain(options: argparse.Namespace) -> int:
     )
 
 
+def add_get(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "In a server: print its live token of a name, for a tool that takes it from its input or a "
+        "variable. The exit status is 1 if there is none."
+    )
+    parser.add_argument("name", help="the token's name")
+    set_examples(parser, "github")
+    parser.set_defaults(run=lambda options: run_get(options.name))
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "In a server: print which tokens it has, when each ends, and where it is. No token is "
+        "shown."
+    )
+    parser.add_argument("--json", action="store_true", help="for a machine")
+    set_examples(parser, "", "--json")
+    parser.set_defaults(run=lambda options: run_status(as_json=options.json))
+
+
 COMMANDS = {
+    "get": (add_get, "in a server: print a live token"),
+    "status": (add_status, "in a server: print which tokens there are, and when they end"),
     "demo": (add_demo, "see it work here: a real provider, proxy and Hub on loopback"),
     "rbac": (add_rbac, "print the rights that a Hub needs in Kubernetes"),
     "doctor": (

@@ -1,0 +1,136 @@
+"""The keeper: it keeps a server's files and variables as new as the Hub's tokens."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import hub
+from .live import read_files, set_variables
+from .private import PrivateDirectory
+from .sources import read_variables
+
+# Seconds: between two looks at files, and before a Hub that failed is asked again.
+_LOOK, _FIRST_RETRY, _LAST_RETRY = 1.0, 1.0, 60.0
+# Seconds that two requests for one token are apart, whatever the Hub answers.
+_APART = 1.0
+
+
+def keep(log: logging.Logger) -> Callable[[], None] | None:
+    """Begin to keep this server's tokens; ``None`` if it has none. Returns what ends it.
+
+    It ends with the process, too, whose private files are removed then.
+    """
+    names = [*read_variables()]
+    if not names or not (hub.is_there() or os.environ.get("SPAWNER_TOKENS_DIR")):
+        return None
+    stopped = threading.Event()
+    if not hub.is_there():
+        _begin(_watch, stopped)
+        return stopped.set
+    directory = PrivateDirectory()
+    pulls = [Pull(name, directory, stopped, log) for name in names]
+    for pull in pulls:
+        _begin(pull.run)
+
+    def stop() -> None:
+        stopped.set()
+        directory.remove()
+
+    atexit.register(stop)
+    return stop
+
+
+def _begin(function: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=function, args=arguments, name="spawner_tokens", daemon=True).start()
+
+
+def _watch(stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        read_files()
+        stopped.wait(_LOOK)
+
+
+class Pull:
+    """One token of this server: it waits at the Hub for each new one.
+
+    What was pulled stays while the Hub does not answer, and goes when the Hub says that the server
+    must not have it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: PrivateDirectory,
+        stopped: threading.Event,
+        log: logging.Logger,
+    ) -> None:
+        self._name, self._directory, self._stopped, self._log = name, directory, stopped, log
+        self._known: dict[str, Any] = {}
+        self._failures = 0
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            begun = time.monotonic()
+            try:
+                pause = self._ask()
+            except Exception as error:  # its text is not ours
+                self._log.warning("Cannot keep the token %s: %s", self._name, type(error).__name__)
+                pause = self._back_off()
+            self._stopped.wait(max(pause, _APART - (time.monotonic() - begun)))
+
+    def _ask(self) -> float:
+        """Ask once. Returns the seconds to wait before the next time."""
+        known = self._known
+        renewed_at = (known.get("renewed_at") or "") if known else None
+        wait = random.randint(hub.LONGEST_WAIT // 2, hub.LONGEST_WAIT) if known else 0
+        try:
+            answer = hub.ask(self._name, renewed_at=renewed_at, wait=wait)
+        except hub.HubError as error:
+            if error.is_withheld:
+                self._withdraw(error)
+            return max(self._back_off(), error.retry_after)
+        except OSError as error:
+            if not self._failures:
+                self._log.warning("The Hub does not answer for the token %s: %s", self._name, error)
+            return self._back_off()
+        self._failures = 0
+        if answer != known:
+            self._take(answer)
+        return 0.0
+
+    def _back_off(self) -> float:
+        pause = min(_LAST_RETRY, _FIRST_RETRY * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        return pause * random.uniform(0.5, 1.0)
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        text = str(answer["token"])
+        facts = {name: value for name, value in answer.items() if name != "token"}
+        self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
+        self._write(self._name, text.encode())
+        self._known = answer
+        set_variables(self._name, text)
+        os.environ["SPAWNER_TOKENS_DIR"] = str(self._directory.path)
+        if variable := read_variables()[self._name].get("file_env"):
+            os.environ[variable] = str(self._directory.path / self._name)
+
+    def _withdraw(self, error: hub.HubError) -> None:
+        if self._known or not self._failures:
+            self._log.warning("The Hub gives no token %s: %s", self._name, error)
+        self._directory.delete(self._name)
+        facts = {**dict.fromkeys(("expires_at", "renewed_at", "scopes")), "status": error.reason}
+        self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
+        self._known = {}
+        set_variables(self._name, None)
+
+    def _write(self, name: str, contents: bytes) -> None:
+        if not self._stopped.is_set():  # else the directory goes
+            self._directory.write(name, contents)

@@ -1,0 +1,29 @@
+"""Live variables: those of this process get the tokens that there are now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from .sources import find_file, read_variables
+
+
+def set_variables(name: str, text: str | None) -> None:
+    """Give a token to the variables that have it; ``None``: there is none any more."""
+    for variable in read_variables().get(name, {}).get("env", ()):
+        if text is not None:
+            os.environ[variable] = text
+        else:
+            os.environ.pop(variable, None)
+
+
+def read_files(names: Iterable[str] | None = None) -> None:
+    """Give the tokens in the files to their variables. One without a file stays as it is."""
+    for name in read_variables() if names is None else names:
+        try:
+            path = find_file(name)
+            text = None if path is None else path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError):  # just withdrawn
+            text = None
+        if text is not None:
+            set_variables(name, text)

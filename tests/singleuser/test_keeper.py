@@ -1,0 +1,195 @@
+"""What keeps a server's files and variables live."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jupyterhub import orm
+
+from spawner_tokens.singleuser.keeper import keep
+
+from ..support.hub import Server
+from ..support.leaks import process_arguments
+from ..support.pulling import PULL
+from ..support.scripted import login
+from ..support.spawners import VariablesOnly
+from ..support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
+NAMES = ("JUPYTERHUB_API_TOKEN", "SPAWNER_TOKENS_URL", "SPAWNER_TOKENS_VARIABLES")
+
+
+async def test_a_server_without_files_has_live_ones_as_long_as_the_hub_gives_them(
+    start_hub, environ, tmp_path, debug_log
+):
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL, "JupyterHub.log_level": 10})
+    user = await hub.user("alice", login("alice"))
+    texts = await (await hub.spawn(user)).texts()
+    environ.update({name: texts[name] for name in (*NAMES, "T")})
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path / "memory")
+    (tmp_path / "memory").mkdir()
+    stop = keep(logging.getLogger("server"))
+    await until(lambda: "T_TOKEN_FILE" in environ)
+    file = Path(environ["T_TOKEN_FILE"])
+    directory = Path(environ["SPAWNER_TOKENS_DIR"])
+    assert file == directory / "t" and directory.parent == tmp_path / "memory"
+    assert (directory.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+
+    async def expect(n):
+        text = f"alice-a{n}"
+        await until(lambda: file.exists() and file.read_text() == environ.get("T") == text, 30)
+        assert json.loads((directory / "t.json").read_text())["status"] == "ok"
+
+    await expect(0)
+    await user.save_auth_state(login("alice", left=3100, n=1))
+    await expect(1)
+    # a Hub that is down takes nothing away, and a renewal is there when it is back
+    hub.http.stop()
+    await hub.http.close_all_connections()
+    await until(lambda: "does not answer for the token t" in debug_log.text)
+    await expect(1)
+    hub.http.listen(hub.app.hub.port, "127.0.0.1")
+    await user.save_auth_state(login("alice", left=3200, n=2))
+    await expect(2)
+    # while others may use it, it has none
+    share = orm.Share.grant(
+        hub.app.db, user.spawners[""].orm_spawner, (await hub.user("bob")).orm_user
+    )
+    await until(lambda: not file.exists() and "T" not in environ)
+    await until(lambda: json.loads((directory / "t.json").read_text())["status"] == "shared")
+    hub.app.db.delete(share)
+    hub.app.db.commit()
+    await expect(2)
+    stop()
+    assert not directory.exists()
+    assert "DEBUG" in debug_log.text and "alice-a" not in debug_log.text  # the Hub's, too
+    assert not [name for name, words in process_arguments().items() if b"alice-a" in words]
+
+
+async def test_files_are_watched_and_the_variables_are_theirs(tokens, environ):
+    stop = keep(logging.getLogger("server"))
+    await until(lambda: environ["T"] == environ.get("ALSO_T") == "token-1")
+    (tokens / "t.new").write_text("token-2")
+    os.replace(tokens / "t.new", tokens / "t")
+    await until(lambda: environ["T"] == environ["ALSO_T"] == "token-2")
+    stop()
+
+
+def test_a_process_that_is_no_server_keeps_nothing(environ):
+    assert keep(logging.getLogger("server")) is None
+
+
+CODE = """
+import logging, sys, time
+from spawner_tokens.singleuser.keeper import keep
+keep(logging.getLogger())
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", [None, signal.SIGKILL], ids=["exit", "killed"])
+def test_a_server_that_has_ended_leaves_nothing_past_the_next_one(environ, tmp_path, how):
+    env = {
+        **environ,
+        "PYTHONPATH": str(ROOT),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "SPAWNER_TOKENS_URL": "http://127.0.0.1:1/hub/api/spawner-tokens",
+        "SPAWNER_TOKENS_VARIABLES": json.dumps({"t": {"env": ["T"]}}),
+        "JUPYTERHUB_API_TOKEN": "x",
+    }
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": env}
+
+    def start():
+        process = subprocess.Popen([sys.executable, "-c", CODE], **options)
+        assert process.stdout.readline() == b"begun\n"
+        return process
+
+    def end(process, how=None):
+        if how is not None:
+            process.send_signal(how)
+        process.communicate()
+
+    living, other = start(), start()
+    assert len([*tmp_path.iterdir()]) == 2
+    end(other, how)
+    assert len([*tmp_path.iterdir()]) == (1 if how is None else 2)
+    another = start()
+    assert len([*tmp_path.iterdir()]) == 2  # that of one that lives stays
+    end(another)
+    end(living)
+    assert [*tmp_path.iterdir()] == []
+
+
+async def test_a_jupyter_server_with_the_package_gives_later_kernels_live_variables(
+    tokens, environ, tmp_path
+):
+    pytest.importorskip("jupyter_server")
+    folder = tmp_path / "config" / "jupyter_server_config.d"
+    folder.mkdir(parents=True)
+    enabled = ROOT / "spawner_tokens" / "singleuser" / "spawner_tokens.json"
+    (folder / "spawner_tokens.json").write_bytes(enabled.read_bytes())
+    runtime = tmp_path / "runtime"
+    options = ["--no-browser", "--allow-root", "--ServerApp.token=x", "--port=0", "--ip=127.0.0.1"]
+    command = [sys.executable, "-m", "jupyter_server", *options]
+    env = {
+        **environ,
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "JUPYTER_CONFIG_PATH": str(folder.parent),
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+    }
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, env=env, cwd=tmp_path, stderr=log)
+    try:
+        found = await until(lambda: [*runtime.glob("jpserver-*.json")], 60)
+        url = (await until(lambda: _read(found[0]), 10))["url"]
+        server = Server(None, url.rstrip("/"))
+        await until(lambda: _answers(server), 30)
+        (tokens / "t").write_text("token-2")
+        await until(lambda: _starts_with(server, process.pid, b"T=token-2"), 60, pause=0.5)
+    finally:
+        process.terminate()
+        process.wait()
+    assert "spawner_tokens.singleuser" in (tmp_path / "log").read_text()
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
+async def _answers(server):
+    try:
+        return await server.ask("api/status?token=x")
+    except OSError:
+        return None
+
+
+async def _starts_with(server, pid, variable):
+    """Whether a kernel that starts now has this variable."""
+    command = [sys.executable, "-c", _START, server.url]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    kernel = json.loads(done.stdout)["id"].encode()
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            if kernel in (each / "cmdline").read_bytes():
+                return variable in (each / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            pass
+    return False
+
+
+_START = """
+import sys, urllib.request as u
+print(u.urlopen(u.Request(sys.argv[1] + "/api/kernels?token=x", b"{}")).read().decode())
+"""
