@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
@@ -36,6 +37,7 @@ class ForeignSaves:
         self._store, self._history = store, store.history
         self._clock, self._log = clock, log
         self._later: set[asyncio.Task[None]] = set()
+        self._last: WeakKeyDictionary[orm.User, int] = WeakKeyDictionary()  # by its hash
 
     def repair(self, user: orm.User, encrypted: bytes) -> tuple[bytes, bool]:
         """What somebody else saves, with its age, and the stored tokens in place of older ones.
@@ -44,6 +46,7 @@ class ForeignSaves:
         refresh token may be in what it replaces. What is large is left without its age, so that
         such a token is renewed when it is first seen.
         """
+        self._last[user] = hash(encrypted)
         if len(encrypted) > LARGE:
             return self._keep_newer(user, encrypted)
         keeper = CryptKeeper.instance()
@@ -90,9 +93,14 @@ class ForeignSaves:
         self._history.note(user, encrypted, login.auth_state)
 
     async def _add(self, user: orm.User, encrypted: bytes) -> None:
-        """Store what somebody saved with older tokens, with the newest ones."""
+        """Store what somebody saved with older tokens, with the newest ones.
+
+        Not if there was another save since, which is newer.
+        """
 
         def make(stored: AuthState | None) -> AuthState | None:
+            if self._last.get(user) != hash(encrypted):
+                return None
             saved = read_login(True, encrypted, CryptKeeper.instance()).auth_state
             return {**saved, **take_tokens(stored)} if saved and stored else None
 

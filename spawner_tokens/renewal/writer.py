@@ -37,8 +37,8 @@ class Writer:
     async def derive(self, stored: AuthState) -> None:
         """Store what the authenticator and its hooks make of the new tokens."""
         encrypted = self._user.orm_user.encrypted_auth_state
-        copied = await self._store.run(encrypted, copy_auth_state, stored)
         try:
+            copied = await self._store.run(encrypted, copy_auth_state, stored)
             derived = await self._adapter.derive(self._name, copied)
         except Exception as error:
             words = "Could not derive all of the auth_state of %s: %s"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
-from jupyterhub.crypto import CryptKeeper
+from jupyterhub.crypto import CryptKeeper, encrypt
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.tokens import selection
@@ -108,10 +108,23 @@ async def test_a_large_save_of_older_tokens_takes_none_away(start_hub, is_known)
     assert not {*cipher.encrypted, *cipher.decrypted} & {threading.main_thread()}
 
 
+async def test_a_large_save_of_older_tokens_does_not_undo_a_later_save(start_hub):
+    hub = await start_hub(SIMPLE, Provider().settings())
+    old = login("alice", -10) | {"teams": TEAMS, "note": "earlier"}
+    alice = await hub.user("alice", old)
+    await watch_servers(hub, alice, [""])
+    await until(lambda: has(alice) == "alice-a1")
+    new = await alice.get_auth_state() | {"note": "later"}
+    for encrypted in [await encrypt(old), await encrypt(new)]:
+        alice.orm_user.encrypted_auth_state = encrypted
+    await until(has_looked)
+    assert await alice.get_auth_state() == new
+
+
 def has_looked():
-    """Whether nothing of what was stored when the Hub started is still read."""
+    """Whether nothing of what was saved, or stored when the Hub started, is still looked at."""
     names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
-    return "ForeignSaves._look_at" not in names
+    return names.isdisjoint({"ForeignSaves._look_at", "ForeignSaves._add"})
 
 
 @contextmanager

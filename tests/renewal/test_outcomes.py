@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import ExitStack
+from functools import reduce
 
 import pytest
 from jupyterhub.auth import DummyAuthenticator
@@ -53,6 +54,17 @@ async def test_a_login_while_hooks_derive_an_auth_state_keeps_its_tokens(start_h
     gate.open()
     await check
     assert (await alice.get_auth_state())["refresh_token"] == "alice-r7"
+
+
+async def test_an_auth_state_too_deep_for_hooks_is_renewed_and_checked(start_hub):
+    deep = reduce(lambda inner, _: [inner], range(550), [])  # JSON can hold more, pickle less
+    provider = Provider()
+    hub = await start_hub(SIMPLE, provider.settings())
+    alice = await hub.user("alice", login("alice", left=-10) | {"deep": deep})
+    hub.spawner(alice)
+    assert await hub.app.authenticator.refresh_user(alice)
+    assert (await alice.get_auth_state())["refresh_token"] == "alice-r1"
+    assert provider.checks["alice"]
 
 
 @pytest.mark.parametrize("stored", [None, b"of another key"], ids=["none", "undecryptable"])
