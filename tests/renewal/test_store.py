@@ -9,6 +9,8 @@ from jupyterhub.crypto import CryptKeeper
 from pytest import param
 
 from spawner_tokens.renewal.auth_state import merge, stamp, write_login
+from spawner_tokens.tokens import lookup
+from spawner_tokens.tokens.lifetime import jwt_claims
 from spawner_tokens.tokens.selection import Login, select
 from spawner_tokens.tokens.spec import parse_tokens
 
@@ -178,3 +180,15 @@ def test_the_life_of_a_hooks_jwt_is_counted_from_when_it_is_first_seen(
     gone = STORED | {"nested": "gone"}
     stamp(again := stored | gone, stored, NOW)
     assert again == gone
+
+
+def test_of_names_with_dots_none_is_decoded_to_see_whether_it_is_a_jwt(monkeypatch):
+    def decode(text):
+        decoded.append(text)
+        return jwt_claims(text)
+
+    decoded, token = [], jwt(iat=NOW, exp=NOW + 60)
+    monkeypatch.setattr(lookup, "jwt_claims", decode)
+    auth_state = {"groups": [f"{number}.example.org" for number in range(9)], "token": token}
+    stamp(auth_state, {}, NOW)
+    assert set(decoded) == {token}
