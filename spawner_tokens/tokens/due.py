@@ -25,10 +25,10 @@ def find_due(
     ``now``: seconds since the epoch. ``min_lifetime`` (seconds) is for specs that name none.
     """
     specs, found = list(specs), {}
-    by_key = {spec.key: spec for spec in specs}
+    by_key = {id(spec.key): spec for spec in specs}  # a callable may have no hash
     tokens = {key: select_value(spec, login, now) for key, spec in by_key.items()}
     for spec in specs:
-        if (token := tokens[spec.key]).value is not None:
+        if (token := tokens[id(spec.key)]).value is not None:
             asked = min_lifetime if spec.min_lifetime is None else spec.min_lifetime
             lifetime = token.lifetime
             life = lifetime.left(now) if math.isinf(lifetime.total) else lifetime.total

@@ -1,11 +1,15 @@
 """When a token ends, and how long it has to live to be handed over."""
 
+from dataclasses import dataclass
 from math import inf
 
 import pytest
 from pytest import param
 
-from spawner_tokens.tokens.selection import Reason
+from spawner_tokens.tokens.due import find_due
+from spawner_tokens.tokens.lifetime import Lifetime
+from spawner_tokens.tokens.selection import Login, Reason
+from spawner_tokens.tokens.spec import parse_tokens
 
 from .test_selection import NOW, find, jwt, response
 
@@ -63,3 +67,18 @@ def test_never_more_than_half_of_a_tokens_life_is_asked_for():
 
 def test_a_spec_has_its_own_min_lifetime():
     assert find({"min_lifetime": 1}, response(expires_at=NOW + 5)).reason is None
+
+
+@dataclass
+class Key:
+    name: str
+
+    def __call__(self, auth_state):
+        return auth_state[self.name]
+
+
+def test_each_tokens_lifetime_is_known_though_a_key_has_no_hash():
+    fields = {"a": {"key": Key("x")}, "b": {"key": Key("y")}, "c": {"key": "x"}}
+    specs, login = parse_tokens(fields, files=True), Login({"x": "1", "y": "2"})
+    due = find_due(specs, login, NOW, 300, Lifetime.short_at)
+    assert {*due} == {("a", hash("1")), ("b", hash("2")), ("c", hash("1"))}
