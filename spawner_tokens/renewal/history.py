@@ -22,7 +22,6 @@ class TokenHistory:
     """What ``keeper`` encrypts for the Hub need not be decrypted to know its tokens."""
 
     def __init__(self, keeper: CryptKeeper) -> None:
-        self._keeper = keeper
         self._seen: WeakKeyDictionary[orm.User, tuple[int, ...]] = WeakKeyDictionary()
         self._logins: deque[Fingerprint] = deque(maxlen=_REMEMBERED)
         self._encrypted: dict[int, Fingerprint] = {}  # by the hash of the whole
@@ -44,7 +43,8 @@ class TokenHistory:
         if encrypted is None:
             return frozenset()
         if hash(encrypted) not in self._encrypted:
-            self._note_encrypted(encrypted, read_login(True, encrypted, self._keeper).auth_state)
+            login = read_login(True, encrypted, CryptKeeper.instance())
+            self._note_encrypted(encrypted, login.auth_state)
         return self._encrypted[hash(encrypted)]
 
     def note_login(self, auth_state: Mapping[str, Any]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from jupyterhub.crypto import CryptKeeper
 from pytest import param
 
-from spawner_tokens.renewal.auth_state import merge, stamp, write_login
+from spawner_tokens.renewal.auth_state import hash_tokens, merge, stamp, write_login
+from spawner_tokens.renewal.history import TokenHistory
 from spawner_tokens.tokens import lookup
 from spawner_tokens.tokens.lifetime import jwt_claims
 from spawner_tokens.tokens.selection import Login, select
@@ -192,3 +193,13 @@ def test_of_names_with_dots_none_is_decoded_to_see_whether_it_is_a_jwt(monkeypat
     auth_state = {"groups": [f"{number}.example.org" for number in range(9)], "token": token}
     stamp(auth_state, {}, NOW)
     assert set(decoded) == {token}
+
+
+def test_which_tokens_are_stored_is_known_of_another_crypt_keeper_too():
+    history = TokenHistory(CryptKeeper(keys=[b"a" * 32]))
+    CryptKeeper.clear_instance()
+    try:
+        encrypted = CryptKeeper.instance(keys=[b"b" * 32])._encrypt(STORED)
+        assert history.find_tokens(encrypted) == hash_tokens(STORED)
+    finally:
+        CryptKeeper.clear_instance()
