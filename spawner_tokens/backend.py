@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jupyterhub import orm
 from sqlalchemy import inspect
 
-from .hub import TokenHub, find_hub_name
+from .hub import TokenHub, find_hub_name, find_states
 from .sweep import Leftover, find_each
 from .traits import TokenTraits
 
@@ -142,8 +141,8 @@ class TokenBackend(TokenTraits):
 
         Recorded are those of this Hub's servers that may have files, by :attr:`location_key`.
         """
-        rows = self._tokens_session.query(orm.Spawner)
-        recorded = [each for row in rows for each in self._read_locations(row.state or {})]
+        states = find_states(self._tokens_session, self.location_key)
+        recorded = [each for state in states for each in self._read_locations(state)]
         return {
             tuple(location[key] for key in keys)
             for location in [self.make_location(), *recorded]

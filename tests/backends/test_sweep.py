@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from jupyterhub import orm
+from sqlalchemy import event, insert
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner, sweep
 from spawner_tokens.sweep import Leftover, Sweeps, find_each, parse_time
@@ -138,6 +140,20 @@ async def test_a_root_that_cannot_be_opened_keeps_no_other_and_goes_when_it_can(
     roots[0].chmod(0o711)
     await hub.swept()
     assert not list(roots[0].iterdir())
+
+
+async def test_recorded_locations_are_found_without_an_object_for_each_server(start_hub):
+    hub = await start_hub(SIMPLE, TOKENS)
+    spawner, loaded = hub.spawner(await hub.user("alice")), []
+    states = [{spawner.location_key: [{"hub": "then", "mount_path": "/then"}]}, {}, None]
+    rows = [{"name": f"{number}", "state": state} for number, state in enumerate(states)]
+    hub.app.db.execute(insert(orm.Spawner), rows)
+    event.listen(orm.Spawner, "load", note := lambda row, _: loaded.append(row))
+    try:
+        found = spawner.list_locations("hub", "mount_path")
+    finally:
+        event.remove(orm.Spawner, "load", note)
+    assert len(found) == 2 and ("then", "/then") in found and not loaded
 
 
 async def test_a_server_that_starts_keeps_its_files_whatever_the_record_says(start_hub, memory):

@@ -21,8 +21,8 @@ MAY_IMPORT = {
     "traits": {"tokens", "jupyterhub", "traitlets"},
     "combination": {"traits", "jupyterhub", "traitlets"},
     "sweep": {"redaction"},
-    "hub": {"sweep"},
-    "backend": {"traits", "sweep", "hub", "jupyterhub", "sqlalchemy"},
+    "hub": {"sweep", "jupyterhub", "sqlalchemy"},
+    "backend": {"traits", "sweep", "hub", "sqlalchemy"},
     "sharing": {"redaction", "renewal", "jupyterhub", "sqlalchemy", "tornado"},
     "renewal": {
         *("tokens", "metrics", "redaction", "foreign"),
