@@ -13,13 +13,16 @@ from typing import Any
 
 from jupyterhub import orm
 from sqlalchemy import event, func, inspect, or_, select, union
+from sqlalchemy.exc import SQLAlchemyError
 from tornado.log import app_log
 
 from .redaction import describe_error
+from .renewal.database import wait_briefly
 from .renewal.places import Places
 
 _SHARING = "spawner_tokens.sharing"
-# Seconds for which what was read is right as long as this process does not change it.
+# Seconds for which what was read is right as long as this process does not change it. It is right
+# for longer while the database cannot be asked.
 _LONGEST = 60.0
 # Seconds: changes that come together are looked at once. And until a database that fails is tried.
 _PAUSE, _RETRY = 0.2, 1.0
@@ -31,7 +34,8 @@ def is_shared(session: Any, spawner: orm.Spawner) -> bool:
     """Whether others may use this server at this moment, or have a code to get there.
 
     ``session`` is the Hub's SQLAlchemy session. It is a look into memory, most often. Raises
-    :exc:`sqlalchemy.exc.SQLAlchemyError` if the database does not say: then it may be shared.
+    :exc:`sqlalchemy.exc.SQLAlchemyError` if the database does not say, and this process has changed
+    something since it did: then it may be shared.
     """
     return Sharing.from_session(session).is_shared(spawner.id)
 
@@ -110,10 +114,19 @@ class Sharing:
         now = self._clock()
         if time.monotonic() - self._read_at <= _LONGEST and now < self._ends_at:
             return
+        try:
+            self._read_again(now)
+        except SQLAlchemyError:
+            if self._read_at == -math.inf:
+                raise
+            # This process has changed nothing since. It asks again soon, and not for each server.
+            self._read_at, self._ends_at = time.monotonic() - _LONGEST + _RETRY, math.inf
+
+    def _read_again(self, now: float) -> None:
         share, code = orm.Share, orm.ShareCode
         is_over = code.expires_at <= datetime.fromtimestamp(now, timezone.utc).replace(tzinfo=None)
         codes = select(code.spawner_id).where(or_(code.expires_at.is_(None), ~is_over))
-        with self._session.no_autoflush:
+        with wait_briefly(self._session), self._session.no_autoflush:
             shared = set(self._session.scalars(union(select(share.spawner_id), codes)))
             ends_at = self._session.scalar(select(func.min(code.expires_at)).where(~is_over))
         self._shared, self._read_at, self._ends_at = shared, time.monotonic(), math.inf

@@ -74,23 +74,33 @@ class Database:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Lock SQLite: what is done in here does not wait for another process."""
-        connection = self._session.connection()
-        if connection.dialect.name != "sqlite":
-            yield
-            return
-        before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
-        sqlite = connection.connection.dbapi_connection  # the same one after the commit
-        sqlite.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT}")
-        try:
-            if not sqlite.in_transaction:
+        with wait_briefly(self._session) as sqlite:
+            if sqlite is not None and not sqlite.in_transaction:
                 try:
                     sqlite.execute("BEGIN EXCLUSIVE")
                 except sqlite3.OperationalError as error:
                     raise _SQLiteLocked("BEGIN EXCLUSIVE", None, error) from None
             yield
-        finally:
-            with suppress(sqlite3.ProgrammingError):  # a pool that keeps none has closed it
-                sqlite.execute(f"PRAGMA busy_timeout = {before}")
+
+
+@contextmanager
+def wait_briefly(session: Any) -> Iterator[Any]:
+    """In here, nothing waits for SQLite's lock for longer than some milliseconds.
+
+    Yields SQLite's own connection; ``None`` if it is another database.
+    """
+    connection = session.connection()
+    if connection.dialect.name != "sqlite":
+        yield None
+        return
+    before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    sqlite = connection.connection.dbapi_connection  # the same one after a commit
+    sqlite.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT}")
+    try:
+        yield sqlite
+    finally:
+        with suppress(sqlite3.ProgrammingError):  # a pool that keeps none has closed it
+            sqlite.execute(f"PRAGMA busy_timeout = {before}")
 
 
 class _SQLiteLocked(OperationalError):

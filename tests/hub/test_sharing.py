@@ -1,15 +1,18 @@
 """Which servers are shared: every way in which a Hub begins and ends to share one."""
 
+import sqlite3
 import time
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from jupyterhub import orm
 from pytest import param
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from spawner_tokens import sharing
 from spawner_tokens.sharing import _SHARING, Sharing, is_shared
 
 from ..support.waiting import until
@@ -18,9 +21,9 @@ SCOPES = ["access:servers"]
 
 
 @pytest.fixture
-def session():
+def session(tmp_path):
     """A Hub's, with two users, a group, and two servers of the first user's."""
-    engine = create_engine("sqlite://")
+    engine = create_engine(f"sqlite:///{tmp_path}/hub.sqlite")
     orm.Base.metadata.create_all(engine)
     try:
         with Session(engine, expire_on_commit=False) as session:
@@ -119,9 +122,9 @@ def purge(session):
 async def test_a_servers_sharing_is_seen_when_it_begins_and_when_it_ends(session, begin, end):
     server, other = find(session)[0], session.query(orm.Spawner).filter_by(name="other").one()
     assert not is_shared(session, server)
-    seen, sharing = [], Sharing.from_session(session)
-    sharing.watch(server.id, False, lambda _: seen.append(is_shared(session, server)))
-    sharing.watch(other.id, False, lambda _: seen.append("another server"))
+    seen, watching = [], Sharing.from_session(session)
+    watching.watch(server.id, False, lambda _: seen.append(is_shared(session, server)))
+    watching.watch(other.id, False, lambda _: seen.append("another server"))
     begin(session)
     assert is_shared(session, server) and not is_shared(session, other)
     await until(lambda: seen == [True])
@@ -174,6 +177,24 @@ def test_while_the_database_does_not_say_it_there_is_no_answer(session):
         is_shared(session, server)
     session.execute(text("ALTER TABLE elsewhere RENAME TO share_codes"))
     assert is_shared(session, server) and share.spawner is server
+
+
+def test_what_no_change_was_seen_of_is_known_while_the_database_is_locked(session, monkeypatch):
+    server, other = session.scalars(select(orm.Spawner).order_by(orm.Spawner.id))
+    grant(session)
+    assert is_shared(session, server) and not is_shared(session, other)
+    session.commit()
+    monkeypatch.setattr(sharing, "_LONGEST", -1.0)
+    with closing(sqlite3.connect(session.get_bind().url.database, isolation_level=None)) as process:
+        process.execute("BEGIN EXCLUSIVE")
+        began_at = time.monotonic()
+        assert is_shared(session, server) and not is_shared(session, other)
+        Sharing.from_session(session).note_change()
+        with pytest.raises(SQLAlchemyError):
+            is_shared(session, other)
+        assert time.monotonic() - began_at < 4  # SQLite's own patience is five seconds
+        process.execute("ROLLBACK")
+    assert is_shared(session, server) and not is_shared(session, other)
 
 
 def test_a_look_costs_no_query_while_nothing_changes(session):
