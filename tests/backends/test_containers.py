@@ -1,7 +1,9 @@
 """What is read from the Docker Engine's answers, and what is made of it: pure functions."""
 
 import asyncio
+import os
 import subprocess
+import time
 from socket import SHUT_WR, socketpair
 
 import pytest
@@ -26,8 +28,10 @@ from spawner_tokens.backends.docker.engine import (
     shares_directory,
     write_inside,
 )
+from spawner_tokens.backends.docker.leftovers import find_directories
 from spawner_tokens.backends.docker.shared import SharedDirectory
 from spawner_tokens.backends.docker.swarm import is_given_up, make_references, make_task_template
+from spawner_tokens.backends.filethreads import FileThreads
 
 from ..support.waiting import until
 
@@ -299,6 +303,19 @@ async def test_spawns_at_one_time_ask_an_engine_once_whichever_of_them_is_cancel
     goes_on.set()
     assert [await second, await third, await engine.shares(shared)] == [True] * 3
     assert len(asked) == 2 and not [*tmp_path.iterdir()]
+
+
+async def test_what_a_hub_that_was_killed_while_it_asked_has_left_is_swept(tmp_path):
+    shared = SharedDirectory(str(tmp_path), str(tmp_path), "hub")
+    shared.here.write(".probe-1", {}, (os.geteuid(), os.getegid()))
+
+    async def call(*args, **kwargs):
+        return []
+
+    async for left in find_directories(call, FileThreads(), shared):
+        assert time.time() - 60 < left.made_at  # so it is spared while its own Hub asks
+        await left.remove()
+    assert not [*tmp_path.iterdir()]
 
 
 async def test_a_directory_that_is_swept_meanwhile_fails_no_question(tmp_path):

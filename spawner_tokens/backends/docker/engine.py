@@ -23,7 +23,7 @@ from docker.types import HostConfig, Mount
 
 from ...backend import REFUSED_FOR
 from ..filethreads import FileThreads
-from .shared import PROBE, SharedDirectory
+from .shared import SharedDirectory
 
 # As DockerSpawner.docker: calls a method of docker.APIClient, by its name, in a thread.
 Call = Callable[..., Awaitable[Any]]
@@ -84,7 +84,7 @@ class Engine:
         """Whether it can mount what is in this directory; ``None`` if it does not say."""
 
         async def ask() -> bool | None:
-            name = f"{PROBE}{secrets.token_hex(8)}"
+            name = f".probe-{secrets.token_hex(8)}"
             owner, threads = (os.geteuid(), os.getegid()), FileThreads.from_hub(self)
             try:
                 await threads.run(name, shared.here.write, name, {}, owner)

@@ -11,7 +11,7 @@ from docker.errors import APIError
 from ...sweep import Leftover
 from ..filethreads import FileThreads
 from .engine import Call
-from .shared import PROBE, SHARED, SharedDirectory
+from .shared import SHARED, SharedDirectory
 
 LABEL = "spawner_tokens"
 _LIVE = ["running", "paused", "restarting"]  # the states of containers that may read files
@@ -28,8 +28,6 @@ async def find_directories(
     names = {name.removeprefix("/") for container in live for name in container["Names"]}
     place = {name: getattr(shared, name) for name in SHARED}
     for name in times.keys() - names:
-        if name.startswith(PROBE):
-            continue
         remove = partial(threads.run, (shared, name), shared.remove, [name])
         yield Leftover({**place, "server": name}, remove, times[name])
 

@@ -11,7 +11,6 @@ from ...tokens.files import PUBLIC_FILE
 from ..hostfiles import HubDirectory
 
 SHARED = ("root", "host_root", "hub")  # these entries of a location are a SharedDirectory's
-PROBE = ".probe-"  # the start of the name of an entry that is no server's: see Engine.shares()
 _AT_MOST = 10_000  # entries to remove; users cannot add any, since the mounts are read-only
 
 
