@@ -34,9 +34,9 @@ async def run_tokens_hook(
         problem = f"it did not return a dict of names and values, but {type(values).__name__}"
         raise HookFailed(problem)
     declared = {token.spec.name for token in tokens} | lost
-    for name in sorted(values.keys() - declared, key=str):
-        words = "tokens_hook returned %r, which is not declared in tokens: ignored"
-        spawner.log.warning(words, name)
+    if others := values.keys() - declared:  # not which: a hook may take a value for a name
+        words = "Ignored what tokens_hook returned for undeclared names, %d of them; declared: %s"
+        spawner.log.warning(words, len(others), ", ".join(sorted(declared)))
     return [apply_hook_value(token, values, login) for token in tokens]
 
 

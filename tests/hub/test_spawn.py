@@ -227,9 +227,10 @@ async def test_a_token_hook_that_fails_withholds_all_and_says_where(start_hub, c
         server = await hub.spawn(user, f"s{number}")
         assert "T" not in await server.env()
         assert words in caplog.text
-    hub.app.config.TokenSpawnerMixin.tokens_hook = lambda *args: {**args[2], "x": "y"}
+    hub.app.config.TokenSpawnerMixin.tokens_hook = lambda *args: {**args[2], args[2]["t"]: "t"}
     await hub.spawn(user)
-    assert "tokens_hook returned 'x', which is not declared in tokens" in caplog.text
+    assert "undeclared names, 1 of them; declared: t" in caplog.text
+    assert "the-token" not in caplog.text
 
 
 async def test_skip_is_silent_and_warn_is_not(start_hub, caplog):
