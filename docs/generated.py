@@ -45,14 +45,19 @@ def make_providers():
     return make_table(*rows)
 
 
-def make_clouds():
-    """The presets for clouds, with all that they set."""
-    rows = [("preset", "``settings`` needed", "variables that it adds")]
+def make_tools():
+    """The presets for clouds and tools, with all that they set."""
+    rows = [("preset", "needed", "variables that it adds")]
     for preset, fields in CONSUMERS.items():
-        settings = dict.fromkeys(fields["settings"], "…")
-        (spec,) = parse_tokens({preset: {"preset": preset, "settings": settings}}, files=True)
-        more = filter(None, [spec.file_env, spec.config_env, *spec.variables])
-        rows.append((f"``{preset}``", make_literals(settings), make_literals(more)))
+        constants = fields.get("settings", {})
+        needed = [name for name, text in constants.items() if text is None]
+        given = {"settings": dict.fromkeys(needed, "…")} if needed else {}
+        if fields.get("url", "") is None:
+            given["url"] = "https://…"
+        (spec,) = parse_tokens({preset: {"preset": preset, **given}}, files=True)
+        more = filter(None, [spec.file_env, spec.config_env, *spec.variables, *spec.settings])
+        added = make_literals(name for name in more if name not in needed)
+        rows.append((f"``{preset}``", make_literals(needed or given), added))
     return make_table(*rows)
 
 
@@ -115,10 +120,10 @@ def make_status(status):
 
 ENTRIES = {"finding": (make_finding, WHY), "status": (make_status, [each.value for each in Reason])}
 TEXTS = {
-    "clouds": make_clouds,
     "help": make_help,
     "providers": make_providers,
     "renewal-times": make_renewal_times,
+    "tools": make_tools,
 }
 
 

@@ -1,4 +1,4 @@
-"""The presets: where each provider's login has its token, and where each cloud's SDK looks for one.
+"""The presets: where each provider's login has its token, and where each tool looks for one.
 
 A preset is a part of a spec, with the same fields (``spec.py``); a field that an admin writes wins
 over the preset's. In ``settings`` and ``git``, ``{url}`` stands for the spec's ``url``, and in
@@ -11,7 +11,7 @@ To add one, add an entry to one of the two tables here and a row to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -126,6 +126,23 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
         },
         "settings": {"NBGALLERY_URL": "{url}"},
     },
+    # oauthenticator.generic: the answer of GET /login/oauth/userinfo of Gitea and Forgejo, whose
+    # "name" is empty where the user gave none. For git, any user name goes with the token.
+    "gitea": {
+        "url": None,
+        "env": ["GITEA_TOKEN"],
+        "variables": {
+            "GITEA_USER": "oauth_user.preferred_username",
+            "GITEA_EMAIL": "oauth_user.email",
+            "GITEA_NAME": "oauth_user.name",
+        },
+        "settings": {"GITEA_URL": "{url}"},
+        "git": "{url}",
+        "git_identity": {
+            "name": _claim("name", "preferred_username"),
+            "email": "oauth_user.email",
+        },
+    },
     # oauthenticator.generic, .auth0 and .cilogon: the standard claims of OpenID Connect Core 1.0,
     # section 5.1, or what the provider has in their place.
     "oidc": {
@@ -214,49 +231,42 @@ CONSUMERS: Mapping[str, Mapping[str, Any]] = {
             ),
         },
     },
+    # OAuth token federation of databricks-sdk, named so that it looks at no other way to log in.
+    "databricks": {
+        "url": None,
+        "key": "id_token",
+        "file": True,
+        "file_env": "DATABRICKS_OIDC_TOKEN_FILEPATH",
+        "settings": {"DATABRICKS_HOST": "{url}", "DATABRICKS_AUTH_TYPE": "file-oidc"},
+    },
+    # huggingface_hub, and what is built on it.
+    "huggingface": {"file": True, "file_env": "HF_TOKEN_PATH"},
+    # WLCG Bearer Token Discovery: XRootD, gfal2, scitokens, HTCondor.
+    "wlcg": {"file": True, "file_env": "BEARER_TOKEN_FILE"},
+    # A kubeconfig, for a cluster that takes the login's id_token (OpenID Connect).
+    "kubernetes": {
+        "key": "id_token",
+        "file": True,
+        "file_env": "KUBE_TOKEN_FILE",  # KUBERNETES_* is Kubernetes' own
+        "settings": {"KUBE_API_SERVER": None},
+        "config_env": "KUBECONFIG",
+        "config": {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "hub",
+                    "cluster": {
+                        "server": "{KUBE_API_SERVER}",
+                        "certificate-authority": "{KUBE_CA_FILE}",
+                    },
+                }
+            ],
+            "users": [{"name": "me", "user": {"tokenFile": "{file}"}}],
+            "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "me"}}],
+            "current-context": "hub",
+        },
+    },
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {**PROVIDERS, **CONSUMERS}
-
-# A scope → those that it has in it, though the provider does not name them.
-_IMPLIED_SCOPES: Mapping[str, str] = {
-    # https://docs.github.com/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
-    "repo": "repo:status repo_deployment public_repo repo:invite security_events admin:repo_hook",
-    "admin:repo_hook": "write:repo_hook",
-    "write:repo_hook": "read:repo_hook",
-    "admin:org": "write:org manage_runners:org",
-    "write:org": "read:org",
-    "admin:public_key": "write:public_key",
-    "write:public_key": "read:public_key",
-    "user": "read:user user:email user:follow",
-    "project": "read:project",
-    "write:packages": "read:packages",
-    "write:discussion": "read:discussion",
-    "admin:gpg_key": "write:gpg_key",
-    "write:gpg_key": "read:gpg_key",
-    "admin:ssh_signing_key": "write:ssh_signing_key",
-    "write:ssh_signing_key": "read:ssh_signing_key",
-    "admin:enterprise": "manage_runners:enterprise manage_billing:enterprise read:enterprise",
-    "audit_log": "read:audit_log",
-    "codespace": "codespace:secrets",
-    "copilot": "manage_billing:copilot",
-    "write:network_configurations": "read:network_configurations",
-    # https://docs.gitlab.com/integration/oauth_provider/#view-all-authorized-applications
-    "api": (
-        "read_api write_repository write_registry write_virtual_registry create_runner "
-        "manage_runner k8s_proxy ai_features read_observability write_observability"
-    ),
-    "read_api": "read_user read_repository read_registry read_virtual_registry",
-    "write_repository": "read_repository",
-}
-
-
-def imply_scopes(scopes: Iterable[str]) -> set[str]:
-    """These scopes, and those that they have in them at GitHub and GitLab."""
-    found: set[str] = set()
-    left = list(scopes)
-    while left:
-        scope = left.pop()
-        found.add(scope)
-        left += set(_IMPLIED_SCOPES.get(scope, "").split()) - found
-    return found

@@ -24,7 +24,7 @@ from .lookup import (
     is_the_logins,
     list_names,
 )
-from .presets import imply_scopes
+from .scopes import imply_scopes
 from .spec import TokenSpec
 
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.

@@ -72,6 +72,7 @@ MAY_IMPORT = {
 ORDER = {
     "tokens": [
         "presets",
+        "scopes",
         "lifetime",
         "lookup",
         "fields",

@@ -152,10 +152,10 @@ async def test_what_replaces_a_snippet_gives_the_server_the_same(
 
 
 async def test_the_kubeconfig_leads_a_client_to_the_token(start_hub, tmp_path):
-    [code] = (
+    [code, _] = (
         block.values[0]
         for block in blocks("python", "howto/tools")
-        if "KUBECONFIG" in block.values[0]
+        if "KUBE_API_SERVER" in block.values[0]
     )
     settings = {"TokenSpawnerMixin.tokens": load(code, tmp_path).TokenSpawnerMixin.tokens}
     hub = await start_hub("spawner_tokens.TokenSimpleLocalProcessSpawner", settings)

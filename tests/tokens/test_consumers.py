@@ -1,4 +1,4 @@
-"""The presets of clouds: what each SDK reads of a token."""
+"""The presets of clouds and tools: what each reads of a token."""
 
 import json
 
@@ -24,6 +24,15 @@ GCP = {
 }
 ACCOUNT = "notebooks@project.iam.gserviceaccount.com"
 IMPERSONATED = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{ACCOUNT}:generateAccessToken"
+KUBERNETES = {"KUBE_API_SERVER": "https://k.example.org"}
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "hub", "cluster": {"server": "https://k.example.org"}}],
+    "users": [{"name": "me", "user": {"tokenFile": "/d/t"}}],
+    "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "me"}}],
+    "current-context": "hub",
+}
 
 CONSUMER_CASES = [
     param(
@@ -64,6 +73,24 @@ CONSUMER_CASES = [
         },
         {**GCP, "service_account_impersonation_url": IMPERSONATED},
         id="gcp-as-a-service-account",
+    ),
+    param(
+        {"preset": "databricks", "url": "https://dbc.example.org"},
+        {
+            "DATABRICKS_OIDC_TOKEN_FILEPATH": "/d/t",
+            "DATABRICKS_HOST": "https://dbc.example.org",
+            "DATABRICKS_AUTH_TYPE": "file-oidc",
+        },
+        None,
+        id="databricks",
+    ),
+    param({"preset": "huggingface", "key": "id_token"}, {"HF_TOKEN_PATH": "/d/t"}, None, id="hf"),
+    param({"preset": "wlcg", "key": "id_token"}, {"BEARER_TOKEN_FILE": "/d/t"}, None, id="wlcg"),
+    param(
+        {"preset": "kubernetes", "settings": KUBERNETES},
+        {"KUBE_TOKEN_FILE": "/d/t", "KUBECONFIG": "/d/t.config.json", **KUBERNETES},
+        KUBECONFIG,
+        id="kubernetes",
     ),
 ]
 

@@ -72,6 +72,12 @@ def nbgallery():
     return authenticator, response, {"user_name": "nb", "email": "nb@example.org"}
 
 
+def gitea():
+    authenticator, response, _ = generic()
+    user = {"sub": "1", "preferred_username": "tea", "email": "tea@example.org", "name": ""}
+    return authenticator, response, user
+
+
 def auth0():
     from oauthenticator.auth0 import Auth0OAuthenticator
 
@@ -145,6 +151,11 @@ CASES = [
         nbgallery,
         {"preset": "nbgallery", "url": "https://nb.example.org/"},
         "NBGALLERY TOKEN USER=nb EMAIL=nb@example.org URL=https://nb.example.org",
+    ),
+    (
+        gitea,
+        {"preset": "gitea", "url": "https://codeberg.org"},
+        "GITEA TOKEN USER=tea EMAIL=tea@example.org URL=https://codeberg.org",
     ),
     (generic, {"preset": "oidc"}, "OIDC ACCESS_TOKEN USER=kc EMAIL=kc@example.org NAME=Key"),
     (auth0, {"preset": "oidc"}, "OIDC ACCESS_TOKEN USER=zero EMAIL=zero@example.org NAME=Zero"),
