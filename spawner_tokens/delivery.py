@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 
 from .hook import HookFailed, describe_failure, run_tokens_hook
 from .metrics import count_delivery, observe_lifetimes
-from .refusal import Problem, explain, refuse
+from .refusal import Problem, log_omitted, log_problems, refuse
 from .sharing import SharingChanged, is_shared
-from .tokens.due import FindTime, find_due
+from .tokens.due import FindTime, find_due, find_hook_due, keep_lives
 from .tokens.files import make_files
 from .tokens.guard import find_policy, guard, list_withheld
 from .tokens.kind import Kind, note_changes
@@ -86,12 +85,28 @@ class ServerDelivery:
 
     def find_due(self, login: Login, now: float, spread: float) -> dict[TokenId, Due]:
         """The tokens, and when each should be renewed for the server that runs."""
+        return self._find(login, now, self._make_find_stale(spread))
+
+    def find_hook_due(self, spread: float) -> float:
+        """When ``tokens_hook`` is to be called again, though the login has not changed."""
+        tokens = self.current.tokens if self.current is not None else ()
+        given = [token for token in tokens if self._gets(token.spec)]
+        least = self._spawner.tokens_min_lifetime
+        return find_hook_due(given, least, self._make_find_stale(spread))
+
+    def call_hook_again(self) -> None:
+        """Prepare it the next time though the login has not changed."""
+        self._delivered_from = None
+
+    def _make_find_stale(self, spread: float) -> FindTime:
         delay = self._spawner.delivery_delay if self._sees_files else 0.0
-        return self._find(login, now, lambda life, asked: life.stale_at(asked, delay, spread))
+        return lambda life, asked: life.stale_at(asked, delay, spread)
+
+    def _gets(self, spec: TokenSpec) -> bool:
+        return spec.file or self.started.pull or not self.running
 
     def _find(self, login: Login, now: float, find_time: FindTime) -> dict[TokenId, Due]:
-        gets_all = self.started.pull or not self.running
-        specs = [spec for spec in self.specs if spec.file or gets_all]
+        specs = filter(self._gets, self.specs)
         return find_due(specs, login, now, self._spawner.tokens_min_lifetime, find_time)
 
     async def select(self, login: Login) -> list[Token]:
@@ -109,12 +124,8 @@ class ServerDelivery:
         tokens = guard(tokens, self.started.shared, shared)
         self._delivered_from, self._kinds = source, note_changes(tokens, {})[1]
         self._set_current(_Change(source, tokens, self._kinds))
-        self._log_problems(tokens)
-        for token in tokens:
-            if token.omitted and self._find_policy(token) != "skip":
-                listed = ", ".join(f"{name} ({why})" for name, why in token.omitted.items())
-                words = "%s: token %s comes without these variables: %s"
-                spawner.log.info(words, spawner._log_name, token.spec.name, listed)
+        log_problems(spawner, tokens, self._find_policy)
+        log_omitted(spawner, tokens, self._find_policy)
         self._refuse(tokens, lambda token: token.reason)
         return tokens
 
@@ -127,6 +138,7 @@ class ServerDelivery:
         hook, lost = self.started.hook, self.started.unknown.keys()
         if hook is not None and login.auth_state is not None:
             tokens = await run_tokens_hook(hook, spawner, login, tokens, lost)
+            tokens = keep_lives(tokens, self.current.tokens if self.current else ())
         return [check(token, time.time(), spawner.tokens_min_lifetime) for token in tokens]
 
     def _find_policy(self, token: Token) -> str:
@@ -142,17 +154,6 @@ class ServerDelivery:
         ]
         if refused:
             refuse(self._spawner, refused)
-
-    def _log_problems(self, tokens: Iterable[Token]) -> None:
-        spawner = self._spawner
-        for token in tokens:
-            policy = self._find_policy(token)
-            if token.reason is not None and policy != "skip":
-                level = logging.ERROR if policy == "refuse" else logging.WARNING
-                words = explain(token.reason, token.detail)
-                spawner.log.log(
-                    level, "%s: token %s: %s", spawner._log_name, token.spec.name, words
-                )
 
     # -- what is delivered -----------------------------------------------------------------------
 
@@ -228,7 +229,8 @@ class ServerDelivery:
             files = self.make_files(tokens, login_ended) if self._sees_files else {}
             if files and (changed := await self._deliver_changed(files)):
                 names = {name.removesuffix(".json") for name in changed}
-                self._log_problems(each for each in tokens if each.spec.name in names)
+                named = [each for each in tokens if each.spec.name in names]
+                log_problems(self._spawner, named, self._find_policy)
                 new = [each for each in tokens if each.spec.file and each.spec.name in changed]
                 observe_lifetimes(new, time.time(), running=True)
             self._delivered_from, self._kinds = change.source, change.kinds

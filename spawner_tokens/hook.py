@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from .foreign import call_foreign
 from .redaction import describe_error
+from .tokens.lifetime import find_life_until
 from .tokens.lookup import copy_auth_state
 from .tokens.selection import Login, Token, apply_hook_value
 
@@ -37,7 +39,17 @@ async def run_tokens_hook(
     if others := values.keys() - declared:  # not which: a hook may take a value for a name
         words = "Ignored what tokens_hook returned for undeclared names, %d of them; declared: %s"
         spawner.log.warning(words, len(others), ", ".join(sorted(declared)))
-    return [apply_hook_value(token, values, login) for token in tokens]
+    values = {name: values[name] for name in values.keys() & declared}
+    lives = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            values[name] = value.get("token")
+            if (end := value.get("expires_at")) is not None:
+                life = find_life_until(end, time.time())
+                if life is None:
+                    raise HookFailed(f"the expires_at of {name} is not seconds or ISO 8601")
+                lives[name] = life
+    return [apply_hook_value(token, values, login, lives) for token in tokens]
 
 
 def describe_failure(failed: HookFailed, lost: Iterable[str]) -> str:

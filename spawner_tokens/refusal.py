@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from .metrics import count_refusal
-from .tokens.selection import Reason
+from .tokens.selection import Reason, Token
 
 
 class Problem(NamedTuple):
@@ -113,6 +114,27 @@ def explain(reason: Reason, detail: str = "") -> str:
     """The reason why a token is not as its spec asks, in words for the admin."""
     words = _WORDS[reason].admin
     return f"{words} ({detail})" if detail else words
+
+
+def log_problems(
+    spawner: Any, tokens: Iterable[Token], find_policy: Callable[[Token], str]
+) -> None:
+    """Log why tokens are not as their specs ask, by the policy of each."""
+    for token in tokens:
+        policy = find_policy(token)
+        if token.reason is not None and policy != "skip":
+            level = logging.ERROR if policy == "refuse" else logging.WARNING
+            words = explain(token.reason, token.detail)
+            spawner.log.log(level, "%s: token %s: %s", spawner._log_name, token.spec.name, words)
+
+
+def log_omitted(spawner: Any, tokens: Iterable[Token], find_policy: Callable[[Token], str]) -> None:
+    """Log which variables tokens come without, by the policy of each."""
+    for token in tokens:
+        if token.omitted and find_policy(token) != "skip":
+            listed = ", ".join(f"{name} ({why})" for name, why in token.omitted.items())
+            words = "%s: token %s comes without these variables: %s"
+            spawner.log.info(words, spawner._log_name, token.spec.name, listed)
 
 
 def refuse(spawner: Spawner, problems: Sequence[Problem]) -> NoReturn:

@@ -208,12 +208,13 @@ class TokenTraits(_Base):
         It is called as ``tokens = [await] tokens_hook(spawner, auth_state, tokens)``. ``tokens`` is
         a dict of token name → value, and so is the result: changed values are delivered, names that
         are left out are withheld. The result may have values for declared tokens that auth_state
-        does not have.
+        does not have. A value may be ``{"token": text, "expires_at": end}``, with seconds since the
+        epoch or ISO 8601.
 
         It is called at each spawn, and again for a running server when the user's auth_state has
-        changed. It is not called when there is no auth_state. If it raises at a spawn, all tokens
-        are withheld; for a running server, which keeps the tokens that it has, it is called again,
-        ever later.
+        changed, and before a value of its own ends, by that ``expires_at`` or as a JWT. It is not
+        called when there is no auth_state. If it raises at a spawn, all tokens are withheld; for a
+        running server, which keeps the tokens that it has, it is called again, ever later.
 
         Example::
 

@@ -17,6 +17,7 @@ from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
 from .pace import backoff, find_shortest_life
 from .places import Places
+from .recall import DRIFT, LONGEST_TIMER, HookTimer
 from .user import FindDue, UserRenewal
 
 # Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
@@ -25,10 +26,6 @@ _HOOK_TIME, _OWN_TIME = 1.0, 1.0
 DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
 _RETRY = 60.0
-# Seconds. The event loop's timers do not follow a clock that was set, or a machine's sleep.
-_LONGEST_TIMER = 60.0
-# Seconds by which the two clocks may drift apart between two looks.
-_DRIFT = 5.0
 
 
 class Server(Protocol):
@@ -36,6 +33,12 @@ class Server(Protocol):
 
     def find_due(self, login: Login, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
+
+    def find_hook_due(self, spread: float) -> float:
+        """When its hook is to be called again, in seconds since the epoch: what it gave ends."""
+
+    def call_hook_again(self) -> None:
+        """Have :meth:`prepare` call the hook, though the login has not changed."""
 
     async def prepare(self, login: Login, login_ended: bool) -> Any:
         """What changed; ``None`` if nothing did. No auth_state: what was stored is gone."""
@@ -51,6 +54,7 @@ class Server(Protocol):
 class _Progress:
     """How many changes of the user's auth_state a server has to get, and how many it got."""
 
+    hook_timer: HookTimer
     wanted: int = 0
     done: int = 0
     task: asyncio.Task[None] | None = None
@@ -83,7 +87,12 @@ class RunningServers:
 
     def add(self, server: Server) -> None:
         """From now on, deliver each change to it, and renew its tokens in time."""
-        self._servers[server] = _Progress()
+        timer = HookTimer(
+            lambda: server.find_hook_due(self._spread),
+            lambda: self._call_hook_again(server),
+            self._renewal.tools.clock,
+        )
+        self._servers[server] = _Progress(timer)
         # In an empty context, here and below: a timer would keep a refresh's, and so its tokens.
         Context().run(self._deliver, server)
         Context().run(self._plan)
@@ -91,8 +100,10 @@ class RunningServers:
     def remove(self, *servers: Server) -> None:
         for server in servers:
             progress = self._servers.pop(server, None)
-            if progress is not None and progress.task is not None:
-                progress.task.cancel()
+            if progress is not None:
+                progress.hook_timer.cancel()
+                if progress.task is not None:
+                    progress.task.cancel()
         Context().run(self._plan)
 
     def remove_all(self) -> None:
@@ -118,7 +129,7 @@ class RunningServers:
 
     def correct(self, find_due: FindDue) -> FindDue:
         """The same function, for a Hub whose clock was set back since a token was saved."""
-        if abs(self._find_offset() - self._offset) > _DRIFT:
+        if abs(self._find_offset() - self._offset) > DRIFT:
             Context().run(self._plan)
         return lambda login, now: self._correct(find_due(login, now))
 
@@ -127,6 +138,7 @@ class RunningServers:
     def _deliver(self, server: Server) -> None:
         progress = self._servers[server]
         progress.wanted += 1
+        progress.hook_timer.cancel()
         if progress.task is None:
             progress.task = asyncio.create_task(self._keep_updated(server, progress))
 
@@ -145,6 +157,11 @@ class RunningServers:
             else:
                 progress.done = wanted
         progress.task = None
+        progress.hook_timer.set()
+
+    def _call_hook_again(self, server: Server) -> None:
+        server.call_hook_again()
+        self._deliver(server)
 
     async def _update(self, server: Server, *, is_retry: bool) -> None:
         renewal = self._renewal
@@ -185,12 +202,12 @@ class RunningServers:
             loop = asyncio.get_running_loop()
             clock = self._renewal.tools.clock
             seconds = max(self._due_at - clock(), self._renewal.find_pause(self._life))
-            self._timer = loop.call_later(min(seconds, _LONGEST_TIMER), self._come_due)
+            self._timer = loop.call_later(min(seconds, LONGEST_TIMER), self._come_due)
 
     def _come_due(self) -> None:
         self._timer = None
         now = self._renewal.tools.clock()
-        if abs(self._find_offset() - self._offset) > _DRIFT:
+        if abs(self._find_offset() - self._offset) > DRIFT:
             self._plan()  # the clock was set, or the machine has slept
         elif now < self._due_at or self._renewal.find_pause(self._life) > 0:
             self._set_timer()
@@ -203,7 +220,7 @@ class RunningServers:
     def _note_offset(self) -> None:
         """Tokens end no later because the Hub's clock was set back: renew them by the new one."""
         back, self._offset = self._offset - self._find_offset(), self._find_offset()
-        if back > _DRIFT:
+        if back > DRIFT:
             self._set_back = {key: seconds + back for key, seconds in self._set_back.items()}
 
     async def _renew(self) -> None:
@@ -238,7 +255,7 @@ class RunningServers:
 
     def _find_set_back(self, key: TokenId) -> float:
         back = self._offset_at_save - self._find_offset()
-        return self._set_back.get(key, back if back > _DRIFT else 0.0)
+        return self._set_back.get(key, back if back > DRIFT else 0.0)
 
     async def _find_first(self) -> float:
         renewal, login = self._renewal, await self._renewal.read()

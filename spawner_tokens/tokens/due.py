@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from .lifetime import Due, Lifetime, TokenId
-from .selection import Login, select_value
+from .selection import Login, Token, select_value
 from .spec import TokenSpec
 
 # By a token's lifetime and the seconds that it has to live: a time in seconds since the epoch.
@@ -35,3 +36,27 @@ def find_due(
             due = Due(find_time(lifetime, asked), lifetime.ends_at, life)
             found[spec.name, hash(token.value)] = due
     return found
+
+
+def find_hook_due(tokens: Iterable[Token], min_lifetime: float, find_time: FindTime) -> float:
+    """When ``tokens_hook`` is to be called again for these; infinite if none of its values ends."""
+    times = [
+        find_time(
+            token.lifetime,
+            min_lifetime if token.spec.min_lifetime is None else token.spec.min_lifetime,
+        )
+        for token in tokens
+        if token.from_hook and token.value is not None and token.lifetime.expires_at is not None
+    ]
+    return min(times, default=math.inf)
+
+
+def keep_lives(tokens: Iterable[Token], before: Iterable[Token]) -> list[Token]:
+    """The tokens; what ``tokens_hook`` gave ``before``, too, has lived since then."""
+    lives = {(token.spec.name, token.value): token.lifetime for token in before if token.from_hook}
+    kept = []
+    for token in tokens:
+        life = lives.get((token.spec.name, token.value), token.lifetime)
+        is_same = token.from_hook and life.expires_at == token.lifetime.expires_at
+        kept.append(replace(token, lifetime=life) if is_same else token)
+    return kept

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 _LATEST_TIME = 253402300799.0  # the end of the year 9999, the last that ISO 8601 can write
@@ -116,6 +118,23 @@ def find_lifetime(value: str, source: Mapping[str, Any], now: float = math.inf) 
     if end is None or times:  # which are in the future: the provider's clock is not believed
         return Lifetime(None, None, total)
     return Lifetime(_time(end - total), end, total)
+
+
+def find_life_until(end: Any, now: float) -> Lifetime | None:
+    """The lifetime from ``now`` to an end, in seconds since the epoch or ISO 8601.
+
+    A time without an offset is UTC. ``None`` if it is neither.
+    """
+    at = _time(end)
+    if at is None and isinstance(end, str):
+        try:  # Python 3.10 knows no "Z", and no nanoseconds
+            moment = datetime.fromisoformat(re.sub(r"[.,]\d+", "", end).replace("Z", "+00:00"))
+            at = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    if at is None:
+        return None
+    return Lifetime(now, at, at - now) if at > now else Lifetime(None, at)
 
 
 def _time(value: Any) -> float | None:

@@ -154,8 +154,13 @@ def select_value(spec: TokenSpec, login: Login, now: float) -> Token:
     return Token(spec, value=value, lifetime=lifetime)
 
 
-def apply_hook_value(token: Token, values: Mapping[str, Any], login: Login) -> Token:
-    """Apply what the admin's ``tokens_hook`` returned: names → values.
+def apply_hook_value(
+    token: Token,
+    values: Mapping[str, Any],
+    login: Login,
+    lives: Mapping[str, Lifetime] = {},
+) -> Token:
+    """Apply what the admin's ``tokens_hook`` returned: names → values, and the lives that it named.
 
     An unchanged value keeps its lifetime and scopes. The scopes of a new one are not checked.
     """
@@ -176,7 +181,7 @@ def apply_hook_value(token: Token, values: Mapping[str, Any], login: Login) -> T
         value=value,
         from_hook=True,
         **_companions(token.spec, login.contents, value),
-        lifetime=find_lifetime(value, {}),
+        lifetime=lives.get(token.spec.name) or find_lifetime(value, {}),
     )
 
 

@@ -1,6 +1,7 @@
 """The documentation's examples of ``tokens_hook``: what they ask a vault or a provider for."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -28,12 +29,12 @@ class Service(RequestHandler):
     def post(self, path):
         if path == "/v1/auth/jwt/login":
             assert json.loads(self.request.body) == {"role": "notebooks", "jwt": "the-token"}
-            self.finish({"auth": {"client_token": "of-the-vault"}})
+            self.finish({"auth": {"client_token": "of-the-vault", "lease_duration": 900}})
         else:
             assert path == "/token"
             names = self.request.body_arguments
             assert {name: self.get_body_argument(name) for name in names} == EXCHANGED
-            self.finish({"access_token": "exchanged"})
+            self.finish({"access_token": "exchanged", "expires_in": 900})
 
 
 @pytest.fixture
@@ -59,5 +60,8 @@ async def test_a_hook_gets_another_token_for_the_logins(url, tmp_path, code, nam
     login = SimpleNamespace(token_url=f"{url}/token", client_id="id", client_secret="secret")
     spawner = SimpleNamespace(authenticator=login)
     tokens = {name: "the-token", "other": "the-other"}
-    assert await config.tokens_hook(spawner, {}, tokens) == {name: got, "other": "the-other"}
+    given = await config.tokens_hook(spawner, {}, tokens)
+    value = given.pop(name)
+    assert (given, value["token"]) == ({"other": "the-other"}, got)
+    assert 0 < value["expires_at"] - time.time() <= 900
     assert await config.tokens_hook(spawner, {}, {"other": "the-other"}) == {"other": "the-other"}

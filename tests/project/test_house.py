@@ -89,7 +89,7 @@ ORDER = {
         *("places", "pace", "auth_state", "database", "grant"),
         *("history", "foreign_saves", "store"),
         *("oauthenticator", "authenticators", "writer"),
-        *("outcome", "refresh", "user", "schedule", "renewal"),
+        *("outcome", "refresh", "user", "recall", "schedule", "renewal"),
         *("restoring", "__init__"),
     ],
     "api": ["access", "server", "handlers", "pulls", "__init__"],

@@ -1,11 +1,18 @@
 """A ``tokens_hook`` that fails while its server runs: the server keeps what it has."""
 
 import asyncio
+import math
+import time
 from collections import Counter
 
+import pytest
 from prometheus_client import REGISTRY
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.hook import HookFailed, run_tokens_hook
+from spawner_tokens.renewal import recall
+from spawner_tokens.tokens.selection import Login, Token
+from spawner_tokens.tokens.spec import parse_tokens
 
 from ..support.scripted import login, shown
 from ..support.waiting import until
@@ -86,3 +93,54 @@ async def test_a_hook_without_a_token_whose_spec_is_lost_fails_by_name(start_hub
     await alice.save_auth_state(login("alice", n=2))
     await until(lambda: shown(alice, file="new") == "alice-a2")
     assert shown(alice) == "own-alice-a0" and "not declared" not in caplog.text
+
+
+async def test_a_hook_is_called_again_before_its_value_ends_and_again_if_it_fails(start_hub):
+    given, seen = [], set()
+
+    def hook(spawner, auth_state, tokens):
+        given.append(f"v{len(given)}")
+        if len(given) == 2:
+            raise ValueError
+        return {"t": {"token": given[-1], "expires_at": time.time() + 4}}
+
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, "TokenSpawnerMixin.tokens_hook": hook}
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
+    user = await hub.user("alice", login("alice"))
+    await hub.spawn(user)
+
+    def renewed(value):
+        seen.add(shown(user))
+        return value in seen
+
+    await until(lambda: renewed("v3"), 60)
+    assert seen <= {"v0", "v2", "v3"}  # while it failed, what there was
+
+
+async def test_an_end_that_is_no_time_is_a_failure_of_the_hook_that_names_no_value():
+    specs = parse_tokens({"t": {}}, files=True)
+
+    def hook(*_):
+        return {"t": {"token": "s3cret", "expires_at": "s3cret-too"}}
+
+    with pytest.raises(HookFailed, match="the expires_at of t is not") as failed:
+        await run_tokens_hook(hook, None, Login({"a": "b"}), [Token(specs[0])], set())
+    assert "s3cret" not in str(failed.value)
+
+
+async def test_values_that_are_due_at_once_are_asked_for_ever_later(monkeypatch):
+    monkeypatch.setattr(recall, "backoff", lambda failures, *_: pauses.append(failures) or 0)
+    pauses, calls, due, now = [], [], [0.0], [100.0]
+    timer = recall.HookTimer(lambda: due[0], lambda: calls.append(now[0]), lambda: now[0])
+    for _ in range(3):
+        timer.set()
+    assert (pauses, len(calls)) == ([1, 2, 3], 3)
+    due[0] = 200.0
+    timer.set()
+    assert (pauses[3:], len(calls)) == ([1], 3)
+    now[0] = 50.0  # the clock was set back
+    timer._wait()
+    assert len(calls) == 4
+    due[0] = math.inf
+    timer.set()
+    assert len(calls) == 4 and timer._timer is None

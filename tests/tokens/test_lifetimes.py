@@ -6,9 +6,9 @@ from math import inf
 import pytest
 from pytest import param
 
-from spawner_tokens.tokens.due import find_due
-from spawner_tokens.tokens.lifetime import Lifetime
-from spawner_tokens.tokens.selection import Login, Reason
+from spawner_tokens.tokens.due import find_due, find_hook_due, keep_lives
+from spawner_tokens.tokens.lifetime import Lifetime, find_life_until
+from spawner_tokens.tokens.selection import Login, Reason, Token
 from spawner_tokens.tokens.spec import parse_tokens
 
 from .test_selection import NOW, find, jwt, response
@@ -82,3 +82,43 @@ def test_each_tokens_lifetime_is_known_though_a_key_has_no_hash():
     specs, login = parse_tokens(fields, files=True), Login({"x": "1", "y": "2"})
     due = find_due(specs, login, NOW, 300, Lifetime.short_at)
     assert {*due} == {("a", hash("1")), ("b", hash("2")), ("c", hash("1"))}
+
+
+@pytest.mark.parametrize(
+    "end, expires_at",
+    [
+        param(NOW + 90, NOW + 90, id="seconds"),
+        param(str(NOW + 90), NOW + 90, id="seconds-as-text"),
+        param("2033-05-18T03:33:20Z", 2_000_000_000, id="utc"),
+        param("2033-05-18T03:33:20.123456789Z", 2_000_000_000, id="nanoseconds-of-go"),
+        param("2033-05-18T05:33:20+02:00", 2_000_000_000, id="offset"),
+        param("2033-05-18 03:33:20", 2_000_000_000, id="without-an-offset"),
+        param(NOW - 1, NOW - 1, id="over"),
+        *(param(end, None) for end in ("soon", "", True, -1, [], inf, "nan", "2033-99-99")),
+    ],
+)
+def test_a_hook_names_an_end_in_seconds_or_iso_8601(end, expires_at):
+    life = find_life_until(end, NOW)
+    assert (life and life.expires_at) == expires_at
+    if expires_at is not None and expires_at > NOW:
+        assert life.issued_at == NOW and life.total == expires_at - NOW
+
+
+def test_a_hook_is_due_before_the_first_of_its_values_ends():
+    specs = parse_tokens({"a": {"min_lifetime": 10}, "b": {}}, files=True)
+
+    def due(now, *ends, from_hook=True, before=()):
+        lives = [find_life_until(end, now) for end in ends]
+        tokens = [
+            Token(spec, value="v", lifetime=life, from_hook=from_hook)
+            for spec, life in zip(specs, lives, strict=False)
+        ]
+        kept = keep_lives(tokens, before)
+        return kept, find_hook_due(kept, 300, Lifetime.short_at)
+
+    tokens, first = due(NOW, NOW + 100, NOW + 1000)
+    assert first == NOW + 90
+    assert due(NOW, NOW + 2000, NOW + 1000)[1] == NOW + 700
+    assert due(NOW, NOW + 100, from_hook=False)[1] == inf
+    # The same value again has lived since then: half of what is left does not count anew.
+    assert due(NOW + 95, NOW + 100, before=tokens)[1] == NOW + 90
