@@ -132,7 +132,7 @@ class Loop(asyncio.SelectorEventLoop):
             "CPU",
             100 * busy / seconds,
             "%",
-            f"of a core: {busy:.1f} s in {seconds / 3600:.1f} h",
+            f"of a core: {busy:.1f} s in {seconds / 3600:.2g} h",
         )
         yield Figure(
             phase, "callback, median", 1e3 * calls[len(calls) // 2], "ms", f"of {len(calls):,}"

@@ -1,5 +1,6 @@
 """The benchmarks, as small as they can be: what they count is exact."""
 
+from benchmarks import pull
 from benchmarks.renewal import measure
 from spawner_tokens.renewal.renewal import _RENEWALS_AT_ONCE
 
@@ -13,3 +14,11 @@ def test_each_renewal_is_one_request_and_comes_in_time():
     for phase in ("steady", "restart", "outage"):
         assert found[phase, "rejected"] == 0
         assert found[phase, "requests, in flight"] <= _RENEWALS_AT_ONCE
+
+
+def test_each_server_that_asks_is_answered_and_each_new_token_reaches_the_one_that_waits():
+    figures = pull.measure(asking=3, waiting=101, interval=0.5, seconds=1)
+    found = {(figure.phase, figure.name): figure for figure in figures}
+    assert found["start", "request, median"].words == "of 101"
+    assert found["asking", "request, median"].words == "of 6"
+    assert found["waiting", "lost"] == ("waiting", "lost", 0, "", "of 2")
