@@ -1,9 +1,15 @@
 """Who must not get a token, and gets none."""
 
 import asyncio
+import gc
+import http.client
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from jupyterhub import orm
+from jupyterhub.utils import hash_token
 from tornado.simple_httpclient import HTTPStreamClosedError
 
 from ..support.oauth import make_admin_token
@@ -100,6 +106,62 @@ async def test_a_server_that_asks_without_end_is_refused_and_costs_the_provider_
     assert int(refused.headers["Retry-After"]) >= 1 and "too often" in refused.body["message"]
     assert len(provider.grants["alice"]) == 1
     assert (await ask(hub, own["other"], "t")).code == 200  # one server's bound is its own
+
+
+@contextmanager
+def timed_callbacks(monkeypatch):
+    """The seconds on the CPU of each callback of the event loop, without the collector's."""
+    run, seconds = asyncio.Handle._run, []
+
+    def run_timed(handle):
+        began = time.thread_time()
+        run(handle)
+        seconds.append(time.thread_time() - began)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.Handle, "_run", run_timed)
+        gc.disable()
+        try:
+            yield seconds
+        finally:
+            gc.enable()
+
+
+def ask_often(hub, token):
+    """The codes of the answers to 60 requests by one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", hub.app.hub.port, timeout=60)
+    path, codes = f"{hub.app.hub.base_url}api/spawner-tokens/t", []
+    for _ in range(60):
+        connection.request("GET", path, headers={"Authorization": token})
+        with connection.getresponse() as answer:
+            answer.read()
+            codes.append(answer.status)
+    connection.close()
+    return codes
+
+
+async def test_a_flood_keeps_the_event_loop_for_less_than_10_ms_at_a_time(start_hub, monkeypatch):
+    provider, longest = Provider(), []
+    hub = await start_hub(VariablesOnly, {**provider.settings(), **TOKENS, **PULL})
+    user, own = await start_servers(hub, "alice", "", "b", "c")
+    for name in map(str, range(20)):  # to compare a token with theirs takes long
+        client = orm.OAuthClient(identifier=name, secret=hash_token("x" * 32))
+        hub.app.db.add(orm.Spawner(name=name, user=user.orm_user, oauth_client=client))
+    hub.app.db.commit()
+    loop, pool = asyncio.get_running_loop(), ThreadPoolExecutor(4)
+    await user.save_auth_state(login("alice", left=30))
+    for name in own:
+        floods = [own[name], own[name], user.new_api_token(), user.new_api_token()]
+        with timed_callbacks(monkeypatch) as seconds:
+            asking = [
+                loop.run_in_executor(pool, ask_often, hub, f"token {each}") for each in floods
+            ]
+            first, second, *others = await asyncio.gather(*asking)
+        assert {*first, *second} == {200, 429} and {*others[0], *others[1]} == {403}
+        longest.append(max(seconds))
+    pool.shutdown()
+    assert len(provider.grants["alice"]) == 1
+    assert min(longest) < 0.01  # in each flood, if it were our work
 
 
 async def test_a_request_that_waits_at_a_hub_that_ends_is_answered_by_the_next_one(start_hub):
