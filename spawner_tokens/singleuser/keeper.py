@@ -90,7 +90,9 @@ class Pull:
         """Ask once. Returns the seconds to wait before the next time."""
         known = self._known
         renewed_at = (known.get("renewed_at") or "") if known else None
-        wait = random.randint(hub.LONGEST_WAIT // 2, hub.LONGEST_WAIT) if known else 0
+        # After a failure at once: there may be another token of no known age, as the last one was.
+        waits = known and not self._failures
+        wait = random.randint(hub.LONGEST_WAIT // 2, hub.LONGEST_WAIT) if waits else 0
         try:
             answer = hub.ask(self._name, renewed_at=renewed_at, wait=wait)
         except hub.HubError as error:

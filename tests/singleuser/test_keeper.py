@@ -15,7 +15,9 @@ from jupyterhub import orm
 from spawner_tokens.singleuser.keeper import keep
 
 from ..support.hub import Server
+from ..support.killed import KEY, run_killed
 from ..support.leaks import process_arguments
+from ..support.ports import random_port
 from ..support.pulling import PULL
 from ..support.scripted import login
 from ..support.spawners import VariablesOnly
@@ -71,6 +73,36 @@ async def test_a_server_without_files_has_live_ones_as_long_as_the_hub_gives_the
     assert not directory.exists()
     assert "DEBUG" in debug_log.text and "alice-a" not in debug_log.text  # the Hub's, too
     assert not [name for name, words in process_arguments().items() if b"alice-a" in words]
+
+
+SERVER = """
+import logging
+from spawner_tokens.singleuser.keeper import keep
+from tests.support.server import Handler, serve
+keep(logging.getLogger())
+serve(Handler)
+"""
+
+
+async def test_a_server_keeps_its_files_when_its_hub_is_killed_and_the_next_one_renews_them(
+    start_hub, tmp_path, memory
+):
+    port = random_port()
+    settings = {
+        **{**TOKENS, **PULL, "CryptKeeper.keys": [KEY], "JupyterHub.hub_port": random_port()},
+        **{"Spawner.cmd": [sys.executable, "-c", SERVER], "Spawner.port": port},
+        "Spawner.environment": {"PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path)},
+    }
+    await run_killed(tmp_path, memory, "tests.support.spawners.KilledWhenAsked", settings)
+    server, log = Server(None, f"http://127.0.0.1:{port}"), tmp_path / "killed.log"
+    held = await server.token()
+    assert held in (b"the-token", b"new-token")  # it is killed before it saves the second, or after
+    await until(lambda: "The Hub does not answer for the token t" in log.read_text())
+    assert await server.token() == held
+    hub = await start_hub(VariablesOnly, settings)
+    user = await hub.user("alice", {"access_token": "later-token"})
+    await server.until(b"later-token", seconds=30)
+    assert (await server.texts())["T"] == "later-token" and user.spawners[""].ready
 
 
 async def test_files_are_watched_and_the_variables_are_theirs(tokens, environ):

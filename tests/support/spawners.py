@@ -1,5 +1,6 @@
 """Spawner classes as an admin would write them, and some with a fault in them."""
 
+import asyncio
 import os
 import signal
 
@@ -16,9 +17,23 @@ from spawner_tokens import (
     TokenSpawnerMixin,
 )
 
+from .waiting import until
+
 
 class VariablesOnly(TokenSpawnerMixin, SimpleLocalProcessSpawner):
     pass
+
+
+class KilledWhenAsked(VariablesOnly):
+    """The Hub dies (-9) while its server waits there for a newer token."""
+
+    def start_polling(self):
+        super().start_polling()
+        self._dying = asyncio.ensure_future(self._die())
+
+    async def _die(self):
+        await until(lambda: self._tokens_pulled._waiting, 30)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Profile(SimpleLocalProcessSpawner):
