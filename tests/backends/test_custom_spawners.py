@@ -1,5 +1,6 @@
 """Spawners by others: what their servers get, and where a variable shows on its way to them."""
 
+import asyncio
 import gc
 import os
 import pwd
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +20,14 @@ from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner
 from traitlets.config import Config
 
-from spawner_tokens import LocalTokenMixin
+from spawner_tokens import LocalTokenMixin, TokenSpawnerMixin
+
+from ..support.gitserver import start_git_server
+from ..support.oauth import hub_settings, make_auth_state
+from ..support.pages import ROOT
+from ..support.provider import start_provider
+from ..support.pulling import PULL
+from ..support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("system users")
 
@@ -27,6 +36,10 @@ TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.exa
 
 
 class TokenBatchSpawner(LocalTokenMixin, BatchSpawnerRegexStates):
+    pass
+
+
+class PulledBatchSpawner(TokenSpawnerMixin, BatchSpawnerRegexStates):
     pass
 
 
@@ -198,6 +211,63 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(
     assert await server.token() == token.encode()
     assert not [path.name for path in spool.iterdir() if token.encode() in path.read_bytes()]
     assert token not in caplog.text and find_in_process_list(token) == []
+
+
+@pytest.fixture
+def keeping(commands, system_users):
+    """A server as of an image with the package, which every user can run."""
+    shutil.copytree(ROOT / "spawner_tokens", commands / "packages" / "spawner_tokens")
+    command = commands / "keeping"
+    command.write_text(
+        f"import logging, runpy, sys\nsys.path.insert(0, {str(commands / 'packages')!r})\n"
+        "from spawner_tokens.singleuser.keeper import keep\nkeep(logging.getLogger())\n"
+        f"runpy.run_path({system_users[2][1]!r}, run_name='__main__')\n"
+    )
+    command.chmod(0o755)
+    home = pwd.getpwnam(system_users[0]).pw_dir
+    env = {"HOME": home, "XDG_RUNTIME_DIR": home}
+    return {"Spawner.cmd": [str(command)], "Spawner.environment": env}
+
+
+async def test_a_job_that_gets_no_files_has_a_live_one_through_two_lifetimes_and_pushes(
+    batch, keeping, system_users, tmp_path, start_hub
+):
+    name, folder = system_users[0], tmp_path / "git"
+    folder.mkdir()
+    async with (
+        start_provider(tmp_path, "--token-lifetime", "3") as provider,
+        start_git_server(folder, provider) as git,
+    ):
+        before = git.create("repo")
+        tokens = {"lab": {"preset": "gitlab", "url": git.url, "env": "LAB_TOKEN"}}
+        own = {**keeping, **PULL, "TokenSpawnerMixin.tokens": tokens}
+        hub = await start_hub(PulledBatchSpawner, {**batch[0], **hub_settings(provider), **own})
+        answer = await provider.log_in("alice", "profile read write") | {"created_at": time.time()}
+        user = await hub.user(name, make_auth_state(name, answer))
+        server = await hub.spawn(user)
+
+        async def run(command):
+            return await server.run("sh", "-c", f"cd && {command}")
+
+        async def works(command):
+            return (await run(command)).code == 0
+
+        async def read_live():
+            token = (await run('cat "$LAB_TOKEN_FILE"')).out if await server.token("lab") else ""
+            return token if token and await provider.is_live(token) else None
+
+        seen = [await until(read_live)]
+        # A slow machine may need longer than a token lives.
+        await until(lambda: works(f"rm -rf repo && git clone --quiet {git.url}/repo.git"))
+        while len(seen) < 3:  # it ends at the refresh, a moment before the next one comes
+            if (token := await until(read_live)) not in seen:
+                seen.append(token)
+            await asyncio.sleep(0.2)
+        identity = "-c user.name=Alice -c user.email=alice@example.org"
+        assert await works(f"cd repo && git {identity} commit --quiet --allow-empty --message=more")
+        await until(lambda: works("cd repo && git push --quiet"))
+        assert git.head("repo") != before
+        await user.stop("")
 
 
 # -- sudospawner -----------------------------------------------------------------------------
