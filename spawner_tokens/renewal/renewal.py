@@ -19,7 +19,7 @@ from ..tokens.selection import Login
 from .authenticators import Authenticators
 from .places import Places
 from .refresh import Refresh, Tools
-from .schedule import RunningServers, Server
+from .schedule import RunningServers, Server, find_offset
 from .store import AuthStateStore
 from .user import FindDue, UserRenewal
 
@@ -63,6 +63,9 @@ class Renewal:
         authenticator.refresh_user = self.refresh_user
         self._adapter = authenticators.hubs
         self._tools = Tools(authenticators, store, clock, log)
+        self._offset: float | None = None
+        with suppress(RuntimeError):  # no loop: the Hub does not run
+            self._offset = find_offset(clock)
 
     async def refresh_user(self, user: Any, handler: Any = None, **arguments: Any) -> Any:
         """In place of the authenticator's own, which is called once for all who ask at a time.
@@ -116,7 +119,8 @@ class Renewal:
         # The id of a deleted user may come again.
         if known is None or known.renewal.user.orm_user is not user.orm_user:
             renewal = UserRenewal(self._tools, user, on_ended=lambda: servers.change())
-            servers = RunningServers(renewal, self._renewals, self._hooks, self._deliveries)
+            places = self._renewals, self._hooks, self._deliveries
+            servers = RunningServers(renewal, *places, self._offset)
             known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 

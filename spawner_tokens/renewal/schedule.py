@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -61,10 +61,18 @@ class _Progress:
 
 
 class RunningServers:
-    """One user's. The places for renewals, hooks and deliveries are those of all users."""
+    """One user's. The places for renewals, hooks and deliveries are those of all users.
+
+    ``offset``: :func:`find_offset` at the Hub's start, if it is known. What is stored was there.
+    """
 
     def __init__(
-        self, renewal: UserRenewal, renewals: Places, hooks: Places, deliveries: Places
+        self,
+        renewal: UserRenewal,
+        renewals: Places,
+        hooks: Places,
+        deliveries: Places,
+        offset: float | None = None,
     ) -> None:
         self._renewal = renewal
         self._renewals = renewals
@@ -73,8 +81,8 @@ class RunningServers:
         self._servers: dict[Server, _Progress] = {}
         self._spread = random.random()
         self._due_at = self._ends_at = self._life = math.inf
-        self._offset = self._find_offset()  # of the Hub's clock from the event loop's
-        self._offset_at_save = self._offset
+        self._offset = self._find_offset()
+        self._offset_at_save = self._offset if offset is None else offset
         # By how many seconds the Hub's clock was set back since a token was first planned.
         self._set_back: dict[TokenId, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -215,7 +223,7 @@ class RunningServers:
             self._renewing = asyncio.create_task(self._renew())
 
     def _find_offset(self) -> float:
-        return self._renewal.tools.clock() - asyncio.get_running_loop().time()
+        return find_offset(self._renewal.tools.clock)
 
     def _note_offset(self) -> None:
         """Tokens end no later because the Hub's clock was set back: renew them by the new one."""
@@ -280,3 +288,8 @@ class RunningServers:
             names = ", ".join(sorted(name for name, _ in lost))
             words = "Nothing renews these tokens of %s, which have an end: %s"
             self._renewal.tools.log.warning(words, self._renewal.name, names)
+
+
+def find_offset(clock: Callable[[], float]) -> float:
+    """Of the Hub's clock from the event loop's, in seconds: less after it was set back."""
+    return clock() - asyncio.get_running_loop().time()

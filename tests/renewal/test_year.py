@@ -45,6 +45,13 @@ EVENTS = {
         Event(1030, "spawn", "user1", 0.9),
         LATER,
     ],
+    "the-clock-was-set-back-after-a-restart-with-no-server": [
+        Event(800, "stop", "user1", 0.9),
+        Event(60, "restart", "user1", 0.3),
+        Event(30, "clock", "user1", 0.2),
+        Event(830, "spawn", "user1", 0.9),
+        LATER,
+    ],
     "the-clock-was-set-back-between-a-login-and-a-spawn": [
         Event(800, "stop", "user1", 0.9),
         Event(40, "login", "user1", 0.9),
