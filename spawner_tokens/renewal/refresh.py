@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Set
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import ref
 
 from ..redaction import describe_error
 from ..tokens.lifetime import TokenId
@@ -79,7 +80,7 @@ class Refresh:
     @staticmethod
     def current() -> Refresh | None:
         """The refresh in which the calling code runs."""
-        refresh = _current.get()
+        refresh = None if (reference := _current.get()) is None else reference()
         return refresh if refresh is not None and not refresh.task.done() else None
 
     def request_check(self, handler: Any, arguments: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ class Refresh:
     # -- inside ----------------------------------------------------------------------------------
 
     async def _run(self) -> Outcome:
-        _current.set(self)
+        _current.set(ref(self))
         before: AuthState = {}
         try:
             before = await self._read()
@@ -132,7 +133,7 @@ class Refresh:
             renews_itself=self._adapter.renews_itself,
             requested=self._request is not None,
         )
-        # A timer that was cancelled keeps its context, and so this object, for a while.
+        # This object is kept until the user's next refresh, without the tokens.
         self._request = self._granting = self._checked = None
         self._refresh_tokens = ()
         return outcome
@@ -283,4 +284,5 @@ class Refresh:
         return Step(asked, stored, auth_model=rest if is_more else True)
 
 
-_current: ContextVar[Refresh | None] = ContextVar("refresh", default=None)
+# Weak: a timer that was cancelled keeps its context for a while, and would keep the user.
+_current: ContextVar[ref[Refresh] | None] = ContextVar("refresh", default=None)

@@ -351,7 +351,6 @@ async def test_what_is_found_out_about_a_deleted_user_is_not_told_of_the_next_on
     assert await authenticator.refresh_user(bob) is True
 
 
-@pytest.mark.xfail(strict=False, reason="on a busy machine, something may keep the user for longer")
 async def test_a_deleted_user_is_forgotten_with_their_refresh_token(start_hub):
     hub, _ = await start(start_hub, Provider())
 
