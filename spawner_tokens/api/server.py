@@ -170,19 +170,19 @@ class PulledServer:
         )
 
     def _is_short(self, name: str | None) -> bool:
-        token = next((each for each in self._tokens if each.spec.name == name), None)
+        token = self._look_up(name)
         if token is None or token.value is None:
             return False
-        own, default = token.spec.min_lifetime, self.spawner.tokens_min_lifetime
-        return token.lifetime.short_at(default if own is None else own) <= time.time()
+        asked = token.spec.find_min_lifetime(self.spawner.tokens_min_lifetime)
+        return token.lifetime.short_at(asked) <= time.time()
 
-    @property
-    def _tokens(self) -> list[Token]:
+    def _look_up(self, name: str | None) -> Token | None:
         check_running(self.spawner.orm_spawner, stops=self.spawner.pending == "stop")
-        return [*self._delivery.current.tokens] if self._delivery.current else []
+        tokens = self._delivery.current.tokens if self._delivery.current else ()
+        return next((each for each in tokens if each.spec.name == name), None)
 
     def _find(self, name: str) -> Token:
-        token = next((each for each in self._tokens if each.spec.name == name), None)
+        token = self._look_up(name)
         if token is None:
             words = "The Hub does not have this server's tokens yet. Ask again soon."
             raise PullRefused(503, "failure", words, reason="not_ready", retry_after=2)

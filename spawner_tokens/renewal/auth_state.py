@@ -11,7 +11,7 @@ from cryptography.fernet import InvalidToken
 from jupyterhub.crypto import CryptKeeper
 
 from ..tokens.lifetime import find_lifetime
-from ..tokens.lookup import FIRST_SEEN, examine, find_dicts, find_first_seen, find_jwts
+from ..tokens.lookup import FIRST_SEEN, examine, find_dicts, find_jwts
 from ..tokens.selection import Login, Reason
 
 AuthState = dict[str, Any]
@@ -172,14 +172,15 @@ def stamp(auth_state: AuthState, stored: Mapping[str, Any] | None, now: float) -
 
 def _note_jwts(auth_state: AuthState, stored: Mapping[str, Any], now: float) -> bool:
     """Note when JWTs were first seen that no answer of the provider dates."""
-    known, times = find_jwts(stored), find_first_seen(stored)
+    known, times = find_jwts(stored), stored.get(FIRST_SEEN)
+    times = times if isinstance(times, Mapping) else {}
     noted, contents, seen = auth_state.pop(FIRST_SEEN, None), examine(auth_state), {}
     for digest, text in find_jwts(auth_state).items():
         is_dated = "created_at" in contents.answers.get(text, {})
         if is_dated or text in contents.refresh_tokens:
             continue
-        if text in times:
-            seen[digest] = times[text]
+        if digest in known and digest in times:
+            seen[digest] = times[digest]
         elif digest not in known and _is_new(text, now):
             seen[digest] = now
     if seen:

@@ -14,6 +14,11 @@ LONGEST_TIMER = 60.0
 DRIFT = 5.0
 
 
+def find_offset(clock: Callable[[], float]) -> float:
+    """Of the Hub's clock from the event loop's, in seconds: less after it was set back."""
+    return clock() - asyncio.get_running_loop().time()
+
+
 class HookTimer:
     """One running server's: calls ``call`` when it is ``find_due()``, by ``clock``.
 
@@ -28,7 +33,7 @@ class HookTimer:
         self._clock = clock
         self._idle = 0  # calls in a row whose values were due at once
         self._not_before = 0.0  # by the event loop's clock
-        self._offset = 0.0  # of the Hub's clock from the event loop's
+        self._offset = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
@@ -40,8 +45,8 @@ class HookTimer:
         """Begin anew: the server has what the hook gave last."""
         self._idle = self._idle + 1 if self._find_due() <= self._clock() else 0
         pause = backoff(max(self._idle, 1), FIRST_PAUSE, LAST_PAUSE)
-        now = asyncio.get_running_loop().time()
-        self._not_before, self._offset = now + pause, self._clock() - now
+        self._not_before = asyncio.get_running_loop().time() + pause
+        self._offset = find_offset(self._clock)
         self._wait()
 
     def _wait(self) -> None:
@@ -49,9 +54,9 @@ class HookTimer:
         loop, due_at = asyncio.get_running_loop(), self._find_due()
         if math.isinf(due_at) and due_at > 0:
             return
-        now = self._clock()
-        was_set_back = self._offset - (now - loop.time()) > DRIFT
-        seconds = max(0.0 if was_set_back else due_at - now, self._not_before - loop.time())
+        was_set_back = self._offset - find_offset(self._clock) > DRIFT
+        left = 0.0 if was_set_back else due_at - self._clock()
+        seconds = max(left, self._not_before - loop.time())
         if seconds > 0:
             self._timer = loop.call_later(min(seconds, LONGEST_TIMER), self._wait)
         else:

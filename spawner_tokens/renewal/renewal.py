@@ -18,8 +18,9 @@ from ..tokens.lifetime import Due, TokenId, find_lifetime
 from ..tokens.selection import Login
 from .authenticators import Authenticators
 from .places import Places
+from .recall import find_offset
 from .refresh import Refresh, Tools
-from .schedule import RunningServers, Server, find_offset
+from .schedule import RunningServers, Server
 from .store import AuthStateStore
 from .user import FindDue, UserRenewal
 

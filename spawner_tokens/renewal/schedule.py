@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
 from .pace import backoff, find_shortest_life
 from .places import Places
-from .recall import DRIFT, LONGEST_TIMER, HookTimer
+from .recall import DRIFT, LONGEST_TIMER, HookTimer, find_offset
 from .user import FindDue, UserRenewal
 
 # Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
@@ -63,7 +63,7 @@ class _Progress:
 class RunningServers:
     """One user's. The places for renewals, hooks and deliveries are those of all users.
 
-    ``offset``: :func:`find_offset` at the Hub's start, if it is known. What is stored was there.
+    ``offset``: :func:`.find_offset` at the Hub's start, if it is known. What is stored was there.
     """
 
     def __init__(
@@ -288,8 +288,3 @@ class RunningServers:
             names = ", ".join(sorted(name for name, _ in lost))
             words = "Nothing renews these tokens of %s, which have an end: %s"
             self._renewal.tools.log.warning(words, self._renewal.name, names)
-
-
-def find_offset(clock: Callable[[], float]) -> float:
-    """Of the Hub's clock from the event loop's, in seconds: less after it was set back."""
-    return clock() - asyncio.get_running_loop().time()

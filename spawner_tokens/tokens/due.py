@@ -30,8 +30,7 @@ def find_due(
     tokens = {key: select_value(spec, login, now) for key, spec in by_key.items()}
     for spec in specs:
         if (token := tokens[id(spec.key)]).value is not None:
-            asked = min_lifetime if spec.min_lifetime is None else spec.min_lifetime
-            lifetime = token.lifetime
+            asked, lifetime = spec.find_min_lifetime(min_lifetime), token.lifetime
             life = lifetime.left(now) if math.isinf(lifetime.total) else lifetime.total
             due = Due(find_time(lifetime, asked), lifetime.ends_at, life)
             found[spec.name, hash(token.value)] = due
@@ -41,10 +40,7 @@ def find_due(
 def find_hook_due(tokens: Iterable[Token], min_lifetime: float, find_time: FindTime) -> float:
     """When ``tokens_hook`` is to be called again for these; infinite if none of its values ends."""
     times = [
-        find_time(
-            token.lifetime,
-            min_lifetime if token.spec.min_lifetime is None else token.spec.min_lifetime,
-        )
+        find_time(token.lifetime, token.spec.find_min_lifetime(min_lifetime))
         for token in tokens
         if token.from_hook and token.value is not None and token.lifetime.expires_at is not None
     ]

@@ -233,7 +233,7 @@ def _find_deficiency(token: Token, now: float, min_lifetime: float) -> tuple[Rea
         if requested is None or imply_scopes(requested).issuperset(missing):
             return Reason.SCOPE_MISSING, detail
         return Reason.SCOPE_NOT_REQUESTED, f"{detail}; asked for: {list_names(requested)}"
-    asked = token.lifetime.asked(min_lifetime if spec.min_lifetime is None else spec.min_lifetime)
+    asked = token.lifetime.asked(spec.find_min_lifetime(min_lifetime))
     if left < asked:
         return Reason.SHORT_LIVED, f"{left:.0f} seconds left, {asked:.0f} asked for"
     return None

@@ -47,6 +47,10 @@ class TokenSpec:
         """The token as it is delivered, by ``template``."""
         return self.template.replace("{token}", value)
 
+    def find_min_lifetime(self, default: float) -> float:
+        """Seconds that it has to live. ``default``: the trait's, for a spec that names none."""
+        return default if self.min_lifetime is None else self.min_lifetime
+
     @property
     def claims(self) -> list[str]:
         """Every variable that this token may set."""
