@@ -2,9 +2,9 @@
 
 Its methods that are used here: ``refresh_user``, ``build_refresh_token_request_params``,
 ``get_token_info``, ``httpfetch``, ``fetch``, ``build_auth_state_dict``; the traits ``token_url``,
-``token_params``, ``http_request_kwargs``, ``user_auth_state_key``, ``userdata_from_id_token``; the
-hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and JupyterHub's
-``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``.
+``token_params``, ``http_client``, ``http_request_kwargs``, ``user_auth_state_key``,
+``userdata_from_id_token``; the hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and
+JupyterHub's ``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
+from tornado.httpclient import AsyncHTTPClient
 
 from ..foreign import run_foreign
 from ..tokens.lifetime import find_lifetime
@@ -34,8 +35,9 @@ from .grant import (
 
 # Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
 _REQUEST_TIMEOUT = 60.0
-# Grants at a time. The Hub's HTTP client has 10 places, and logins need some of them.
-_GRANTS_AT_ONCE = 7
+# Grants at a time: five that begin each second, as scheduled ones do, and are never answered. And
+# places of the HTTP client, which logins need, too; that of the Hub has 10.
+_GRANTS_AT_ONCE, _REQUESTS_AT_ONCE = 300, 400
 # Seconds for the authenticator's and the admin's own code.
 _CODE_TIMEOUT = 30.0
 # The field of ``token_response`` with the token_url that its tokens are from.
@@ -122,6 +124,7 @@ class AuthenticatorAdapter:
 
         Raises :exc:`GrantFailed`.
         """
+        self._use_own_client()
         async with self._grants:
             with record_responses(_REQUEST_TIMEOUT) as recorder:
                 try:
@@ -133,6 +136,12 @@ class AuthenticatorAdapter:
         if answer is None:
             raise GrantFailed(failure)
         return answer | {_ISSUER: self.token_url}
+
+    def _use_own_client(self) -> None:
+        """Leave the Hub's HTTP client to the Hub: it may be needed while a provider hangs."""
+        if self._authenticator.http_client is AsyncHTTPClient():
+            client = AsyncHTTPClient(force_instance=True, max_clients=_REQUESTS_AT_ONCE)
+            self._authenticator.http_client = client
 
     def _make_params(self, refresh_token: str) -> dict[str, Any]:
         """Those of OAuthenticator, which leaves out what the admin adds to a login's request."""

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+# Compared one number after the other.
+Priority = tuple[float, ...]
+
 
 class PrioritySemaphore:
     """A semaphore whose next place goes to the waiting task with the least ``priority``."""
@@ -15,9 +18,9 @@ class PrioritySemaphore:
     def __init__(self, places: int) -> None:
         self._free = places
         self._order = count()
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
 
-    async def acquire(self, priority: float) -> None:
+    async def acquire(self, priority: Priority) -> None:
         if self._free:
             self._free -= 1
             return
@@ -51,7 +54,7 @@ class Places:
 
     @asynccontextmanager
     async def take(
-        self, priority: float, *, is_retry: bool, seconds: float | None = None
+        self, priority: Priority = (), *, is_retry: bool, seconds: float | None = None
     ) -> AsyncIterator[None]:
         """Wait for a place, and keep it meanwhile, but for at most so many ``seconds``.
 

@@ -42,7 +42,7 @@ async def withhold(server: Any, places: Places, name: str, log: logging.Logger) 
     """
 
     async def withdraw(is_retry: bool) -> None:
-        async with places.take(0.0, is_retry=is_retry, seconds=_WITHHOLD_TIME):
+        async with places.take(is_retry=is_retry, seconds=_WITHHOLD_TIME):
             await run_foreign(server.withhold(), DELIVERY_TIMEOUT)
 
     await _keep_trying(withdraw, server, name, log)

@@ -20,8 +20,8 @@ from .places import Places
 from .recall import DRIFT, LONGEST_TIMER, HookTimer, find_offset
 from .user import FindDue, UserRenewal
 
-# Seconds for which a hook, and an authenticator that renews in its own way, keep a place.
-_HOOK_TIME, _OWN_TIME = 1.0, 1.0
+# Seconds for which a hook and a renewal keep a place, if they take longer.
+_HOOK_TIME, _RENEWAL_TIME = 1.0, 1.0
 # Seconds that a delivery may take.
 DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
@@ -176,11 +176,11 @@ class RunningServers:
         login = await renewal.read()
         if login.auth_state is None and not renewal.is_withdrawn:
             return
-        async with self._hooks.take(0.0, is_retry=is_retry, seconds=_HOOK_TIME):
+        async with self._hooks.take(is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, DELIVERY_TIMEOUT)
         if change is not None:
-            async with self._deliveries.take(0.0, is_retry=is_retry):
+            async with self._deliveries.take(is_retry=is_retry):
                 await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 
     # -- renewals --------------------------------------------------------------------------------
@@ -242,10 +242,13 @@ class RunningServers:
         self._renewing = None
         self._plan()
 
-    def _take_turn(self, is_retry: bool) -> AbstractAsyncContextManager[None]:
-        # An authenticator's own code may hang: of it only that is known.
-        seconds = _OWN_TIME if self._renewal.tools.authenticators.renews_itself else None
-        return self._renewals.take(self._ends_at, is_retry=is_retry, seconds=seconds)
+    def _take_turn(self, failures: int) -> AbstractAsyncContextManager[None]:
+        # A provider that does not answer has few requests to repeat. Of an authenticator's own
+        # code nothing is known but that it may hang.
+        is_retry, own = failures > 0, self._renewal.tools.authenticators.renews_itself
+        seconds = _RENEWAL_TIME if own or not is_retry else None
+        priority = failures, self._ends_at
+        return self._renewals.take(priority, is_retry=is_retry, seconds=seconds)
 
     def _log_error(self, error: Exception) -> None:
         words = "Cannot look after the tokens of %s now: %s"

@@ -4,8 +4,10 @@ import asyncio
 from contextlib import contextmanager
 
 import pytest
+from oauthenticator.generic import GenericOAuthenticator
 from sqlalchemy import event
 from sqlalchemy.exc import DataError
+from tornado.httpclient import AsyncHTTPClient
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.renewal.places import Places
@@ -43,11 +45,13 @@ async def test_hooks_of_the_login_that_hang_delay_nobody_else(start_hub):
         if user.name != "alice":
             await asyncio.Event().wait()
 
-    provider = Provider(short)
-    hub = await start_hub(SIMPLE, provider.settings(refresh_user_hook=hook))
+    hub = await start_hub(SIMPLE, Provider(short).settings(refresh_user_hook=hook))
     await start_all(hub, lambda name: login(name, -10), OTHERS)
-    users = await start_all(hub, lambda name: login(name, -10), ["alice"])
-    seen = []
+    await see_alice_renewed(hub)
+
+
+async def see_alice_renewed(hub):
+    users, seen = await start_all(hub, lambda name: login(name, -10), ["alice"]), []
 
     def is_renewed_thrice():
         if (token := held(users["alice"])) not in (None, *seen):
@@ -55,6 +59,33 @@ async def test_hooks_of_the_login_that_hang_delay_nobody_else(start_hub):
         return len(seen) > 3
 
     await until(is_renewed_thrice, 60)
+
+
+async def test_a_provider_that_does_not_answer_for_others_does_not_keep_a_user_waiting(start_hub):
+    async def grant(user, n):
+        return short(user, n) if user == "alice" else await asyncio.Event().wait()
+
+    hub = await start_hub(SIMPLE, Provider(grant).settings())
+    await start_all(hub, lambda name: login(name, -10), OTHERS[:20])
+    await see_alice_renewed(hub)
+
+
+async def test_requests_that_are_not_answered_take_no_place_of_the_hubs_own_client(start_hub):
+    asked, over = [], asyncio.Event()
+
+    async def hang(reader, writer):
+        asked.append(await reader.readline())
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1") as server:
+        url = "http://127.0.0.1:{}/token".format(server.sockets[0].getsockname()[1])
+        own = {"JupyterHub.authenticator_class": GenericOAuthenticator}
+        hub = await start_hub(SIMPLE, Provider().settings(token_url=url) | own)
+        await start_all(hub, lambda name: login(name, -10), OTHERS[:12])
+        await until(lambda: len(asked) == 12, 30)
+        await asyncio.wait_for(AsyncHTTPClient().fetch(hub.api), 30)
+        over.set()
 
 
 async def test_tokens_hooks_that_hang_delay_no_other_delivery(start_hub):
@@ -116,7 +147,7 @@ async def test_work_that_failed_before_has_only_some_of_the_places():
     places, begun, over = Places(3, 2), [], asyncio.Event()
 
     async def work(name, is_retry):
-        async with places.take(0, is_retry=is_retry):
+        async with places.take(is_retry=is_retry):
             begun.append(name)
             await over.wait()
 

@@ -15,7 +15,7 @@ async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
 
     async def take(number):
         nonlocal inside
-        async with places.take(number, is_retry=False):
+        async with places.take((number,), is_retry=False):
             inside += 1
             assert inside <= 2
             order.append(number)
@@ -29,8 +29,8 @@ async def test_who_needs_it_most_is_next_and_who_gives_up_takes_no_place():
     await asyncio.gather(*tasks.values(), return_exceptions=True)
     assert sorted(order[:2]) == [-2, -1] and order[2:] == sorted(order[2:]) and 9 not in order
     async with (
-        places.take(0, is_retry=False),
-        places.take(0, is_retry=False),
+        places.take(is_retry=False),
+        places.take(is_retry=False),
     ):  # both places are free again
         pass
 
@@ -39,10 +39,10 @@ async def test_a_turn_that_is_given_to_who_gives_up_at_that_moment_is_passed_on(
     places = Places(1, 1)
 
     async def take():
-        async with places.take(0, is_retry=False):
+        async with places.take(is_retry=False):
             pass
 
-    async with places.take(0, is_retry=False):
+    async with places.take(is_retry=False):
         first, second = asyncio.create_task(take()), asyncio.create_task(take())
         await asyncio.sleep(0)
     first.cancel()
@@ -54,15 +54,15 @@ async def test_a_place_is_given_back_once_when_its_time_is_over():
     places, order, over = Places(1, 1), [], asyncio.Event()
 
     async def hang():
-        async with places.take(0, is_retry=True, seconds=0.01):
+        async with places.take(is_retry=True, seconds=0.01):
             await over.wait()
 
     hanging = asyncio.create_task(hang())
     await asyncio.sleep(0)
-    async with places.take(0, is_retry=False):
+    async with places.take(is_retry=False):
         over.set()
         await hanging
-        waiting = asyncio.create_task(places.take(0, is_retry=False).__aenter__())
+        waiting = asyncio.create_task(places.take(is_retry=False).__aenter__())
         await asyncio.sleep(0)
         assert not waiting.done()
         order.append("first")
