@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from ..foreign import run_foreign
 from ..tokens.lifetime import find_lifetime
@@ -139,9 +140,12 @@ class AuthenticatorAdapter:
 
     def _use_own_client(self) -> None:
         """Leave the Hub's HTTP client to the Hub: it may be needed while a provider hangs."""
-        if self._authenticator.http_client is AsyncHTTPClient():
+        client = self._authenticator.http_client
+        if client is AsyncHTTPClient():
             client = AsyncHTTPClient(force_instance=True, max_clients=_REQUESTS_AT_ONCE)
             self._authenticator.http_client = client
+        elif isinstance(client, SimpleAsyncHTTPClient):  # GenericOAuthenticator has one
+            client.max_clients = max(client.max_clients, _REQUESTS_AT_ONCE)
 
     def _make_params(self, refresh_token: str) -> dict[str, Any]:
         """Those of OAuthenticator, which leaves out what the admin adds to a login's request."""

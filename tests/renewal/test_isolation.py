@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from oauthenticator.generic import GenericOAuthenticator
+from oauthenticator.oauth2 import OAuthenticator
 from sqlalchemy import event
 from sqlalchemy.exc import DataError
 from tornado.httpclient import AsyncHTTPClient
@@ -70,7 +71,17 @@ async def test_a_provider_that_does_not_answer_for_others_does_not_keep_a_user_w
     await see_alice_renewed(hub)
 
 
-async def test_requests_that_are_not_answered_take_no_place_of_the_hubs_own_client(start_hub):
+class Sharing(GenericOAuthenticator):
+    """Uses the Hub's HTTP client, as all do but this one."""
+
+    http_client = OAuthenticator.http_client
+    _default_http_client = OAuthenticator._default_http_client
+
+
+@pytest.mark.parametrize("authenticator", [GenericOAuthenticator, Sharing])
+async def test_requests_without_an_answer_take_no_place_of_the_hubs_client(
+    start_hub, authenticator
+):
     asked, over = [], asyncio.Event()
 
     async def hang(reader, writer):
@@ -80,7 +91,7 @@ async def test_requests_that_are_not_answered_take_no_place_of_the_hubs_own_clie
 
     async with await asyncio.start_server(hang, "127.0.0.1") as server:
         url = "http://127.0.0.1:{}/token".format(server.sockets[0].getsockname()[1])
-        own = {"JupyterHub.authenticator_class": GenericOAuthenticator}
+        own = {"JupyterHub.authenticator_class": authenticator}
         hub = await start_hub(SIMPLE, Provider().settings(token_url=url) | own)
         await start_all(hub, lambda name: login(name, -10), OTHERS[:12])
         await until(lambda: len(asked) == 12, 30)
