@@ -140,7 +140,7 @@ class AuthenticatorAdapter:
 
     def _use_own_client(self) -> None:
         """Leave the Hub's HTTP client to the Hub: it may be needed while a provider hangs."""
-        client = self._authenticator.http_client
+        client = getattr(self._authenticator, "http_client", None)
         if client is AsyncHTTPClient():
             client = AsyncHTTPClient(force_instance=True, max_clients=_REQUESTS_AT_ONCE)
             self._authenticator.http_client = client

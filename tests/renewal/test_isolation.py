@@ -90,7 +90,7 @@ async def test_requests_without_an_answer_take_no_place_of_the_hubs_client(
         writer.close()
 
     async with await asyncio.start_server(hang, "127.0.0.1") as server:
-        url = "http://127.0.0.1:{}/token".format(server.sockets[0].getsockname()[1])
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
         own = {"JupyterHub.authenticator_class": authenticator}
         hub = await start_hub(SIMPLE, Provider().settings(token_url=url) | own)
         await start_all(hub, lambda name: login(name, -10), OTHERS[:12])
