@@ -50,6 +50,10 @@ def parse_time(text: str) -> float:
     return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
 
 
+async def _await(remove: Callable[[], Awaitable[object]]) -> None:
+    await remove()  # raises here, too
+
+
 @dataclass(eq=False)
 class Sweeps:
     """A Hub's sweeps. They spare what is younger than the Hub.
@@ -98,7 +102,7 @@ class Sweeps:
             if self._is_spared(left):
                 return True
             log.info("Removing what a server left behind: %s", dict(left.location))
-            removal: asyncio.Future[Any] = asyncio.ensure_future(left.remove())
+            removal: asyncio.Future[Any] = asyncio.ensure_future(_await(left.remove))
             self._removals[removal] = left
             try:
                 await asyncio.wait_for(removal, _PATIENCE)

@@ -5,6 +5,8 @@ import base64
 import pytest
 from jupyterhub.utils import AnyTimeoutError
 
+from spawner_tokens.backends.kubernetes import secrets
+
 from ..support.cluster import IMAGE, PATCH_RULES
 from ..support.waiting import until
 from .test_kubernetes import AUTH_STATE, KUBE, NAME, TOKENS, owners
@@ -101,14 +103,17 @@ async def test_two_hubs_in_one_namespace_do_not_know_each_others_secrets(kube, s
     )  # a new version of the chart is the same Hub
 
 
-async def test_a_hub_that_starts_sweeps_its_own_secrets_without_pod_and_no_others(kube, start_hub):
+async def test_a_hub_that_starts_sweeps_its_own_secrets_without_pod_and_no_others(
+    kube, start_hub, monkeypatch
+):
+    monkeypatch.setattr(secrets, "_PAGE", 1)
     namespace = kube()
     hub = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
     spawner = hub.spawner(await hub.user("alice"))
     await hub.swept()
     mine, pod = spawner.tokens_hub_name, namespace.sleeper("there")["metadata"]["name"]
     for name, label, of in (
-        ("gone", mine, "not-there"),
+        ("orphan", mine, "not-there"),
         ("kept", mine, pod),
         ("other-hubs", "0123456789ab", "not-there"),
     ):
@@ -121,9 +126,9 @@ async def test_a_hub_that_starts_sweeps_its_own_secrets_without_pod_and_no_other
     namespace.audit()
     again = await start_hub(KUBE, {**TOKENS, **namespace.settings()})
     again.spawner(await again.user("alice"))
-    await until(lambda: "gone" not in namespace.secrets())
+    await until(lambda: "orphan" not in namespace.secrets())
     assert set(namespace.secrets()) == {"kept", "other-hubs"} and namespace.get("secrets", "users")
-    sweep = ["list secrets 200", "list pods 200", "delete secrets 200"]
+    sweep = [*["list secrets 200"] * 3, "list pods 200", "delete secrets 200"]  # three pages
     assert namespace.audit("secrets", "pods") in (None, sweep)
     namespace.delete("pods", "there")  # and no pod is left
     await until(lambda: namespace.all("pods") == [])

@@ -18,6 +18,9 @@ from ...sweep import Leftover, parse_time
 from .apiserver import METADATA, METADATA_LIST, ApiFailure, ApiServer
 from .manifest import HUB_LABEL, POD_ANNOTATION, RENEWED_ANNOTATION, SERVER_ANNOTATION, make_owner
 
+# Objects in one answer: their metadata are read in the event loop.
+_PAGE = 100
+
 
 @dataclass(frozen=True)
 class Secret:
@@ -167,10 +170,14 @@ class Secrets:
     async def _list(
         self, resource: str, namespace: str | None, **query: str
     ) -> list[Mapping[str, Any]]:
-        path = _path(resource, namespace)
-        answer = await self.api.ask("GET", path, query=query, kind=METADATA_LIST)
-        items: list[Mapping[str, Any]] | None = answer.body["items"]
-        return items or []  # an empty list of this kind is null
+        path, pages = _path(resource, namespace), {"limit": str(_PAGE)}
+        found: list[Mapping[str, Any]] = []
+        while True:
+            answer = await self.api.ask("GET", path, query=query | pages, kind=METADATA_LIST)
+            found += answer.body["items"] or []  # an empty list of this kind is null
+            if not (rest := answer.body["metadata"].get("continue")):
+                return found
+            pages["continue"] = rest
 
     async def _find(
         self, namespace: str, name: str, kind: str | None = None
