@@ -287,7 +287,7 @@ async def test_what_an_engine_refuses_is_asked_again_but_rarely():
 
 
 async def test_spawns_at_one_time_ask_an_engine_once_whichever_of_them_is_cancelled(tmp_path):
-    call, asked = answering(404, 400)
+    call, asked = answering(404, 400, 404, 400)
     goes_on = asyncio.Event()
 
     async def wait_and_call(*args, **kwargs):
@@ -303,6 +303,8 @@ async def test_spawns_at_one_time_ask_an_engine_once_whichever_of_them_is_cancel
     goes_on.set()
     assert [await second, await third, await engine.shares(shared)] == [True] * 3
     assert len(asked) == 2 and not [*tmp_path.iterdir()]
+    await engine.shares(SharedDirectory(str(tmp_path), "/elsewhere", "hub"))
+    assert len(asked) == 4  # it may be that the engine does not share this one
 
 
 async def test_what_a_hub_that_was_killed_while_it_asked_has_left_is_swept(tmp_path):

@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from errno import errorcode
@@ -98,10 +98,10 @@ class Engine:
                 with suppress(OSError):  # the next sweep removes it
                     await threads.run(name, shared.remove, [name])
 
-        answer: bool | None = await self._ask_once("shares", ask)
+        answer: bool | None = await self._ask_once(shared, ask)
         return answer
 
-    async def _ask_once(self, question: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask_once(self, question: Hashable, ask: Callable[[], Awaitable[Any]]) -> Any:
         key = self.name, question
         asking, ends_at = self.known.get(key, (None, -math.inf))
         if time.monotonic() >= ends_at:  # all who want to know meanwhile wait for the same answer
