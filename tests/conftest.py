@@ -3,8 +3,12 @@
 import logging
 import os
 import secrets
+import shlex
 import shutil
+import socket
 import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,8 @@ from .support.apiproxy import ApiProxy
 from .support.cluster import Cluster, Namespace, clean, stop_clients
 from .support.engine import Engine, OwnEngine
 from .support.hub import launch
+from .support.ports import random_port
+from .support.waiting import until
 
 TALKATIVE = (
     *("tornado.access", "tornado.application", "tornado.general"),
@@ -146,6 +152,26 @@ async def kube(tmp_path, need, monkeypatch):
         proxy.clear()
         await stop_clients()
     clean(cluster, [namespace.name for namespace in namespaces])
+
+
+@pytest.fixture
+async def sts():
+    """AWS' STS, by moto: its port."""
+    port = random_port()
+    command = f"{sys.executable} -c 'from moto.server import main; main()' -H 127.0.0.1 -p {port}"
+    process = subprocess.Popen(
+        shlex.split(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    async def answers():
+        assert process.poll() is None, "moto did not start"
+        with closing(socket.socket()) as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    await until(answers, 60)
+    yield port
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture

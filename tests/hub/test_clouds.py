@@ -1,12 +1,8 @@
 """The clouds' own SDKs in a server: they find the token, and a newer one after a renewal."""
 
 import json
-import shlex
-import socket
 import ssl
-import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,26 +62,6 @@ async def listen():
     for server in servers:
         server.stop()
         await server.close_all_connections()
-
-
-@pytest.fixture
-async def sts():
-    """AWS' STS, by moto: its port."""
-    port = random_port()
-    command = f"{sys.executable} -c 'from moto.server import main; main()' -H 127.0.0.1 -p {port}"
-    process = subprocess.Popen(
-        shlex.split(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-    async def answers():
-        assert process.poll() is None, "moto did not start"
-        with closing(socket.socket()) as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    await until(answers, 60)
-    yield port
-    process.kill()
-    process.wait()
 
 
 @pytest.fixture
