@@ -241,6 +241,12 @@ CONSUMERS: Mapping[str, Mapping[str, Any]] = {
     },
     # huggingface_hub, and what is built on it.
     "huggingface": {"file": True, "file_env": "HF_TOKEN_PATH"},
+    # snowflake-cli; snowflake-connector-python reads no variables, but takes the same by name.
+    "snowflake": {
+        "file": True,
+        "file_env": "SNOWFLAKE_TOKEN_FILE_PATH",
+        "settings": {"SNOWFLAKE_ACCOUNT": None, "SNOWFLAKE_AUTHENTICATOR": None},
+    },
     # WLCG Bearer Token Discovery: XRootD, gfal2, scitokens, HTCondor.
     "wlcg": {"file": True, "file_env": "BEARER_TOKEN_FILE"},
     # A kubeconfig, for a cluster that takes the login's id_token (OpenID Connect).

@@ -33,6 +33,7 @@ KUBECONFIG = {
     "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "me"}}],
     "current-context": "hub",
 }
+SNOWFLAKE = {"SNOWFLAKE_ACCOUNT": "org-account", "SNOWFLAKE_AUTHENTICATOR": "oauth"}
 
 CONSUMER_CASES = [
     param(
@@ -85,6 +86,12 @@ CONSUMER_CASES = [
         id="databricks",
     ),
     param({"preset": "huggingface", "key": "id_token"}, {"HF_TOKEN_PATH": "/d/t"}, None, id="hf"),
+    param(
+        {"preset": "snowflake", "key": "id_token", "settings": SNOWFLAKE},
+        {"SNOWFLAKE_TOKEN_FILE_PATH": "/d/t", **SNOWFLAKE},
+        None,
+        id="snowflake",
+    ),
     param({"preset": "wlcg", "key": "id_token"}, {"BEARER_TOKEN_FILE": "/d/t"}, None, id="wlcg"),
     param(
         {"preset": "kubernetes", "settings": KUBERNETES},

@@ -1,8 +1,10 @@
 """The libraries that presets are for: they find the token, and a newer one in the same process."""
 
+import gzip
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs
@@ -44,18 +46,11 @@ def test_huggingface_hub_sends_the_token_of_the_moment(tmp_path):
     assert found == [f"Bearer {token}" for token in TOKENS]
 
 
-class Databricks(BaseHTTPRequestHandler):
-    """A workspace that says where its tokens are given, and gives one that has ended already."""
+class Service(BaseHTTPRequestHandler):
+    """A server of HTTP that answers with JSON."""
 
-    def do_GET(self):
-        address = f"http://{self.headers['Host']}"
-        names = ("oidc_endpoint", "authorization_endpoint", "token_endpoint")
-        self.answer(dict.fromkeys(names, address))
-
-    def do_POST(self):
-        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        subject = parse_qs(text)["subject_token"][0]
-        self.answer({"access_token": f"for-{subject}", "token_type": "Bearer", "expires_in": 1})
+    def read(self):
+        return self.rfile.read(int(self.headers["Content-Length"]))
 
     def answer(self, document):
         self.send_response(200)
@@ -66,19 +61,86 @@ class Databricks(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def serve(handler):
+    """The port of a service."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Databricks(Service):
+    """A workspace that says where its tokens are given, and gives one that has ended already."""
+
+    def do_GET(self):
+        address = f"http://{self.headers['Host']}"
+        names = ("oidc_endpoint", "authorization_endpoint", "token_endpoint")
+        self.answer(dict.fromkeys(names, address))
+
+    def do_POST(self):
+        subject = parse_qs(self.read().decode())["subject_token"][0]
+        self.answer({"access_token": f"for-{subject}", "token_type": "Bearer", "expires_in": 1})
+
+
 def test_databricks_sdk_exchanges_the_token_of_the_moment(tmp_path, monkeypatch):
     sdk = pytest.importorskip("databricks.sdk.core")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Databricks)
-    Thread(target=server.serve_forever, daemon=True).start()
     config, found = None, []
-    try:
+    with serve(Databricks) as port:
         for token in TOKENS:
-            url = f"http://127.0.0.1:{server.server_port}"
+            url = f"http://127.0.0.1:{port}"
             for name, text in deliver(tmp_path, "databricks", token, url=url).items():
                 monkeypatch.setenv(name, text)
             config = config or sdk.Config()
             found.append(config.authenticate()["Authorization"])
-    finally:
-        server.shutdown()
-        server.server_close()
     assert found == [f"Bearer for-{token}" for token in TOKENS]
+
+
+class Snowflake(Service):
+    """An account that takes each login, and keeps its token."""
+
+    tokens: list[str] = []
+
+    def do_POST(self):
+        body = self.read()
+        if self.path.startswith("/session/v1/login-request"):
+            if self.headers["Content-Encoding"] == "gzip":
+                body = gzip.decompress(body)
+            self.tokens.append(json.loads(body)["data"]["TOKEN"])
+        valid = dict.fromkeys(["validityInSeconds", "masterValidityInSeconds"], 3600)
+        session = {"sessionId": 1, "token": "t", "masterToken": "m", **valid, "parameters": []}
+        self.answer({"success": True, "data": session})
+
+
+CONNECT = """
+import os, sys
+from snowflake import connector
+address = {"host": "127.0.0.1", "port": int(sys.argv[1]), "protocol": "http"}
+for _ in 1, 2:
+    connector.connect(
+        account=os.environ["SNOWFLAKE_ACCOUNT"],
+        authenticator=os.environ["SNOWFLAKE_AUTHENTICATOR"],
+        token_file_path=os.environ["SNOWFLAKE_TOKEN_FILE_PATH"],
+        **address,
+    ).close()
+    print(flush=True)
+    input()
+"""
+
+
+def test_each_connection_to_snowflake_has_the_token_of_the_moment(tmp_path):
+    pytest.importorskip("snowflake.connector")
+    account = {"SNOWFLAKE_ACCOUNT": "org-account", "SNOWFLAKE_AUTHENTICATOR": "oauth"}
+    env = deliver(tmp_path, "snowflake", TOKENS[0], settings=account)
+    env["SNOWFLAKE_HOME"] = str(tmp_path)
+    Snowflake.tokens, pipe = [], subprocess.PIPE
+    with serve(Snowflake) as port:
+        command = [sys.executable, "-c", CONNECT, str(port)]
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env) as process:
+            process.stdout.readline()
+            deliver(tmp_path, "snowflake", TOKENS[1], settings=account)
+            process.communicate("\n\n", timeout=60)
+    assert Snowflake.tokens == TOKENS
