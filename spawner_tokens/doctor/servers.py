@@ -24,6 +24,8 @@ _OF_SPAWNER = (
 
 def check_hooks(setup: Setup) -> Iterator[Finding]:
     """The source of no hook has an environment and an auth_state in it."""
+    if getattr(setup.spawner, "tokens_hook", None) is not None:
+        yield not_looked_at("hooks", "what tokens_hook gives: the Hub's log says if it is dead")
     hooks = [(setup.spawner, name) for name in _OF_SPAWNER]
     of_login = [(setup.authenticator, name) for name in ("pre_spawn_start", "pre_spawn_hook")]
     for owner, name in [*hooks, *of_login]:

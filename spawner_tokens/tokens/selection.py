@@ -224,7 +224,8 @@ def _find_reason_to_withhold(token: Token) -> tuple[Reason, str] | None:
 def _find_deficiency(token: Token, now: float, min_lifetime: float) -> tuple[Reason, str] | None:
     spec, scopes, left = token.spec, token.scopes, token.lifetime.left(now)
     if left <= 0:
-        return Reason.EXPIRED, f"expired {-left:.0f} seconds ago"
+        what = "what tokens_hook gave " if token.from_hook else ""
+        return Reason.EXPIRED, f"{what}expired {-left:.0f} seconds ago"
     required = () if token.from_hook else spec.required_scopes
     if missing := [scope for scope in required if scope not in (scopes or ())]:
         granted = "the provider named none" if scopes is None else f"granted: {list_names(scopes)}"

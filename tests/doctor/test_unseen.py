@@ -42,6 +42,12 @@ PROVIDER = GENERIC.replace(', "offline_access"', "")
             id="hook",
         ),
         param(
+            SOUND + "c.TokenSpawnerMixin.tokens_hook = lambda spawner, state, tokens: 1 / 0\n",
+            "hooks",
+            "what tokens_hook gives: the Hub's log says if it is dead",
+            id="tokens-hook",
+        ),
+        param(
             SOUND + "c.Spawner.server_token_scopes = lambda spawner: 1 / 0\n",
             "servers-scopes",
             "Spawner.server_token_scopes, a function",

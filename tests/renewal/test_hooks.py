@@ -1,7 +1,9 @@
 """A ``tokens_hook`` that fails while its server runs: the server keeps what it has."""
 
 import asyncio
+import json
 import math
+import re
 import time
 from collections import Counter
 
@@ -16,6 +18,7 @@ from spawner_tokens.tokens.spec import parse_tokens
 
 from ..support.scripted import login, shown
 from ..support.waiting import until
+from ..tokens.test_selection import jwt
 
 
 async def raises():
@@ -115,6 +118,29 @@ async def test_a_hook_is_called_again_before_its_value_ends_and_again_if_it_fail
 
     await until(lambda: renewed("v3"), 60)
     assert seen <= {"v0", "v2", "v3"}  # while it failed, what there was
+
+
+async def test_a_dead_token_of_the_hooks_is_said_once_with_its_name_and_who_gave_it(
+    start_hub, caplog, monkeypatch
+):
+    monkeypatch.setattr(recall, "FIRST_PAUSE", 0.1)
+    calls, dead = [], jwt(exp=1)
+
+    def hook(spawner, auth_state, tokens):
+        calls.append(spawner)
+        return {"jwt": dead, "key": {"token": "s3cret", "expires_at": 1}, "live": "x"}
+
+    settings = {"TokenSpawnerMixin.tokens": {"jwt": {}, "key": {}, "live": {}}}
+    settings["TokenSpawnerMixin.tokens_hook"] = hook
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
+    user = await hub.user("alice", login("alice"))
+    await hub.spawn(user)
+    await until(lambda: len(calls) > 2)  # it is called again for the running server
+    said = [text for text in caplog.messages if ": token " in text]
+    words = r"alice: token (jwt|key): expired \(what tokens_hook gave expired \d+ seconds ago\)"
+    assert sorted(re.fullmatch(words, text)[1] for text in said) == ["jwt", "key"]
+    assert json.loads(shown(user, file="key.json"))["status"] == "expired"
+    assert "s3cret" not in caplog.text and dead not in caplog.text
 
 
 async def test_an_end_that_is_no_time_is_a_failure_of_the_hook_that_names_no_value():
