@@ -19,6 +19,7 @@ from ..support.leaks import ACCESS, REFRESH, places, search
 from ..support.leaks import AUTH_STATE as LEAKING
 from ..support.oauth import hub_settings, make_auth_state
 from ..support.provider import start_provider
+from ..support.pulling import PULL, ask
 from ..support.waiting import until
 from .test_kubernetes import KUBE, NAME, TOKENS, both_roles, decoded, owners
 
@@ -211,34 +212,57 @@ def look_around(namespace):
 
 
 @pytest.mark.xdist_group("leaks")
-async def test_a_token_is_in_its_secret_and_nowhere_else(kube, start_hub, debug_log):
-    namespace = kube(PATCH_RULES)
+async def test_a_token_and_a_servers_own_are_in_its_secret_and_nowhere_else(
+    kube, start_hub, debug_log
+):
+    namespace, own = kube(PATCH_RULES), []  # the value of each server's JUPYTERHUB_API_TOKEN
     tokens = {"t": {"env": "T"}, "v": {"env": "V", "file": False}}
     settings = {
         "TokenSpawnerMixin.tokens": tokens,
         "JupyterHub.log_level": 10,
         "Spawner.debug": True,
+        "Spawner.pre_spawn_hook": lambda spawner: own.append(spawner.api_token),
     }
-    hub = await start_hub(KUBE, {**settings, **namespace.settings()})
+    hub = await start_hub(KUBE, {**settings, **PULL, **namespace.settings()})
     user = await hub.user("alice", LEAKING)
+
+    async def find(error=None):
+        """The places where the user's tokens are, and those where a server's own is."""
+        found = {**await nearby(hub, user, debug_log, error), **look_around(namespace)}
+        users = search(found)
+        found |= {"traits": b"", "instance": b""}  # JupyterHub keeps api_token there
+        return users, search(found, *own)
+
     server = await hub.spawn(user)
-    assert (await server.env())["V"] == ACCESS.encode() and await server.token() == ACCESS.encode()
+    env = await server.env()
+    assert env["V"] == ACCESS.encode() and await server.token() == ACCESS.encode()
+    assert env["JUPYTERHUB_API_TOKEN"] == env["JPY_API_TOKEN"] == own[0].encode()
     await user.save_auth_state({**LEAKING, "access_token": f"{ACCESS}-2"})
     await server.until(f"{ACCESS}-2".encode())
+    assert (await ask(hub, own[0], "t")).body["token"] == f"{ACCESS}-2"
     assert "DEBUG" in debug_log.text
-    assert search({**await nearby(hub, user, debug_log), **look_around(namespace)}) == []
+    assert await find() == ([], [])
     await user.stop("")
     # KubeSpawner logs a whole manifest when it cannot make a pod.
-    user.spawners[""].volume_mounts = [{"name": "none", "mountPath": "/x"}]
-    with pytest.raises(Exception) as caught:
-        await hub.spawn(user)
-    assert "Failed for" in debug_log.text and "secretKeyRef" in debug_log.text
-    assert (
-        search({**await nearby(hub, user, debug_log, caught.value), **look_around(namespace)}) == []
-    )
+    for hides, places_of_own in ((True, []), (False, ["log"])):
+        spawner = hub.spawner(user)
+        spawner.volume_mounts = [{"name": "none", "mountPath": "/x"}]
+        spawner.tokens_hide_api_token = hides
+        with pytest.raises(Exception) as caught:
+            await hub.spawn(user)
+        assert "Failed for" in debug_log.text and "secretKeyRef" in debug_log.text
+        assert await find(caught.value) == ([], places_of_own)
+    assert len({*own}) == 3
     # The search can find, planted where somebody might look.
     namespace.create("configmaps", "planted", data={"x": ACCESS})
     namespace.create("serviceaccounts", "planted", metadata={"annotations": {"x": REFRESH}})
+    namespace.sleeper("planted", annotations={"x": own[0]})
+    where = {"namespace": namespace.name}
+    namespace.create("events", "planted", involvedObject=where, message=own[0])
+    namespace.cluster.ask("GET", f"{namespace.path}/pods/{own[0]}")  # into the audit log
     logging.getLogger("kubernetes_asyncio").debug("planted %s", ACCESS)
-    found = search({**await nearby(hub, user, debug_log), **look_around(namespace)})
-    assert {"configmaps", "serviceaccounts", "log"} <= set(found)
+    users, servers = await find()
+    assert {"configmaps", "serviceaccounts", "log"} <= set(users)
+    assert {"pods", "events"} <= set(servers)
+    if "KUBE_AUDIT_LOG" in os.environ:  # a line comes just after its answer
+        await until(lambda: "audit log" in search(look_around(namespace), *own))
