@@ -9,13 +9,14 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from . import hub
 from .live import read_files, set_variables
 from .private import PrivateDirectory
-from .sources import read_variables
+from .sources import find_file, read_variables
 
 # Seconds: between two looks at files, and before a Hub that failed is asked again.
 _LOOK, _FIRST_RETRY, _LAST_RETRY = 1.0, 1.0, 60.0
@@ -36,6 +37,7 @@ def keep(log: logging.Logger) -> Callable[[], None] | None:
         _begin(_watch, stopped)
         return stopped.set
     directory = PrivateDirectory()
+    _show_delivered(directory, names)
     pulls = [Pull(name, directory, stopped, log) for name in names]
     for pull in pulls:
         _begin(pull.run)
@@ -46,6 +48,24 @@ def keep(log: logging.Logger) -> Callable[[], None] | None:
 
     atexit.register(stop)
     return stop
+
+
+def _show_delivered(directory: PrivateDirectory, names: Iterable[str]) -> None:
+    """Until the Hub answers, what it delivered is there: a program keeps the paths of its start."""
+    if not (delivered := os.environ.get("SPAWNER_TOKENS_DIR")):
+        return
+    for path in Path(delivered).glob("[!.]*"):
+        directory.link(path)
+    for name in names:
+        if find_file(name):
+            _lead_to(directory, name)
+
+
+def _lead_to(directory: PrivateDirectory, name: str) -> None:
+    """What starts later finds this token there."""
+    os.environ["SPAWNER_TOKENS_DIR"] = str(directory.path)
+    if variable := read_variables()[name].get("file_env"):
+        os.environ[variable] = str(directory.path / name)
 
 
 def _begin(function: Callable[..., None], *arguments: Any) -> None:
@@ -120,9 +140,7 @@ class Pull:
         self._write(self._name, text.encode())
         self._known = answer
         set_variables(self._name, text)
-        os.environ["SPAWNER_TOKENS_DIR"] = str(self._directory.path)
-        if variable := read_variables()[self._name].get("file_env"):
-            os.environ[variable] = str(self._directory.path / self._name)
+        _lead_to(self._directory, self._name)
 
     def _withdraw(self, error: hub.HubError) -> None:
         if self._known or not self._failures:

@@ -41,6 +41,10 @@ class PrivateDirectory:
                 os.unlink(path)
             raise
 
+    def link(self, path: Path) -> None:
+        """Show another directory's file under its name, until one of that name is written."""
+        (self.path / path.name).symlink_to(path)
+
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
         (self.path / name).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from ..support.leaks import process_arguments
 from ..support.ports import random_port
 from ..support.pulling import PULL
 from ..support.scripted import login
-from ..support.spawners import VariablesOnly
+from ..support.spawners import FilesAtStart, VariablesOnly
 from ..support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,30 @@ async def test_a_server_without_files_has_live_ones_as_long_as_the_hub_gives_the
     assert not directory.exists()
     assert "DEBUG" in debug_log.text and "alice-a" not in debug_log.text  # the Hub's, too
     assert not [name for name, words in process_arguments().items() if b"alice-a" in words]
+
+
+async def test_a_program_has_one_path_to_the_live_token_from_the_servers_first_moment(
+    start_hub, environ, tmp_path
+):
+    hub = await start_hub(FilesAtStart, {**TOKENS, **PULL})
+    user = await hub.user("alice", login("alice"))
+    texts = await (await hub.spawn(user)).texts()
+    paths = ("SPAWNER_TOKENS_DIR", "T_TOKEN_FILE")
+    environ.update({name: texts[name] for name in (*NAMES, *paths)})
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+    user.spawners[""]._stop_pending = True  # not answered, as before the Hub knows that it runs
+    stop = keep(logging.getLogger("server"))
+    file, delivered = Path(environ["T_TOKEN_FILE"]), Path(texts["T_TOKEN_FILE"])
+    assert file.parent == Path(environ["SPAWNER_TOKENS_DIR"]) and file.parent.parent == tmp_path
+    assert file.read_text() == "alice-a0" and file.with_name("t.json").exists()
+    delivered.with_name("new").write_text("alice-a1")
+    os.replace(delivered.with_name("new"), delivered)  # by the Hub, or a kubelet
+    assert file.read_text() == "alice-a1"
+    await user.save_auth_state(login("alice", n=7))
+    user.spawners[""]._stop_pending = False
+    await until(lambda: file.read_text() == "alice-a7")
+    assert delivered.read_text() == "alice-a1"
+    stop()
 
 
 SERVER = """
