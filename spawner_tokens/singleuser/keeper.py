@@ -10,13 +10,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from . import hub
 from .live import read_files, set_variables
 from .private import PrivateDirectory
-from .sources import find_file, read_variables
+from .sources import find_file, read_facts, read_variables
 
 # Seconds: between two looks at files, and before a Hub that failed is asked again.
 _LOOK, _FIRST_RETRY, _LAST_RETRY = 1.0, 1.0, 60.0
@@ -37,8 +38,10 @@ def keep(log: logging.Logger) -> Callable[[], None] | None:
         _begin(_watch, stopped)
         return stopped.set
     directory = PrivateDirectory()
-    _show_delivered(directory, names)
-    pulls = [Pull(name, directory, stopped, log) for name in names]
+    delivered = os.environ.get("SPAWNER_TOKENS_DIR")
+    if delivered:
+        _show_delivered(Path(delivered), directory, names)
+    pulls = [Pull(name, directory, delivered, stopped, log) for name in names]
     for pull in pulls:
         _begin(pull.run)
 
@@ -50,11 +53,9 @@ def keep(log: logging.Logger) -> Callable[[], None] | None:
     return stop
 
 
-def _show_delivered(directory: PrivateDirectory, names: Iterable[str]) -> None:
+def _show_delivered(delivered: Path, directory: PrivateDirectory, names: Iterable[str]) -> None:
     """Until the Hub answers, what it delivered is there: a program keeps the paths of its start."""
-    if not (delivered := os.environ.get("SPAWNER_TOKENS_DIR")):
-        return
-    for path in Path(delivered).glob("[!.]*"):
+    for path in delivered.glob("[!.]*"):
         directory.link(path)
     for name in names:
         if find_file(name):
@@ -81,18 +82,21 @@ def _watch(stopped: threading.Event) -> None:
 class Pull:
     """One token of this server: it waits at the Hub for each new one.
 
-    What was pulled stays while the Hub does not answer, and goes when the Hub says that the server
-    must not have it.
+    While the Hub does not answer, what was pulled stays, or a newer one that it has ``delivered``,
+    by files in that directory, takes its place. It goes when the Hub says that the server must not
+    have it.
     """
 
     def __init__(
         self,
         name: str,
         directory: PrivateDirectory,
+        delivered: str | None,
         stopped: threading.Event,
         log: logging.Logger,
     ) -> None:
         self._name, self._directory, self._stopped, self._log = name, directory, stopped, log
+        self._delivered = delivered and Path(delivered, name)
         self._known: dict[str, Any] = {}
         self._failures = 0
 
@@ -104,7 +108,22 @@ class Pull:
             except Exception as error:  # its text is not ours
                 self._log.warning("Cannot keep the token %s: %s", self._name, type(error).__name__)
                 pause = self._back_off()
-            self._stopped.wait(max(pause, _APART - (time.monotonic() - begun)))
+            self._pause(time.monotonic() + max(pause, _APART - (time.monotonic() - begun)))
+
+    def _pause(self, ends_at: float) -> None:
+        while (left := ends_at - time.monotonic()) > 0 and not self._stopped.is_set():
+            if self._failures and self._delivered:
+                self._take_delivered(self._delivered)
+            self._stopped.wait(min(_LOOK, left))
+
+    def _take_delivered(self, path: Path) -> None:
+        """Take what the Hub has delivered since it was last asked."""
+        facts = read_facts(path.with_name(f"{path.name}.json"))
+        if not self._known:  # what was delivered is still there
+            read_files([self._name])
+        elif str(facts.get("renewed_at") or "") > (self._known.get("renewed_at") or ""):
+            with suppress(OSError, UnicodeDecodeError):  # just withdrawn
+                self._take({"token": path.read_bytes().decode(), **facts})
 
     def _ask(self) -> float:
         """Ask once. Returns the seconds to wait before the next time."""

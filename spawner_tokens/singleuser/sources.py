@@ -102,7 +102,7 @@ def get_status() -> list[dict[str, Any]]:
     directory = os.environ.get("SPAWNER_TOKENS_DIR")
     for path in sorted(Path(directory).glob("*.json")) if directory else ():
         if not path.name.endswith(".config.json"):
-            found[path.name.removesuffix(".json")] = _read_json(path)
+            found[path.name.removesuffix(".json")] = read_facts(path)
     if hub.is_there() and not all(found.values()):
         try:
             found |= {name: facts for name, facts in hub.ask().items() if not found.get(name)}
@@ -125,7 +125,8 @@ def _find_place(name: str, facts: Mapping[str, Any]) -> str | None:
     return "variable" if any(variable in os.environ for variable in names) else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a token's file ``<name>.json`` says; nothing if it cannot be read."""
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError):

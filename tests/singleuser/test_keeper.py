@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from jupyterhub import orm
 
+from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.singleuser.keeper import keep
 
 from ..support.hub import Server
@@ -96,6 +97,25 @@ async def test_a_program_has_one_path_to_the_live_token_from_the_servers_first_m
     user.spawners[""]._stop_pending = False
     await until(lambda: file.read_text() == "alice-a7")
     assert delivered.read_text() == "alice-a1"
+    stop()
+
+
+async def test_while_the_hub_cannot_be_asked_what_it_delivers_is_taken(
+    start_hub, environ, tmp_path
+):
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, {**TOKENS, **PULL})
+    user = await hub.user("alice", login("alice"))
+    texts = await (await hub.spawn(user)).texts()
+    environ.update({name: texts[name] for name in (*NAMES, "SPAWNER_TOKENS_DIR")})
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+    stop = keep(logging.getLogger("server"))
+    file = Path(environ["T_TOKEN_FILE"])
+    await until(lambda: not file.is_symlink())  # the Hub has answered
+    hub.http.stop()
+    await hub.http.close_all_connections()
+    for n in (1, 2):
+        await user.save_auth_state(login("alice", left=3000 + n, n=n))
+        await until(lambda n=n: file.read_text() == environ.get("T") == f"alice-a{n}", 10)
     stop()
 
 
