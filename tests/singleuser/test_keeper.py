@@ -95,7 +95,7 @@ async def test_a_program_has_one_path_to_the_live_token_from_the_servers_first_m
     assert file.read_text() == "alice-a1"
     await user.save_auth_state(login("alice", n=7))
     user.spawners[""]._stop_pending = False
-    await until(lambda: file.read_text() == "alice-a7")
+    await until(lambda: file.read_text() == "alice-a7", 30)
     assert delivered.read_text() == "alice-a1"
     stop()
 
@@ -115,7 +115,7 @@ async def test_while_the_hub_cannot_be_asked_what_it_delivers_is_taken(
     await hub.http.close_all_connections()
     for n in (1, 2):
         await user.save_auth_state(login("alice", left=3000 + n, n=n))
-        await until(lambda n=n: file.read_text() == environ.get("T") == f"alice-a{n}", 10)
+        await until(lambda n=n: file.read_text() == environ.get("T") == f"alice-a{n}", 30)
     stop()
 
 
