@@ -18,6 +18,7 @@ from .support.cluster import Cluster, Namespace, clean, stop_clients
 from .support.engine import Engine, OwnEngine
 from .support.hub import launch
 from .support.ports import random_port
+from .support.systems import make_users
 from .support.waiting import until
 
 TALKATIVE = (
@@ -85,26 +86,8 @@ def memory():
 @pytest.fixture
 def system_users(need):
     """Two ordinary users of the system, and a command for their servers that they can run."""
-    need(os.geteuid() == 0, "root")
-    need(shutil.which("useradd"), "useradd")
-    python = need(
-        shutil.which("python3", path="/usr/bin:/usr/local/bin"), "a python3 that every user can run"
-    )
-    names = [f"tokens-{secrets.token_hex(4)}" for _ in range(2)]
-    homes = [Path("/var/tmp", name) for name in names]
-    for name, home in zip(names, homes, strict=True):
-        subprocess.run(
-            ["useradd", "--create-home", "--skel", "/nonexistent", "--home-dir", home, name],
-            check=True,
-        )
-    script = Path("/var/tmp", f"{names[0]}.py")
-    shutil.copy(Path(__file__).parent / "support" / "server.py", script)
-    script.chmod(0o644)
-    yield *names, [python, str(script)]
-    script.unlink()
-    for name, home in zip(names, homes, strict=True):
-        subprocess.run(["userdel", "--force", name], check=True)
-        shutil.rmtree(home)
+    with make_users(need) as found:
+        yield found
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ import pwd
 import secrets
 import shutil
 import stat
-import subprocess
-import sys
-import sysconfig
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,14 +22,19 @@ from spawner_tokens import LocalTokenMixin, TokenSpawnerMixin
 
 from ..support.gitserver import start_git_server
 from ..support.oauth import hub_settings, make_auth_state
-from ..support.pages import ROOT
 from ..support.provider import start_provider
 from ..support.pulling import PULL
+from ..support.systems import (
+    install_commands,
+    make_batch_settings,
+    mount_python,
+    write_command,
+    write_server,
+)
 from ..support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("system users")
 
-COMMANDS = Path(__file__).parents[1] / "support" / "commands"
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
 
 
@@ -52,57 +55,16 @@ class TokenSystemdSpawner(LocalTokenMixin, SystemdSpawner):
 
 
 @pytest.fixture
-def commands(monkeypatch):
-    """A folder, first in ``PATH``, that every user can use: the commands of a batch system."""
-    folder = Path("/var/tmp", f"tokens-commands-{os.getpid()}")
-    shutil.copytree(COMMANDS, folder)
-    folder.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    yield folder
-    shutil.rmtree(folder)
+def commands():
+    with install_commands() as folder:
+        yield folder
 
 
 @pytest.fixture
-def everybodys_python(need, system_users):
-    """This Python and its packages, at paths where every user of the system can get to them."""
-    folder = Path("/var/tmp", f"tokens-python-{os.getpid()}")
-    mounts = {folder / "base": sys.base_prefix, folder / "packages": sysconfig.get_path("purelib")}
-    for place, source in mounts.items():
-        place.mkdir(parents=True)
-        need(
-            subprocess.run(["mount", "--bind", source, place]).returncode == 0, "the right to mount"
-        )
-    python = folder / "base" / "bin" / "python{}.{}".format(*sys.version_info)
-    yield f"/usr/bin/env -S LD_LIBRARY_PATH={folder}/base/lib {python}", folder / "packages"
-    for place in mounts:
-        subprocess.run(["umount", "--lazy", place], check=True)
-        place.rmdir()
-    folder.rmdir()
-
-
-@pytest.fixture
-def write_command(commands, system_users, everybodys_python):
-    """Write a program of an installed package, as pip would, that every user can run."""
-    python, packages = everybodys_python
-
-    def write(command, module):
-        program = f"#!{python}\nimport sys\nsys.path.append({str(packages)!r})\n"
-        program += f"from {module} import main\n"
-        (commands / command).write_text(program)
-        (commands / command).chmod(0o755)
-        user = pwd.getpwnam(system_users[0])
-        subprocess.run(
-            [commands / command],
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=[],
-            cwd="/",
-            check=True,
-        )
-        (commands / command).write_text(f"{program}main()\n")
-        return str(commands / command)
-
-    return write
+def write(need, commands, system_users):
+    """Write a program of a package: ``write("sudospawner", "sudospawner.mediator")``."""
+    with mount_python(need) as python:
+        yield partial(write_command, commands, system_users[0], python)
 
 
 @pytest.fixture
@@ -144,29 +106,12 @@ async def check_files(hub, user, uid, token):
 
 
 @pytest.fixture
-def batch(commands, write_command, system_users):
+def batch(commands, write, system_users):
     """Settings for jobs of this batch system, and its spool."""
-    spool = commands / "spool"
-    spool.mkdir()
-    spool.chmod(0o1777)
     script = Path(system_users[2][1])
     script.chmod(0o755)  # batchspawner-singleuser looks for a command
-    traits = {
-        # as sudo -E -u, without sudo
-        "exec_prefix": "setpriv --reuid={username} --regid={username} --init-groups",
-        "batch_script": "#!/bin/sh\n#BATCH --export={keepvars}\nexec {cmd}\n",
-        "batch_submit_cmd": f"env BATCH_SPOOL={spool} {commands}/batch submit",
-        "batch_query_cmd": f"env BATCH_SPOOL={spool} {commands}/batch query {{job_id}}",
-        "batch_cancel_cmd": f"env BATCH_SPOOL={spool} {commands}/batch cancel {{job_id}}",
-        "state_pending_re": "^PENDING",
-        "state_running_re": "^RUNNING",
-        "state_exechost_re": r"^RUNNING (\S+)",
-        "batchspawner_singleuser_cmd": write_command(
-            "batchspawner-singleuser", "batchspawner.singleuser"
-        ),
-        "startup_poll_interval": 0.1,
-    }
-    settings = {f"BatchSpawnerBase.{name}": value for name, value in traits.items()}
+    singleuser = write("batchspawner-singleuser", "batchspawner.singleuser")
+    settings, spool = make_batch_settings(commands, singleuser)
     return {**TOKENS, **settings, "Spawner.cmd": [str(script)]}, spool
 
 
@@ -215,18 +160,11 @@ async def test_a_job_with_files_alone_has_its_token_nowhere_else(
 
 @pytest.fixture
 def keeping(commands, system_users):
-    """A server as of an image with the package, which every user can run."""
-    shutil.copytree(ROOT / "spawner_tokens", commands / "packages" / "spawner_tokens")
-    command = commands / "keeping"
-    command.write_text(
-        f"import logging, runpy, sys\nsys.path.insert(0, {str(commands / 'packages')!r})\n"
-        "from spawner_tokens.singleuser.keeper import keep\nkeep(logging.getLogger())\n"
-        f"runpy.run_path({system_users[2][1]!r}, run_name='__main__')\n"
-    )
-    command.chmod(0o755)
+    """Settings for a server as of an image with the package, which every user can run."""
     home = pwd.getpwnam(system_users[0]).pw_dir
     env = {"HOME": home, "XDG_RUNTIME_DIR": home}
-    return {"Spawner.cmd": [str(command)], "Spawner.environment": env}
+    command = write_server(commands, system_users[2][1])
+    return {"Spawner.cmd": [command], "Spawner.environment": env}
 
 
 async def test_a_job_that_gets_no_files_has_a_live_one_through_two_lifetimes_and_pushes(
@@ -277,7 +215,7 @@ async def test_a_job_that_gets_no_files_has_a_live_one_through_two_lifetimes_and
     "ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning"
 )  # SudoSpawner waits for none
 async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
-    commands, write_command, system_users, start_hub, caplog, token
+    commands, write, system_users, start_hub, caplog, token
 ):
     if shutil.which("sudo", path=os.environ["PATH"].partition(":")[2]):
         (commands / "sudo").unlink()
@@ -286,7 +224,7 @@ async def test_sudospawner_tells_variables_by_a_pipe_and_shows_them_nowhere(
     (commands / "sudospawner-singleuser").chmod(0o755)
     settings = {
         **TOKENS,
-        "SudoSpawner.sudospawner_path": write_command("sudospawner", "sudospawner.mediator"),
+        "SudoSpawner.sudospawner_path": write("sudospawner", "sudospawner.mediator"),
     }
     settings["SudoSpawner.mediator_log_level"] = "DEBUG"
     hub = await start_hub(TokenSudoSpawner, settings)

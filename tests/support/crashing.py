@@ -22,24 +22,29 @@ from .oauth import make_auth_state
 KEY = b"k" * 32
 
 
+def find_file(spawner):
+    """The token file of its server."""
+    return Path(spawner.tokens_directory, "t")
+
+
 class HubProcess:
     """A Hub with its database and its ``hub.log`` in ``folder``, and the token files in ``memory``.
 
     ``logins``: username → the provider's answer to a login, and the names of the servers to start.
-    ``step`` is where it dies in a renewal after that: see :class:`Fault`.
+    ``step`` is where it dies in a renewal after that: see :class:`Fault`. ``find``: by a Spawner,
+    what :meth:`ready` returns of it.
     """
 
-    def __init__(self, folder, memory, settings, logins=(), step=None):
+    def __init__(self, folder, memory, settings, logins=(), step=None, find=find_file):
         start_forkserver()
         self._reader, writer = processes.Pipe(duplex=False)
-        self._process = processes.Process(
-            target=_run, args=(folder, memory, settings, dict(logins), step, writer)
-        )
+        options = dict(logins), step, find, dict(os.environ), writer
+        self._process = processes.Process(target=_run, args=(folder, memory, settings, *options))
         self._process.start()
         writer.close()
 
     async def ready(self):
-        """Wait until its servers run. Returns the token files of those that it started."""
+        """Wait until its servers run. Returns what was found of those that it started."""
         return await asyncio.to_thread(self._reader.recv)
 
     async def died(self):
@@ -55,21 +60,22 @@ def _run(*arguments):
     asyncio.run(_live(*arguments))
 
 
-async def _live(folder, memory, settings, logins, step, writer):
+async def _live(folder, memory, settings, logins, step, find, environ, writer):
+    os.environ.update(environ)
     os.chdir(folder)
     log_to("hub.log")
     hub = await launch(
         folder, memory, KEY, Spawner, settings | {"JupyterHub.authenticator_class": Authenticator}
     )
-    files = []
+    found = []
     for username, (answer, servers) in logins.items():
         user = await hub.user(username)
         hub.spawner(user)  # from our first Spawner on, what is saved gets its time
         await user.save_auth_state(make_auth_state(username, answer))
         await asyncio.gather(*map(user.spawn, servers))
-        files += [Path(user.spawners[server].tokens_directory, "t") for server in servers]
+        found += [find(user.spawners[server]) for server in servers]
     fault.arm(step, hub.app.db)
-    writer.send(files)
+    writer.send(found)
     while step in USERINFO:  # the user's browser never rests
         await hub.app.authenticator.refresh_user(user)
     await asyncio.Event().wait()

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import docker
-from traitlets import default
+from traitlets import HasTraits, default
 
 from .ports import random_port
 
@@ -99,10 +99,22 @@ class Engine:
         self.client.close()
 
 
+class OnHostsNetwork(HasTraits):
+    """Mix it into a DockerSpawner, by its documentation of ``network_mode=host``."""
+
+    @default("port")
+    def _default_port(self):
+        return random_port()
+
+    async def get_ip_and_port(self):
+        return self.host_ip, self.port
+
+
 class OwnEngine(Engine):
     """One that no other test uses. Its containers have a network of their own, at ``address``.
 
-    ``data`` is where it keeps all that it has, and ``log`` its own words.
+    They find this machine at ``machine``. ``data`` is where it keeps all that it has, and ``log``
+    its own words.
     """
 
     def __init__(self, *flags):
@@ -120,6 +132,7 @@ class OwnEngine(Engine):
     def _make_network(self):
         net = f"10.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
         here, there = f"{net}.1", f"{net}.2"
+        self.machine = here
         for command in (
             f"netns add {self._name}",
             f"link add {self._name} type veth peer name veth netns {self._name}",
@@ -156,18 +169,9 @@ class OwnEngine(Engine):
         return super().settings(image, **{**usual, **traits})
 
     def spawner_class(self, base):
-        """A class for its servers, by DockerSpawner's documentation of ``network_mode=host``."""
-
-        class OnHostsNetwork(base):
-            @default("port")
-            def _default_port(self):
-                return random_port()
-
-            async def get_ip_and_port(self):
-                return self.host_ip, self.port
-
-        OnHostsNetwork._client = self._spawners_client  # DockerSpawner keeps one for a class
-        return OnHostsNetwork
+        """A class for its servers."""
+        # DockerSpawner keeps one client for a class
+        return type(base.__name__, (OnHostsNetwork, base), {"_client": self._spawners_client})
 
     def clean(self):
         super().clean()

@@ -17,12 +17,10 @@ PATH = (
 
 
 @asynccontextmanager
-async def start_git_server(folder, provider):
+async def start_git_server(folder, provider, ip="127.0.0.1"):
     """Serve the bare repositories in ``folder``; a :class:`GitServer`."""
-    server = GitServer(folder, provider)
-    http = Application([(f"{PATH}(/.*)", _Handler, {"server": server})]).listen(
-        server.port, "127.0.0.1"
-    )
+    server = GitServer(folder, provider, ip)
+    http = Application([(f"{PATH}(/.*)", _Handler, {"server": server})]).listen(server.port, ip)
     assert isinstance(http, HTTPServer)
     try:
         yield server
@@ -32,11 +30,11 @@ async def start_git_server(folder, provider):
 
 
 class GitServer:
-    def __init__(self, folder, provider):
+    def __init__(self, folder, provider, ip):
         self.folder = folder
         self.provider = provider
         self.port = random_port()
-        self.url = f"http://127.0.0.1:{self.port}{PATH}"
+        self.url = f"http://{ip}:{self.port}{PATH}"
         self.log = []  # (user name or None, scope that was needed, status)
 
     def create(self, name, *commands):

@@ -131,7 +131,7 @@ class Hub:
         self.url = f"http://127.0.0.1:{app.hub.port}"
         self.api = f"{self.url}{app.hub.base_url}api"
         self.http = HTTPServer(app.tornado_application)
-        self.http.listen(app.hub.port, "127.0.0.1")
+        self.http.listen(app.hub.port, app.hub_ip)
 
     async def close(self):
         """End the Hub and its servers."""

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import subprocess
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,7 +65,7 @@ def serve(handler):
         signal.SIGTERM, lambda *args: os._exit(0)
     )  # as the first process of a container, too
     url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
-    HTTPServer((url.hostname, url.port), handler).serve_forever()
+    ThreadingHTTPServer((url.hostname, url.port), handler).serve_forever()
 
 
 if __name__ == "__main__":
