@@ -11,6 +11,7 @@ renewal. In the middle, just after one, the Hub is killed (-9) and started again
 
 import argparse
 import asyncio
+import logging
 import os
 import pwd
 import shlex
@@ -56,6 +57,7 @@ from tests.support.waiting import until
 PAUSE = 0.2  # seconds between two looks
 # Seconds for which a token that the provider ended at the renewal may be in a file: see Look.
 DELIVERY = 0.25
+AWAY = 2.0  # seconds from the Hub's end to its next start
 GIT = "git -C repo -c user.name=Alice -c user.email=alice@example.org"
 
 
@@ -291,6 +293,7 @@ async def start_hubs(folder, settings, login):
         hubs[-1].kill()
         began = time.monotonic()
         await hubs[-1].died()
+        await asyncio.sleep(AWAY)
         hubs.append(HubProcess(folder / "hub", memory, settings))
         await hubs[-1].ready()
         return time.monotonic() - began
@@ -301,7 +304,8 @@ async def start_hubs(folder, settings, login):
     finally:
         hubs[-1].kill()
         await hubs[-1].died()
-        last = await launch(folder / "hub", memory, KEY, None, settings)
+        quiet = {"JupyterHub.log_level": logging.ERROR}
+        last = await launch(folder / "hub", memory, KEY, None, settings | quiet)
         [user] = [last.app.users[name] for name in login]
         await user.stop("")
         left = last.token_directories
@@ -390,5 +394,6 @@ if __name__ == "__main__":
     parser.add_argument("--lifetime", type=int, default=12, metavar="SECONDS", help="of a token")
     parser.add_argument("--lifetimes", type=int, default=5, metavar="N", help="how long to look")
     parser.add_argument("--only", nargs="+", choices=WAYS, metavar="NAME", help=", ".join(WAYS))
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # git asks without a token first
     options = vars(parser.parse_args())
     asyncio.run(main(**options))

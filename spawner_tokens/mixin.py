@@ -11,7 +11,7 @@ from typing import Any
 
 from jupyterhub.crypto import CryptKeeper
 from jupyterhub.utils import maybe_future
-from traitlets import TraitError, validate
+from traitlets import TraitError, observe, validate
 
 from .api import PulledServer, Pulls
 from .backend import TokenBackend
@@ -96,6 +96,12 @@ class TokenSpawnerMixin(TokenBackend):
             with suppress(RuntimeError):  # no loop: the Hub does not run
                 asyncio.get_running_loop()
                 self.tokens_hub.sweeps.begin(self)
+
+    @observe("orm_spawner")
+    def _see_row(self, change: Any) -> None:
+        # wrapspawner loads the state before, and calls no start_polling().
+        if self.tokens_hub is not None:
+            self._let_pull()
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()

@@ -28,6 +28,8 @@ _BURST, _RATE, _WAITING = 60, 1.0, 20
 _PREPARED_IN, _STARTED_IN = 2.0, 10.0
 # Seconds to the next call of a hook that has failed.
 _HOOK_PAUSE = 10.0
+# Seconds between two looks at what is stored, for a server that waits and that nothing watches.
+_LOOK = 1.0
 
 
 class PullRefused(Exception):
@@ -125,16 +127,20 @@ class PulledServer:
     async def _wait(self, name: str, text: str | None, ends_at: float) -> None:
         """Wait for another token of this name, or until it is not given any more."""
         self._waiting += 1
+        stored = self.spawner.user.encrypted_auth_state
         try:
             while (left := ends_at - time.monotonic()) > 0 and self._get(name).text == text:
-                await _wait_for(self._delivery.changed, left)
+                seconds = left if self._is_watched else min(left, _LOOK)
+                await _wait_for(self._delivery.changed, seconds)
+                before, stored = stored, self.spawner.user.encrypted_auth_state
+                if not self._is_watched and (stored != before or self._is_short(name)):
+                    await self._prepare(name)
         finally:
             self._waiting -= 1
 
     async def _prepare(self, name: str | None) -> None:
         """Have the tokens in ``current``, and renew those of this name in time."""
-        delivery, renewal = self._delivery, self._renewal
-        is_watched = renewal is not None and delivery.running
+        delivery, renewal, is_watched = self._delivery, self._renewal, self._is_watched
         if is_watched and delivery.current is not None and not self._is_short(name):
             return
         if renewal is not None:
@@ -149,6 +155,11 @@ class PulledServer:
         ends_at = time.monotonic() + seconds
         while not self._is_from(login) and (left := ends_at - time.monotonic()) > 0:
             await _wait_for(delivery.changed, left)
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether the schedule renews its tokens: wrapspawner's servers are not seen to run."""
+        return self._renewal is not None and self._delivery.running
 
     async def _prepare_here(self, login: Login) -> None:
         """As the schedule does for the servers that it watches."""

@@ -1,13 +1,19 @@
 """wrapspawner, whose child is ours: what its servers get, and what is left of them."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from jupyterhub import orm
 from wrapspawner import ProfilesSpawner, WrapSpawner
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 
 from ..support.pages import blocks, load
+from ..support.pulling import PULL, ask, restarted
+from ..support.scripted import Provider, login, tokens
+from ..support.spawners import VariablesOnly
 from ..support.waiting import until
 from .test_custom_spawners import TOKENS
 
@@ -67,3 +73,45 @@ async def test_with_the_readmes_lines_wrapspawner_has_renewals_and_leaves_nothin
     await server.until(b"second")
     await user.stop("")
     assert hub.token_directories == []
+
+
+async def test_a_wrapped_server_that_waits_gets_each_new_token_also_from_a_hub_started_again(
+    start_hub,
+):
+    provider = Provider(grant=lambda user, n: tokens(user, n, expires_in=4))
+    wrapped = {**WRAPPED, **PULL, "WrapSpawner.child_class": VariablesOnly}
+    settings = {**provider.settings(), **wrapped}
+    hub = await start_hub(WrapSpawner, settings)
+    user = await hub.user("alice", login("alice", left=3600, expires_in=4))
+    await hub.spawn(user)
+    token = user.spawners[""].api_token
+
+    async def wait_for_another(hub, change=None):
+        known = (await ask(hub, token, "t")).body
+        query = {"wait": 20, "renewed_at": known["renewed_at"]}
+        begun, waiting = time.monotonic(), asyncio.ensure_future(ask(hub, token, "t", **query))
+        pulled = hub.app.users["alice"].spawners[""].child_spawner._tokens_pulled
+        await until(lambda: pulled._waiting or waiting.done())
+        if change is not None:
+            await change()
+        found = await waiting
+        assert time.monotonic() - begun < 10  # and not when it has waited in vain
+        assert found.body.get("token") != known["token"]
+        return found
+
+    assert (await wait_for_another(hub)).code == 200  # it is renewed in time
+    async with restarted(start_hub, user, WrapSpawner, settings) as again:
+        assert (await wait_for_another(again)).code == 200
+        alice = again.app.users["alice"]
+        await alice.save_auth_state(login("alice", left=3600))
+
+        async def renew_elsewhere():
+            await alice.save_auth_state(login("alice", left=3500, n=100))
+
+        assert (await wait_for_another(again, renew_elsewhere)).body["token"] == "alice-a100"
+
+        async def share():
+            bob = (await again.user("bob")).orm_user
+            orm.Share.grant(again.app.db, alice.spawners[""].orm_spawner, bob)
+
+        assert (await wait_for_another(again, share)).body["reason"] == "shared"
