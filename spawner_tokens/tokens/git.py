@@ -105,10 +105,10 @@ def _make_helper(spec: TokenSpec, directory: str | None, pull: bool) -> str | No
         )
     else:
         return None
-    if pull and not (directory is not None and spec.file):
-        # where there is no Python, or no Hub, the variable may be alive
-        found, ask = 'test -n "$SPAWNER_TOKENS_URL"', f"python3 -c {shlex.quote(_ASK)} {spec.name}"
-        password = f"{{ {ask} || {password}; }}"
+    if pull:  # the file may be that of the start, too; it is for where no Python is, or no Hub
+        ask = f"python3 -c {shlex.quote(_ASK)} {spec.name}"
+        password = f"{{ {ask} || {{ {found} && {password}; }}; }}"
+        found = 'test -n "$SPAWNER_TOKENS_URL"'
     username = shlex.quote(f"username={spec.git_username}")
     return f"!f() {{ test \"$1\" = get && {found} && printf '%s\\n' {username} && {password}; }}; f"
 

@@ -17,6 +17,7 @@ from ..support.ports import random_port
 from ..support.pulling import PULL
 from ..support.scripted import login
 from ..support.spawners import VariablesOnly
+from .test_pull import FilesAtStart
 
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
 FILL = "printf 'url=https://git.example.org/r\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill"
@@ -28,8 +29,11 @@ async def fill(server):
     return dict(line.split("=", 1) for line in done.out.splitlines()).get("password"), done.error
 
 
-async def test_git_gets_the_token_of_now_and_without_a_hub_the_variables(start_hub):
-    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+@pytest.mark.parametrize("spawner_class", [VariablesOnly, FilesAtStart])
+async def test_git_gets_the_token_of_now_and_without_a_hub_that_of_the_start(
+    start_hub, spawner_class
+):
+    hub = await start_hub(spawner_class, {**TOKENS, **PULL})
     user = await hub.user("alice", login("alice"))
     server = await hub.spawn(user)
     assert (await fill(server))[0] == "alice-a0"
