@@ -1,6 +1,6 @@
 """Servers of Spawners by others: what the provider says at each look of their user's token.
 
-``python -m benchmarks.walk [--lifetime 12] [--lifetimes 5] [--only NAME …]``, from the folder
+``python -m benchmarks.walk [--lifetime 15] [--lifetimes 5] [--only NAME …]``, from the folder
 above, as root, with git; Swarm's with dockerd. A terminal in a server of each clones with its
 token, and pushes with the same environment after each token life. Meanwhile the file that its
 ``LAB_TOKEN_FILE`` names is looked at five times a second. The provider ends the old token at a
@@ -391,9 +391,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.walk", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--lifetime", type=int, default=12, metavar="SECONDS", help="of a token")
+    parser.add_argument("--lifetime", type=int, default=15, metavar="SECONDS", help="of a token")
     parser.add_argument("--lifetimes", type=int, default=5, metavar="N", help="how long to look")
     parser.add_argument("--only", nargs="+", choices=WAYS, metavar="NAME", help=", ".join(WAYS))
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # git asks without a token first
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # JupyterHub leaves its HTTP sessions to the collector
     options = vars(parser.parse_args())
     asyncio.run(main(**options))

@@ -127,14 +127,15 @@ class PulledServer:
     async def _wait(self, name: str, text: str | None, ends_at: float) -> None:
         """Wait for another token of this name, or until it is not given any more."""
         self._waiting += 1
-        stored = self.spawner.user.encrypted_auth_state
+        stored = None
         try:
             while (left := ends_at - time.monotonic()) > 0 and self._get(name).text == text:
                 seconds = left if self._is_watched else min(left, _LOOK)
                 await _wait_for(self._delivery.changed, seconds)
-                before, stored = stored, self.spawner.user.encrypted_auth_state
-                if not self._is_watched and (stored != before or self._is_short(name)):
-                    await self._prepare(name)
+                if not self._is_watched:
+                    before, stored = stored, self.spawner.user.encrypted_auth_state
+                    if stored != before or self._is_short(name):
+                        await self._prepare(name)
         finally:
             self._waiting -= 1
 
