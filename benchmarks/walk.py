@@ -6,53 +6,29 @@ token, and pushes with the same environment after each token life. Meanwhile the
 ``LAB_TOKEN_FILE`` names is looked at five times a second. The provider ends the old token at a
 renewal. In the middle, just after one, the Hub is killed (-9) and started again.
 
-*pull* is ``tokens_pull`` with the package's part in the server, *files* are those of the Hub.
+*files* are those of the Hub, *pull* is ``tokens_pull`` with the package's part in the server, and
+*both* is that in a server which has files that are never renewed.
 """
 
 import argparse
 import asyncio
 import logging
-import os
-import pwd
 import shlex
-import sys
 import tempfile
 import time
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, make_dataclass
-from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
-from batchspawner import BatchSpawnerRegexStates
-from sudospawner import SudoSpawner
-from systemdspawner import SystemdSpawner
-from wrapspawner import WrapSpawner
-
-from spawner_tokens import (
-    LocalTokenMixin,
-    TokenSimpleLocalProcessSpawner,
-    TokenSpawnerMixin,
-    TokenSwarmSpawner,
-)
 from tests.support.crashing import KEY, HubProcess
-from tests.support.engine import OnHostsNetwork, Swarm
 from tests.support.gitserver import start_git_server
-from tests.support.hub import SERVER, Server, launch
+from tests.support.hub import Server, launch
 from tests.support.oauth import hub_settings
-from tests.support.pages import blocks, load
 from tests.support.provider import start_provider
 from tests.support.pulling import PULL
-from tests.support.spawners import VariablesOnly
-from tests.support.systems import (
-    install_commands,
-    make_batch_settings,
-    make_users,
-    mount_python,
-    write_command,
-    write_server,
-)
 from tests.support.waiting import until
+
+from .walkers import WAYS
 
 PAUSE = 0.2  # seconds between two looks
 # Seconds for which a token that the provider ended at the renewal may be in a file: see Look.
@@ -61,134 +37,9 @@ AWAY = 2.0  # seconds from the Hub's end to its next start
 GIT = "git -C repo -c user.name=Alice -c user.email=alice@example.org"
 
 
-# -- the Spawners --------------------------------------------------------------------------------
-
-
-class BatchFiles(LocalTokenMixin, BatchSpawnerRegexStates):
-    pass
-
-
-class BatchPull(TokenSpawnerMixin, BatchSpawnerRegexStates):
-    pass
-
-
-class SudoFiles(LocalTokenMixin, SudoSpawner):
-    pass
-
-
-class SudoPull(TokenSpawnerMixin, SudoSpawner):
-    pass
-
-
-class SystemdFiles(LocalTokenMixin, SystemdSpawner):
-    pass
-
-
-class SystemdPull(TokenSpawnerMixin, SystemdSpawner):
-    pass
-
-
-class SwarmPull(OnHostsNetwork, TokenSwarmSpawner):
-    pass
-
-
-def need(found, what):
-    assert found, f"{what} is missing"
-    return found
-
-
-@contextmanager
-def be_user(folder):
-    """Any user, whose server is a process of this one's. Yields name, home and settings."""
-    yield "alice", folder, {"Spawner.cmd": [sys.executable, write_server(folder, SERVER)]}
-
-
-@contextmanager
-def be_system_user(folder):
-    """A user of the system, with all that the Spawners for them need."""
-    with make_users(need) as (name, _, (python, script)), install_commands() as commands:
-        Path(script).chmod(0o755)
-        units = commands / "units"
-        units.mkdir()
-        server = write_server(commands, script)
-        (commands / "sudospawner-singleuser").write_text(f"#!/bin/sh\nexec {python} {server}\n")
-        (commands / "sudospawner-singleuser").chmod(0o755)
-        with mount_python(need) as own, patch.dict(os.environ, SYSTEMD_UNITS=str(units)):
-            write = partial(write_command, commands, name, own)
-            singleuser = write("batchspawner-singleuser", "batchspawner.singleuser")
-            mediator = write("sudospawner", "sudospawner.mediator")
-            settings, _ = make_batch_settings(commands, singleuser)
-            settings |= {"SudoSpawner.sudospawner_path": mediator, "Spawner.cmd": [server]}
-            settings["SystemdSpawner.cmd"] = [python, server]
-            yield name, pwd.getpwnam(name).pw_dir, settings
-
-
-@contextmanager
-def be_in_swarm(folder):
-    """A user whose server is a task of a Swarm of this benchmark's own."""
-    swarm = Swarm()
-    try:
-        settings = swarm.settings(pull_policy="skip")
-        del settings["DockerSpawner.extra_create_kwargs"]
-        volumes = settings["DockerSpawner.volumes"]
-        volumes[str(folder)] = {"bind": str(folder), "mode": "ro"}
-        settings["Spawner.cmd"] = [sys.executable, write_server(folder, SERVER)]
-        settings["JupyterHub.hub_ip"] = swarm.machine
-        with patch.dict(os.environ, DOCKER_HOST=swarm.url):
-            yield "alice", "/home/jovyan", settings
-    finally:
-        swarm.clean()
-
-
-@dataclass(frozen=True)
-class Way:
-    spawner_class: type
-    be: object
-    pull: bool = True
-    settings: dict = field(default_factory=dict)
-
-
-def load_manuals():
-    """The class that the manual's page has for wrapspawner."""
-    [code] = (each.values[0] for each in blocks("python") if "class TokenWrap" in each.values[0])
-    with tempfile.TemporaryDirectory() as folder:
-        found = load(code, Path(folder)).JupyterHub.spawner_class
-    found.__module__ = __name__
-    return found
-
-
-TokenWrapSpawner = load_manuals()
-
-WAYS = {
-    "batchspawner, files": Way(BatchFiles, be_system_user, pull=False),
-    "batchspawner, pull": Way(BatchPull, be_system_user),
-    "sudospawner, files": Way(SudoFiles, be_system_user, pull=False),
-    "sudospawner, pull": Way(SudoPull, be_system_user),
-    "systemdspawner, files": Way(SystemdFiles, be_system_user, pull=False),
-    "systemdspawner, pull": Way(SystemdPull, be_system_user),
-    "wrapspawner, files": Way(
-        TokenWrapSpawner,
-        be_user,
-        pull=False,
-        settings={"WrapSpawner.child_class": TokenSimpleLocalProcessSpawner},
-    ),
-    "wrapspawner, pull": Way(
-        WrapSpawner, be_user, settings={"WrapSpawner.child_class": VariablesOnly}
-    ),
-    "Swarm, pull": Way(SwarmPull, be_in_swarm),
-}
-
-
-# -- a walk --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Look:
-    """What the provider says of a token. ``dead``: seconds for which the file had a dead one.
-
-    This provider ends a token at its refresh: until the answer has come and the file is rewritten,
-    the file has a dead one. So the seconds say more than the number of such looks.
-    """
+    """The provider's word on a file's token: see :class:`tests.support.crashing.Look`."""
 
     at: float
     token: str = field(repr=False)
@@ -283,7 +134,7 @@ def find_address(spawner):
 async def start_hubs(folder, settings, login):
     """Yields the server's address, and what kills the Hub and starts it again.
 
-    At the end, a Hub in this process stops the server, and nothing may be left of its files.
+    At the end, a Hub in this process stops the server.
     """
     memory = folder / "memory"
     hubs = [HubProcess(folder / "hub", memory, settings, login, find=find_address)]
@@ -308,9 +159,7 @@ async def start_hubs(folder, settings, login):
         last = await launch(folder / "hub", memory, KEY, None, settings | quiet)
         [user] = [last.app.users[name] for name in login]
         await user.stop("")
-        left = last.token_directories
         await last.close()
-    assert not left, left
 
 
 async def walk(way, lifetime, lifetimes):
