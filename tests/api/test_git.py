@@ -16,8 +16,7 @@ from ..support.pages import ROOT
 from ..support.ports import random_port
 from ..support.pulling import PULL
 from ..support.scripted import login
-from ..support.spawners import VariablesOnly
-from .test_pull import FilesAtStart
+from ..support.spawners import FilesAtStart, VariablesOnly
 
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
 FILL = "printf 'url=https://git.example.org/r\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill"

@@ -1,7 +1,6 @@
 """What a server that asks its Hub for its tokens is given, and when."""
 
 import asyncio
-import math
 import time
 
 import pytest
@@ -14,7 +13,7 @@ from ..hub.test_metrics import login_with, read
 from ..support.hub import Server
 from ..support.pulling import PULL, ask, restarted
 from ..support.scripted import Provider, login, tokens
-from ..support.spawners import VariablesOnly
+from ..support.spawners import FilesAtStart, VariablesOnly
 from ..support.waiting import until
 
 SIMPLE = "spawner_tokens.TokenSimpleLocalProcessSpawner"
@@ -155,12 +154,6 @@ async def test_a_server_gets_its_tokens_from_a_hub_that_was_started_again(
         assert set((await ask(again, token)).body) == {"t", "u"}
         await again.user("alice", login("alice", n=3))
         await until(lambda: _gives(again, token, "alice-a3"))
-
-
-class FilesAtStart(TokenSimpleLocalProcessSpawner):
-    """As Docker Swarm: a server that runs sees no new file."""
-
-    delivery_delay = math.inf
 
 
 class FilesBeside(TokenSimpleLocalProcessSpawner):

@@ -1,6 +1,7 @@
 """Spawner classes as an admin would write them, and some with a fault in them."""
 
 import asyncio
+import math
 import os
 import signal
 
@@ -22,6 +23,12 @@ from .waiting import until
 
 class VariablesOnly(TokenSpawnerMixin, SimpleLocalProcessSpawner):
     pass
+
+
+class FilesAtStart(TokenSimpleLocalProcessSpawner):
+    """As Docker Swarm: a server that runs sees no new file."""
+
+    delivery_delay = math.inf
 
 
 class KilledWhenAsked(VariablesOnly):
