@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import secrets
+import ssl
 import sys
 import urllib.request
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import DummyAuthenticator
 from jupyterhub.crypto import CryptKeeper
+from jupyterhub.utils import make_ssl_context
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 
@@ -130,7 +132,9 @@ class Hub:
         self.app = app
         self.url = f"http://127.0.0.1:{app.hub.port}"
         self.api = f"{self.url}{app.hub.base_url}api"
-        self.http = HTTPServer(app.tornado_application)
+        keys = app.internal_ssl_key, app.internal_ssl_cert, app.internal_ssl_ca
+        context = make_ssl_context(*keys, purpose=ssl.Purpose.CLIENT_AUTH)
+        self.http = HTTPServer(app.tornado_application, ssl_options=context)
         self.http.listen(app.hub.port, app.hub_ip)
 
     async def close(self):
