@@ -7,10 +7,13 @@ import asyncio
 import json
 import math
 import random
+import re
 import sys
 import time
+from collections import Counter
 
 AT_ONCE = 20  # first requests
+CONNECTIONS = 50  # of a flood
 LONGEST_WAIT, PATIENCE = 60, 60  # seconds of a request, and until a token is lost
 
 
@@ -76,6 +79,28 @@ async def wait_for_new(address, api_tokens, interval, seconds, expected):
     yield "all wait"
     await asyncio.gather(*tasks)
     yield came
+
+
+async def flood(address, api_token, pace, seconds):
+    """So many requests a second, if the Hub answers so many. Status → number of such answers."""
+    port, path = address
+    request = f"GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: token {api_token}\r\n\r\n"
+    statuses, interval, begins_at = Counter(), CONNECTIONS / pace, time.monotonic()
+
+    async def keep_asking(number):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        asks_at = begins_at + number / pace
+        while asks_at < begins_at + seconds:
+            await asyncio.sleep(asks_at - time.monotonic())
+            writer.write(request.encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            await reader.readexactly(int(re.search(r"Content-Length: (\d+)", head)[1]))
+            statuses[head.split()[1]] += 1
+            asks_at += interval
+        writer.close()
+
+    await asyncio.gather(*map(keep_asking, range(CONNECTIONS)))
+    yield statuses
 
 
 async def work(name, *arguments):

@@ -1,11 +1,13 @@
 """Servers that ask a Hub for their tokens: what that takes of its core, its time and its memory.
 
-``python -m benchmarks.pull [--asking 1000] [--waiting 10000] [--interval 30] [--seconds 60]``, from
-the folder above, in real time. Each server is of a user of its own. They ask a Hub that has just
-started, then some ask again and again, and then they wait as ``spawner_tokens.singleuser`` does
-while one of a hundred gets a new token. Real are the Hub, its database (SQLite on disk), its
-handlers, its log, and HTTP with a connection for each request. The servers are tasks in a process
-of their own: ``benchmarks/asking.py``.
+``python -m benchmarks.pull [--asking 1000] [--waiting 10000] [--interval 30] [--seconds 60]
+[--pace 1000]``, from the folder above, in real time. Each server is of a user of its own. They ask
+a Hub that has just started, then some ask again and again, and then they wait as
+``spawner_tokens.singleuser`` does while one of a hundred gets a new token. At last one of them asks
+at a great pace for ten seconds, beginning with a token that has to be renewed. Real are the Hub,
+its database (SQLite on disk), its handlers, its log, and HTTP with a connection for each request,
+in the flood with 50 in all. The servers are tasks in a process of their own:
+``benchmarks/asking.py``.
 """
 
 import argparse
@@ -36,6 +38,7 @@ from .renewal import find_memory
 from .simulation import Clock, Figure, Loop
 
 TOKENS = {"t": {"env": "T"}}
+FLOOD = 10  # seconds
 STARTED = {
     **{"tokens": TOKENS, "tokens_hook": None, "tokens_renew": True},
     **{"tokens_shared": "withhold", "tokens_pull": True},
@@ -97,14 +100,32 @@ async def measure_waiting(loop, tell, servers, spawners, interval, seconds):
         yield figure
 
 
-async def live(loop, folder, servers, asking, waiting, interval, seconds):
+async def measure_flood(loop, tell, provider, spawner, arguments):
+    """``arguments``: of :func:`.asking.flood`."""
+    name = spawner.user.name
+    await loop.forget()
+    await spawner.user.save_auth_state(login(name, left=30, n=2))
+    began = time.monotonic()
+    statuses = await tell("flood", *arguments)
+    took = time.monotonic() - began
+    for figure in loop.figures("flood"):
+        yield figure
+    count, refused = sum(statuses.values()), statuses.get("429", 0)
+    yield Figure("flood", "requests", count / took, "/s", f"{count:,} in {took:.1f} s")
+    yield Figure("flood", "refused", refused, "", "with the status 429")
+    yield Figure("flood", "given", statuses.get("200", 0), "", "with the token")
+    yield Figure("flood", "provider", len(provider.grants[name]), "", "requests to it")
+
+
+async def live(loop, folder, servers, asking, waiting, interval, seconds, pace):
     async def tell(*work):
         """Give the servers work, if there is any. Returns their next answer."""
         if work:
             print(json.dumps(work), file=servers.stdin, flush=True)
         return json.loads(await asyncio.to_thread(servers.stdout.readline))
 
-    settings = {**Provider().settings(), **PULL, "TokenSpawnerMixin.tokens": TOKENS}
+    provider = Provider()
+    settings = {**provider.settings(), **PULL, "TokenSpawnerMixin.tokens": TOKENS}
     settings["JupyterHub.log_level"] = logging.WARNING
     hub = await launch(folder, folder, b"k" * 32, VariablesOnly, settings)
     hub.app.log.handlers[:], hub.app.log.propagate = [logging.FileHandler(folder / "log")], False
@@ -122,6 +143,9 @@ async def live(loop, folder, servers, asking, waiting, interval, seconds):
         waits = loop, tell, (address, api_tokens[:waiting]), spawners[:waiting], interval, seconds
         async for figure in measure_waiting(*waits):
             yield figure
+        arguments = address, api_tokens[-1], pace, min(seconds, FLOOD)
+        async for figure in measure_flood(loop, tell, provider, spawners[-1], arguments):
+            yield figure
     finally:
         hub.app.users.clear()  # no server has a process
         await hub.close()
@@ -131,7 +155,7 @@ async def go_on(figures):
     return await anext(figures, None)
 
 
-def measure(asking, waiting, interval, seconds):
+def measure(asking, waiting, interval, seconds, pace):
     """Yields :class:`Figure`."""
     command = [sys.executable, Path(__file__).with_name("asking.py")]
     servers = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
@@ -139,7 +163,8 @@ def measure(asking, waiting, interval, seconds):
     gc.callbacks.append(loop.see_collector)
     try:
         with servers, tempfile.TemporaryDirectory() as folder:
-            figures = live(loop, Path(folder), servers, asking, waiting, interval, seconds)
+            numbers = asking, waiting, interval, seconds, pace
+            figures = live(loop, Path(folder), servers, *numbers)
             while (figure := loop.run_until_complete(go_on(figures))) is not None:
                 yield figure
     finally:
@@ -155,6 +180,7 @@ def main():
     parser.add_argument("--waiting", type=int, default=10000, metavar="N", help="servers")
     parser.add_argument("--interval", type=float, default=30, help="seconds, of those that ask")
     parser.add_argument("--seconds", type=float, default=60, help="of each phase")
+    parser.add_argument("--pace", type=float, default=1000, help="requests a second, of a flood")
     options = vars(parser.parse_args())
     for phase, figures in groupby(measure(**options), key=lambda figure: figure.phase):
         print(phase)

@@ -125,8 +125,8 @@ class Loop(asyncio.SelectorEventLoop):
     def figures(self, phase):
         """How busy the process was, and how long callbacks blocked the event loop."""
         busy, seconds = time.process_time() - self._busy, self.time() - self._began
+        (longest, cpu, name), (busiest, busiest_name) = self._longest, self._busiest
         calls = sorted(self._calls)
-        longest, cpu, name = self._longest
         yield Figure(
             phase,
             "CPU",
@@ -145,8 +145,8 @@ class Loop(asyncio.SelectorEventLoop):
             "ms",
             f"{name}; {1e3 * cpu:.1f} ms of it on the CPU",
         )
-        busiest, name = self._busiest
-        yield Figure(phase, "callback, busiest", 1e3 * busiest, "ms", f"{name}; on the CPU")
+        words = f"{busiest_name}; on the CPU"
+        yield Figure(phase, "callback, busiest", 1e3 * busiest, "ms", words)
         yield Figure(
             phase,
             "pass, longest",

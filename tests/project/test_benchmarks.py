@@ -17,8 +17,10 @@ def test_each_renewal_is_one_request_and_comes_in_time():
 
 
 def test_each_server_that_asks_is_answered_and_each_new_token_reaches_the_one_that_waits():
-    figures = pull.measure(asking=3, waiting=101, interval=0.5, seconds=1)
+    figures = pull.measure(asking=3, waiting=101, interval=0.5, seconds=1, pace=100)
     found = {(figure.phase, figure.name): figure for figure in figures}
     assert found["start", "request, median"].words == "of 101"
     assert found["asking", "request, median"].words == "of 6"
     assert found["waiting", "lost"] == ("waiting", "lost", 0, "", "of 2")
+    assert found["flood", "given"].value + found["flood", "refused"].value == 100
+    assert found["flood", "refused"].value > 0 and found["flood", "provider"].value == 1
