@@ -16,7 +16,7 @@ from tornado import web
 
 from ..metrics import FAILURE, SUCCESS, count_pull
 from ..redaction import describe_error
-from .server import Answer, PulledServer, PullRefused
+from .server import PulledServer, PullRefused
 
 LONGEST_WAIT = 60.0  # seconds
 
@@ -46,11 +46,11 @@ class _Handler(web.RequestHandler):
         if self._asking is not None:
             self._asking.cancel()
 
-    async def _answer(self, ask: Callable[[PulledServer], Awaitable[Any]]) -> Any:
-        """What a server that asks is given; ``None`` if it was refused, and that is written."""
-        self._asking = asyncio.ensure_future(self._ask(ask))
+    async def _answer(self, give: Callable[[PulledServer], Awaitable[None]]) -> None:
+        """Let ``give`` find and write the answer, with nothing between these two, or refuse it."""
+        self._asking = asyncio.ensure_future(self._ask(give))
         try:
-            return await self._asking
+            await self._asking
         except PullRefused as refused:
             self._refuse(refused)
         except asyncio.CancelledError:  # nobody waits for an answer any more
@@ -63,13 +63,12 @@ class _Handler(web.RequestHandler):
             self._logger.error("Cannot answer a server that asks: %s", describe_error(error))
             words = "The Hub cannot answer now. Ask again soon."
             self._refuse(PullRefused(503, FAILURE, words, reason=FAILURE, retry_after=5))
-        return None
 
-    async def _ask(self, ask: Callable[[PulledServer], Awaitable[Any]]) -> Any:
+    async def _ask(self, give: Callable[[PulledServer], Awaitable[None]]) -> None:
         match = _AUTHORIZATION.fullmatch(self.request.headers.get("Authorization", ""))
         server = await self._find_server(self.settings["db"], match[1] if match else "")
         self.current_user = server.spawner.user.name  # for the access log
-        return await ask(server)
+        await give(server)
 
     def _refuse(self, refused: PullRefused) -> None:
         count_pull(refused.status)
@@ -87,19 +86,23 @@ class ListHandler(_Handler):
     """The server's tokens without their values."""
 
     async def get(self) -> None:
-        found = await self._answer(lambda server: server.describe_all())
-        if found is not None:
-            count_pull(SUCCESS)
-            self.finish(found)
+        await self._answer(self._give)
+
+    async def _give(self, server: PulledServer) -> None:
+        found = await server.describe_all()
+        count_pull(SUCCESS)
+        self.finish(found)
 
 
 class TokenHandler(_Handler):
     """One token of the server's: JSON, or the token alone for ``Accept: text/plain``."""
 
     async def get(self, name: str) -> None:
-        answer: Answer | None = await self._answer(lambda server: self._ask_for(server, name))
-        if answer is None:
-            return
+        await self._answer(lambda server: self._give(server, name))
+
+    async def _give(self, server: PulledServer, name: str) -> None:
+        renewed_at = self.get_query_argument("renewed_at", None)
+        answer = await server.give(name, renewed_at, self._read_wait())
         count_pull(answer.status)
         if self._wants_text:
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
@@ -107,10 +110,6 @@ class TokenHandler(_Handler):
         else:
             self.set_header("Content-Type", "application/json")
             self.finish(json.dumps({"token": answer.text, **answer.facts}))
-
-    async def _ask_for(self, server: PulledServer, name: str) -> Answer:
-        renewed_at = self.get_query_argument("renewed_at", None)
-        return await server.give(name, renewed_at, self._read_wait())
 
     def _read_wait(self) -> float:
         given = self.get_query_argument("wait", "0")

@@ -14,7 +14,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError
 
 from ..support.oauth import make_admin_token
 from ..support.pulling import PULL, ask, restarted
-from ..support.scripted import Provider, login
+from ..support.scripted import Provider, login, tokens
 from ..support.spawners import VariablesOnly
 from ..support.waiting import until
 
@@ -89,6 +89,22 @@ async def test_a_shared_server_gets_none_and_a_request_that_waits_is_refused_at_
         return (await ask(hub, own[""], "t")).code == 200
 
     await until(is_given, pause=0.2)
+
+
+async def test_a_share_that_is_made_in_the_moment_of_a_pull_wins(start_hub):
+    def grant(username, n):  # while the Hub renews for the server that asks
+        orm.Share.grant(hub.app.db, alice.spawners[""].orm_spawner, bob.orm_user)
+        return tokens(username, n)
+
+    provider = Provider(grant=grant)
+    hub = await start_hub(VariablesOnly, {**provider.settings(), **TOKENS, **PULL})
+    alice, own = await start_servers(hub, "alice", "")
+    bob = await hub.user("bob")
+    await alice.save_auth_state(login("alice", left=30))
+    for _ in range(2):
+        found = await ask(hub, own[""], "t")
+        assert (found.code, found.body["reason"]) == (403, "shared")
+    assert len(provider.grants["alice"]) == 1
 
 
 async def test_a_server_that_asks_without_end_is_refused_and_costs_the_provider_one_request(

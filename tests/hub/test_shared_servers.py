@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from jupyterhub import orm
@@ -155,6 +156,25 @@ async def test_a_share_that_is_made_in_the_moment_of_a_delivery_wins(start_hub):
     await until(lambda: prepared[2:])  # again
     await until(lambda: user.spawners[""]._tokens_delivery._delivered_from)
     assert delivered[0] == b"1" and {*delivered[1:]} == {None}
+
+
+@pytest.mark.parametrize("value", ["1", "2"], ids=["start", "renewal"])
+async def test_a_share_that_is_made_while_files_are_written_has_them_withdrawn(start_hub, value):
+    class Spawner(TokenSimpleLocalProcessSpawner):
+        async def deliver_files(self, files):
+            await super().deliver_files(files)
+            if files["t"] == value.encode():  # they are there, and the Hub does not know it yet
+                written.append(Path(self.tokens_directory, "t").read_text())
+                share(self.user)
+
+    written = []
+    hub = await start_hub(Spawner, {"TokenSpawnerMixin.tokens": {"t": {}}})
+    user = await hub.user("alice", {"access_token": "1"})
+    server = await hub.spawn(user)
+    await user.save_auth_state({"access_token": value})
+    await until(lambda: written == [value])
+    await server.until(None)
+    assert await status(server) == "shared"
 
 
 async def test_a_hub_that_starts_again_withholds_what_was_shared_meanwhile(start_hub):
