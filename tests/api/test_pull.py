@@ -11,7 +11,7 @@ from spawner_tokens import TokenSimpleLocalProcessSpawner
 
 from ..hub.test_metrics import login_with, read
 from ..support.hub import Server
-from ..support.pulling import PULL, ask, restarted
+from ..support.pulling import ASK, PULL, ask, restarted
 from ..support.scripted import Provider, login, tokens
 from ..support.spawners import FilesAtStart, VariablesOnly
 from ..support.waiting import until
@@ -39,12 +39,7 @@ async def test_a_server_without_files_gets_its_tokens_by_the_address_in_its_envi
     env = await server.texts()
     assert env["SPAWNER_TOKENS_URL"] == f"{env['JUPYTERHUB_API_URL']}/spawner-tokens"
     assert "/base/hub/api/" in env["SPAWNER_TOKENS_URL"]
-    code = (
-        "import os, urllib.request as u; e = os.environ;"
-        "h = {'Authorization': 'token ' + e['JUPYTERHUB_API_TOKEN']};"
-        "print(u.urlopen(u.Request(e['SPAWNER_TOKENS_URL'] + '/u', headers=h)).read().decode())"
-    )
-    done = await server.run("python3", "-c", code)
+    done = await server.run("python3", "-c", ASK, "u")
     assert '"token": "b"' in done.out, done.error
 
 

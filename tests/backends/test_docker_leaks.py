@@ -1,10 +1,12 @@
-"""A token in a container's files is nowhere else: what the engine shows and writes is searched."""
+"""A token that a container has or asked for is nowhere else: what the engine shows and writes."""
 
 import json
 import os
+import sys
 import time
 
 from ..support.leaks import ACCESS, AUTH_STATE, REFRESH, places, search
+from ..support.pulling import ASK, PULL
 from ..support.spawners import BothModes
 
 NEWER = {**AUTH_STATE, "access_token": f"{ACCESS}-newer"}
@@ -57,17 +59,20 @@ async def test_a_token_in_a_containers_files_is_found_nowhere_else(
     engine = start_engine("--debug")
     templated = {"template": "oauth2:{token}:example.org"}
     settings = {
-        "TokenSpawnerMixin.tokens": {"t": {}, "templated": templated},
-        "JupyterHub.log_level": 10,
+        **{"TokenSpawnerMixin.tokens": {"t": {}, "templated": templated}, **PULL},
+        **{"JupyterHub.log_level": 10, "JupyterHub.hub_connect_ip": engine.machine},
         "Spawner.debug": True,
         **engine.settings(),
     }
     hub = await start_hub(engine.spawner_class(BothModes), settings)
+    hub.http.listen(hub.app.hub.port, engine.machine)
     user = await hub.user("alice", AUTH_STATE)
     servers = [await hub.spawn(user, name) for name in ("", "volume")]
     await user.save_auth_state(NEWER)
     for server in servers:
         await server.until(NEWER["access_token"].encode())
+        done = await server.run(sys.executable, "-c", ASK, "t")
+        assert NEWER["access_token"] in done.out, done.error
     names = [spawner.object_name for spawner in user.spawners.values()]
     found = {**look_at(engine, *names), **await places(hub, user, debug_log)}
     assert {"engine's log", "log", "state"} <= found.keys() and len(found) > 20

@@ -8,6 +8,13 @@ from urllib.parse import quote
 from tornado.httpclient import AsyncHTTPClient
 
 PULL = {"TokenSpawnerMixin.tokens_pull": True}
+# What Python runs in a server to print the answer for the token whose name is its argument.
+ASK = """
+import os, sys, urllib.request as u
+headers = {"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]}
+url = os.environ["SPAWNER_TOKENS_URL"] + "/" + sys.argv[1]
+print(u.urlopen(u.Request(url, headers=headers)).read().decode())
+"""
 
 
 async def ask(hub, token, name="", /, *, headers=None, method="GET", **query):
