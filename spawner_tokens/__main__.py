@@ -162,9 +162,9 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print what a server of a user would get now, from the Hub's database and crypt key: each "
-        "token by name, length, fingerprint, age and scopes, and why one is missing. Nothing is "
-        "written, and no token is shown."
+        "Print what a server of a user would get now, from the Hub's database and crypt key: a "
+        "table like that of status in the server, then each token by length, fingerprint, age and "
+        "scopes, and why one is missing. Nothing is written, and no token is shown."
     )
     add_config(parser)
     parser.add_argument("user", help="the user's name in JupyterHub")

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+from ..singleuser.command import print_table
+from ..tokens.files import make_time
 from .database import DatabaseError
 from .examination import examine_file, examine_values
 from .explanation import ExplanationError, explain_user
@@ -68,15 +70,22 @@ def print_explanation(explanation: Mapping[str, Any]) -> None:
     """As :func:`~.explanation.explain_user` returns it."""
     where = f" (server {explanation['server']!r})" if explanation["server"] else ""
     print(f"What a server of {explanation['user']} would get now{where}:\n")
+    print_table([*map(_make_row, explanation["tokens"])])
     for token in explanation["tokens"]:
-        print(f"{token['name']}  {token['status']}")
+        print(f"\n{token['name']}  {token['status']}")
         for label, text in _describe(token, explanation["now"]):
             # Scopes are the provider's text.
             printable = "".join(each if each.isprintable() else "?" for each in text)
             print(f"    {label:<13}" + _wrap(printable, 17).lstrip())
-        print()
+    print()
     for note in explanation["notes"]:
         print(_wrap(note, 0))
+
+
+def _make_row(token: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``spawner-tokens status`` has it in the server."""
+    times = {"expires_at": token["expires_at"], "renewed_at": token["issued_at"]}
+    return {**token, **{name: make_time(seconds) for name, seconds in times.items()}}
 
 
 def _describe(token: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
@@ -90,7 +99,6 @@ def _describe(token: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]
     if is_withheld:
         return
     yield "variables", ", ".join(token["variables"]) or "none"
-    yield "file", token["path"] or "none"
     yield "token", f"{token['length']} characters, fingerprint {token['fingerprint']}"
     yield "issued", _clock(token["issued_at"], now) or "not known"
     yield "expires", _clock(token["expires_at"], now) or "not known, or never"

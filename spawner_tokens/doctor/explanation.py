@@ -97,13 +97,17 @@ def _explain(
     (token,), where = guard([token], spawner.tokens_shared, shared), _find_directory(setup)
     text = token.text
     owned = {"SPAWNER_TOKENS_DIR", *spawner.admin_variables}  # the admin's own variables win
+    path = f"{where}/{spec.name}" if spec.file and text is not None else None
+    variables = [name for name in make_env([token], where) if name not in owned]
+    asked = "hub" if spawner.tokens_pull else "variable" if variables else None
     return {
         "name": spec.name,
         "status": token.reason.value if token.reason else "ok",
         "why": explain(token.reason, token.detail) if token.reason else "",
         "policy": find_policy(token, spawner.tokens_shared, spawner.tokens_missing),
-        "variables": [name for name in make_env([token], where) if name not in owned],
-        "path": f"{where}/{spec.name}" if spec.file and text is not None else None,
+        "where": path or (None if text is None else asked),
+        "variables": variables,
+        "path": path,
         "length": None if text is None else len(text),
         "fingerprint": None if text is None else hashlib.sha256(text.encode()).hexdigest()[:12],
         "issued_at": token.lifetime.issued_at,

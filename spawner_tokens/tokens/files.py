@@ -94,15 +94,16 @@ def make_status(token: Token, login_ended: bool = False) -> bytes:
     ends = token.text is not None and token.lifetime.expires_at is not None
     reason = Reason.LOGIN_ENDED if login_ended and ends else token.reason
     status = {
-        "expires_at": _iso(token.lifetime.expires_at),
-        "renewed_at": _iso(token.lifetime.issued_at),
+        "expires_at": make_time(token.lifetime.expires_at),
+        "renewed_at": make_time(token.lifetime.issued_at),
         "scopes": None if token.scopes is None else list(token.scopes),
         "status": reason.value if reason else "ok",
     }
     return json.dumps(status, indent=2).encode() + b"\n"
 
 
-def _iso(seconds: float | None) -> str | None:
+def make_time(seconds: float | None) -> str | None:
+    """ISO 8601, of seconds since the epoch; ``None`` of ``None``."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

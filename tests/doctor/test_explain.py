@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import secrets
+import sys
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +19,7 @@ from spawner_tokens.__main__ import main
 from spawner_tokens.tokens.selection import Reason
 
 from ..support.examining import KEY
+from ..support.pages import ROOT
 
 SPAWNER = "spawner_tokens.TokenSimpleLocalProcessSpawner"
 TOKENS = {
@@ -97,6 +100,12 @@ def holds(text, tokens):
     )
 
 
+def cut(row):
+    """The cells of a row that time does not change."""
+    name, _, _, status, where = re.split("  +", row)
+    return name, status, where
+
+
 async def test_it_tells_what_the_server_got(hub, explain):
     running = await hub()
     auth_state = make_auth_state(id_token=secrets.token_urlsafe(24))
@@ -117,6 +126,11 @@ async def test_it_tells_what_the_server_got(hub, explain):
     assert header["variables"] == [] and header["length"] == len("Bearer ") + login["length"]
     assert login["scopes"] == ["read", "write"]
     assert login["expires_at"] == auth_state["token_response"]["created_at"] + 7200
+    head, *rows = text.split("\n\n")[1].splitlines()
+    status = f"PYTHONPATH={ROOT} {sys.executable} -m spawner_tokens status"
+    own = (await server.run("sh", "-c", status)).out.splitlines()
+    assert head == own[0] and [cut(row) for row in rows] == [cut(row) for row in own[1:]]
+    assert "110 min" in rows[0] and "10 min ago" in rows[0]
     assert "issued       " in text and "10 min ago" in text and "in 110 min" in text
     assert "The server runs" in text
     # no token, and a look that would have seen one
