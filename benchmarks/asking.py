@@ -66,7 +66,7 @@ async def wait_for_new(address, api_tokens, interval, seconds, expected):
         waiting += 1
         while goes_on():
             wait = min(random.uniform(interval, 2 * interval), LONGEST_WAIT)
-            query = f"wait={wait}&renewed_at={known['renewed_at']}"
+            query = f"wait={wait}&renewed_at={known['renewed_at']}&version={known['version']}"
             newer = (await ask(*address, api_token, query))[1]
             if newer["token"] != known["token"]:
                 came[newer["token"]] = time.monotonic()

@@ -101,15 +101,17 @@ class TokenHandler(_Handler):
         await self._answer(lambda server: self._give(server, name))
 
     async def _give(self, server: PulledServer, name: str) -> None:
-        renewed_at = self.get_query_argument("renewed_at", None)
-        answer = await server.give(name, renewed_at, self._read_wait())
+        find = self.get_query_argument
+        renewed_at, version = find("renewed_at", None), find("version", None)
+        answer = await server.give(name, renewed_at, version, self._read_wait())
         count_pull(answer.status)
         if self._wants_text:
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
             self.finish(answer.text)
         else:
             self.set_header("Content-Type", "application/json")
-            self.finish(json.dumps({"token": answer.text, **answer.facts}))
+            own = {"token": answer.text, "version": answer.version}
+            self.finish(json.dumps(own | answer.facts))
 
     def _read_wait(self) -> float:
         given = self.get_query_argument("wait", "0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -48,11 +49,12 @@ class PullRefused(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A token for the server that asked for it. ``status``: a pull's."""
+    """A token for the server that asked for it. ``status``: a pull's; ``version``: to ask with."""
 
     status: str
     text: str = field(repr=False)
     facts: dict[str, Any]
+    version: str
 
 
 class PulledServer:
@@ -73,6 +75,7 @@ class PulledServer:
         self._delivery, self._renewal, self._read_login = delivery, renewal, read_login
         self._budget, self._counted_at, self._waiting = float(_BURST), -math.inf, 0
         self._hook_at = -math.inf
+        self._versioned: tuple[Any, str] = None, ""
 
     async def describe_all(self) -> dict[str, dict[str, Any]]:
         """Token name → what may be known of it, without its value. Raises :exc:`PullRefused`."""
@@ -80,10 +83,13 @@ class PulledServer:
         await self._prepare(None)
         return {spec.name: self._describe(self._find(spec.name)) for spec in self._specs}
 
-    async def give(self, name: str, renewed_at: str | None, seconds: float) -> Answer:
+    async def give(
+        self, name: str, renewed_at: str | None, version: str | None, seconds: float
+    ) -> Answer:
         """The token of this name, at once if it is not the one that was ``renewed_at`` then.
 
-        Else it waits so many ``seconds`` for a newer one. Raises :exc:`PullRefused`.
+        So it is if its answer had another ``version``. Else it waits so many ``seconds`` for a
+        newer one. Raises :exc:`PullRefused`.
         """
         self._count(waits=seconds > 0)
         if why := self._delivery.started.unknown.get(name):
@@ -95,12 +101,14 @@ class PulledServer:
         await self._prepare(name)
         token, ends_at = self._get(name), time.monotonic() + seconds
         facts = self._describe(token)
-        if renewed_at is None or (facts["renewed_at"] or "") != renewed_at or seconds <= 0:
-            return Answer(SUCCESS, token.text or "", facts)
+        is_known = (facts["renewed_at"] or "") == renewed_at and version in (None, self._version)
+        if seconds <= 0 or not is_known:
+            return Answer(SUCCESS, token.text or "", facts, self._version)
         await self._wait(name, token.text, ends_at)
         newer = self._get(name)
         is_same = newer.text == token.text and self._describe(newer) == facts
-        return Answer(UNCHANGED if is_same else SUCCESS, newer.text or "", self._describe(newer))
+        status = UNCHANGED if is_same else SUCCESS
+        return Answer(status, newer.text or "", self._describe(newer), self._version)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -109,6 +117,13 @@ class PulledServer:
         """Of the tokens that reach the server itself, by a file or a variable."""
         shows = self.spawner.shows_files
         return [spec for spec in self._delivery.specs if spec.env or (spec.file and shows)]
+
+    @property
+    def _version(self) -> str:
+        """Another text for each that ``current`` was, also at another Hub: it says nothing."""
+        if self._versioned[0] is not self._delivery.current:
+            self._versioned = self._delivery.current, secrets.token_hex(8)
+        return self._versioned[1]
 
     def _count(self, *, waits: bool = False) -> None:
         now = time.monotonic()

@@ -37,16 +37,21 @@ def is_there(env: Mapping[str, str] = os.environ) -> bool:
 
 
 def ask(
-    name: str = "", *, renewed_at: str | None = None, wait: int = 0, seconds: float = _PATIENCE
+    name: str = "",
+    *,
+    known: Mapping[str, Any] | None = None,
+    wait: int = 0,
+    seconds: float = _PATIENCE,
 ) -> dict[str, Any]:
     """A token with what is known of it; without a name, what is known of each token.
 
-    ``renewed_at`` is that of the token that is known already: the answer comes when there is
-    another one, or after ``wait`` seconds. ``seconds``: how long the Hub may take beside that.
-    Raises :exc:`HubError`, and :exc:`OSError` if the Hub cannot be reached.
+    ``known`` is the last answer, if there was one: this one comes when there is another token, or
+    after ``wait`` seconds. ``seconds``: how long the Hub may take beside that. Raises
+    :exc:`HubError`, and :exc:`OSError` if the Hub cannot be reached.
     """
     url = urlsplit(os.environ["SPAWNER_TOKENS_URL"])
-    query = {} if renewed_at is None else {"renewed_at": renewed_at, "wait": str(wait)}
+    query = {each: known.get(each) or "" for each in ("renewed_at", "version")} if known else {}
+    query["wait"] = str(wait)
     path = "/".join([url.path, *([quote(name, safe="")] if name else [])])
     headers = {"Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}"}
     # No proxy, and no redirect: the Hub's address is that of the Hub.

@@ -127,13 +127,11 @@ class Pull:
 
     def _ask(self) -> float:
         """Ask once. Returns the seconds to wait before the next time."""
-        known = self._known
-        renewed_at = (known.get("renewed_at") or "") if known else None
-        # After a failure at once: there may be another token of no known age, as the last one was.
-        waits = known and not self._failures
+        # After a failure it does not wait, so that a Hub that hangs is noticed soon.
+        waits = self._known and not self._failures
         wait = random.randint(hub.LONGEST_WAIT // 2, hub.LONGEST_WAIT) if waits else 0
         try:
-            answer = hub.ask(self._name, renewed_at=renewed_at, wait=wait)
+            answer = hub.ask(self._name, known=self._known, wait=wait)
         except hub.HubError as error:
             if error.is_withheld:
                 self._withdraw(error)
@@ -143,8 +141,9 @@ class Pull:
                 self._log.warning("The Hub does not answer for the token %s: %s", self._name, error)
             return self._back_off()
         self._failures = 0
-        if answer != known:
+        if answer | {"version": ""} != self._known | {"version": ""}:
             self._take(answer)
+        self._known = answer  # with its version
         return 0.0
 
     def _back_off(self) -> float:
@@ -154,7 +153,8 @@ class Pull:
 
     def _take(self, answer: dict[str, Any]) -> None:
         text = str(answer["token"])
-        facts = {name: value for name, value in answer.items() if name != "token"}
+        hidden = ("token", "version")
+        facts = {name: value for name, value in answer.items() if name not in hidden}
         self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
         self._write(self._name, text.encode())
         self._known = answer

@@ -50,7 +50,7 @@ async def test_the_answer_is_json_or_the_token_alone_and_the_list_has_no_value(s
     )
     found = await ask(hub, token, "t")
     assert found.code == 200 and set(found.body) == {
-        *("token", "expires_at", "renewed_at", "scopes", "status")
+        *("token", "version", "expires_at", "renewed_at", "scopes", "status")
     }
     assert (found.body["token"], found.body["status"]) == ("a", "ok")
     plain = await ask(hub, token, "t", headers={"Accept": "text/plain"})

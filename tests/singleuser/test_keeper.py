@@ -119,6 +119,23 @@ async def test_while_the_hub_cannot_be_asked_what_it_delivers_is_taken(
     stop()
 
 
+async def test_a_token_of_no_known_age_that_changes_between_two_requests_is_there_at_once(
+    start_hub, environ, tmp_path
+):
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    user = await hub.user("alice", {"access_token": "first"})
+    texts = await (await hub.spawn(user)).texts()
+    environ.update({name: texts[name] for name in NAMES})
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+    stop = keep(logging.getLogger("server"))
+    try:
+        await until(lambda: environ.get("T") == "first")
+        await user.save_auth_state({"access_token": "second"})  # it asks once in a second at most
+        await until(lambda: environ["T"] == "second")
+    finally:
+        stop()
+
+
 SERVER = """
 import logging
 from spawner_tokens.singleuser.keeper import keep

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import jupyterhub.app
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import DummyAuthenticator
@@ -145,6 +146,8 @@ class Hub:
                     await user.stop(name)
         self.http.stop()
         await self.http.close_all_connections()
+        if client := getattr(jupyterhub.app, "JupyterHubHTTPClient", None):  # not in JupyterHub 5
+            await client.instance().close()
         engine = self.app.db.get_bind()
         self.app.db.close()
         engine.dispose()
