@@ -1,6 +1,5 @@
 """What keeps a server's files and variables live."""
 
-import asyncio
 import json
 import logging
 import os
@@ -219,70 +218,3 @@ def test_a_server_that_has_ended_leaves_nothing_past_the_next_one(environ, tmp_p
     end(another)
     end(living)
     assert [*tmp_path.iterdir()] == []
-
-
-async def test_a_jupyter_server_with_the_package_gives_later_kernels_live_variables(
-    tokens, environ, tmp_path
-):
-    pytest.importorskip("jupyter_server")
-    folder = tmp_path / "config" / "jupyter_server_config.d"
-    folder.mkdir(parents=True)
-    enabled = ROOT / "spawner_tokens" / "singleuser" / "spawner_tokens.json"
-    (folder / "spawner_tokens.json").write_bytes(enabled.read_bytes())
-    runtime = tmp_path / "runtime"
-    options = ["--no-browser", "--allow-root", "--ServerApp.token=x", "--port=0", "--ip=127.0.0.1"]
-    command = [sys.executable, "-m", "jupyter_server", *options]
-    env = {
-        **environ,
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(tmp_path),
-        "JUPYTER_CONFIG_PATH": str(folder.parent),
-        "JUPYTER_RUNTIME_DIR": str(runtime),
-    }
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(command, env=env, cwd=tmp_path, stderr=log)
-    try:
-        found = await until(lambda: [*runtime.glob("jpserver-*.json")], 60)
-        url = (await until(lambda: _read(found[0]), 10))["url"]
-        server = Server(None, url.rstrip("/"))
-        await until(lambda: _answers(server), 30)
-        (tokens / "t").write_text("token-2")
-        await until(lambda: _starts_with(server, process.pid, b"T=token-2"), 60, pause=0.5)
-    finally:
-        process.terminate()
-        process.wait()
-    assert "spawner_tokens.singleuser" in (tmp_path / "log").read_text()
-
-
-def _read(path):
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return None
-
-
-async def _answers(server):
-    try:
-        return await server.ask("api/status?token=x")
-    except OSError:
-        return None
-
-
-async def _starts_with(server, pid, variable):
-    """Whether a kernel that starts now has this variable."""
-    command = [sys.executable, "-c", _START, server.url]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
-    kernel = json.loads(done.stdout)["id"].encode()
-    for each in Path("/proc").glob("[0-9]*"):
-        try:
-            if kernel in (each / "cmdline").read_bytes():
-                return variable in (each / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended
-            pass
-    return False
-
-
-_START = """
-import sys, urllib.request as u
-print(u.urlopen(u.Request(sys.argv[1] + "/api/kernels?token=x", b"{}")).read().decode())
-"""
