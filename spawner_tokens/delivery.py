@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from .change import Change, Source
+from .delivered import DeliveredFiles
 from .hook import HookFailed, describe_failure, run_tokens_hook
 from .metrics import count_delivery, observe_lifetimes
 from .refusal import Problem, log_omitted, log_problems, refuse
 from .sharing import SharingChanged, is_shared
 from .tokens.due import FindTime, find_due, find_hook_due, keep_lives
-from .tokens.files import make_files
+from .tokens.files import PUBLIC_FILE, make_files
 from .tokens.guard import find_policy, guard, list_withheld
 from .tokens.kind import Kind, note_changes
 from .tokens.lifetime import Due, Lifetime, TokenId
@@ -30,43 +30,32 @@ def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
     return scope if isinstance(scope, (list, tuple, set)) else None
 
 
-# Of an auth_state, its digest; whether its login has ended; whether the server is shared.
-_Source = tuple[bytes, bool, bool]
-
-
-@dataclass(frozen=True)
-class _Change:
-    """Tokens for a running server.
-
-    ``source``: the digest of the auth_state that they are from, whether its login has ended, and
-    whether the server is shared; ``None`` if they are not complete. ``kinds`` are the tokens' by
-    name.
-    """
-
-    source: _Source | None
-    tokens: Sequence[Token]
-    kinds: Mapping[str, Kind]
+# By a login, specs with an exchange, when each is due, and whether somebody waits for them: the
+# login with what there is.
+_FindExchangeDue = Callable[[TokenSpec, float, Lifetime], float]
+_Exchange = Callable[[Login, Sequence[TokenSpec], _FindExchangeDue, bool], Awaitable[Login]]
 
 
 class ServerDelivery:
     """The server of a Spawner with :class:`~spawner_tokens.mixin.TokenSpawnerMixin`.
 
-    ``started`` is what it was started with. While it is ``running``, it is a
-    :class:`~spawner_tokens.renewal.schedule.Server`. ``current`` is what it may have now,
+    ``exchange`` is the Hub's. ``started`` is what it was started with. While it is ``running``, it
+    is a :class:`~spawner_tokens.renewal.schedule.Server`. ``current`` is what it may have now,
     ``None`` if nothing; ``changed`` is set, and replaced, when that is something else.
     """
 
-    def __init__(self, spawner: Any) -> None:
+    def __init__(self, spawner: Any, exchange: _Exchange) -> None:
         self.started = Started()
         self.running = False
         self.was_shared = False  # when it was started
-        self.current: _Change | None = None
+        self.current: Change | None = None
         self.changed = asyncio.Event()
-        self._spawner = spawner
+        self._spawner, self._exchange = spawner, exchange
         self._lock = asyncio.Lock()  # a delivery and a withdrawal never overlap
         self._is_invalid = False
-        self._delivered_from: _Source | None = None
-        self._delivered: Mapping[str, bytes] = {}  # name → digest
+        self._delivered_from: Source | None = None
+        self._delivered = DeliveredFiles(spawner)
+        self._exchange_due, self._hook_due = math.inf, math.inf
         self._kinds: Mapping[str, Kind] = {}
 
     # -- what it gets ----------------------------------------------------------------------------
@@ -87,16 +76,37 @@ class ServerDelivery:
         """The tokens, and when each should be renewed for the server that runs."""
         return self._find(login, now, self._make_find_stale(spread))
 
-    def find_hook_due(self, spread: float) -> float:
-        """When ``tokens_hook`` is to be called again, though the login has not changed."""
+    def find_recall_due(self, spread: float) -> float:
+        """When what its hook or an exchange gave is to be had anew, in seconds since the epoch."""
         tokens = self.current.tokens if self.current is not None else ()
         given = [token for token in tokens if self._gets(token.spec)]
         least = self._spawner.tokens_min_lifetime
-        return find_hook_due(given, least, self._make_find_stale(spread))
+        self._hook_due = find_hook_due(given, least, self._make_find_stale(spread))
+        return min(self._hook_due, self._exchange_due)
 
-    def call_hook_again(self) -> None:
-        """Prepare it the next time though the login has not changed."""
-        self._delivered_from = None
+    def recall(self) -> None:
+        """Have :meth:`prepare` get it anew, though the login has not changed."""
+        if self._hook_due < math.inf:  # what is exchanged says itself whether it has changed
+            self._delivered_from = None
+
+    async def exchange(self, login: Login, *, early: bool = False) -> Login:
+        """The login with what is exchanged for its tokens: at a start what lives long enough.
+
+        For a server that runs that is renewed in time, and if ``early`` as at a start.
+        """
+        spawner = self._spawner
+        gets = [spec for spec in self.specs if self._gets(spec) or self.started.hook]
+
+        def find_due(spec: TokenSpec, spread: float, life: Lifetime) -> float:
+            asked = spec.find_min_lifetime(spawner.tokens_min_lifetime)
+            if not self.running or (early and self.started.renews):
+                return life.short_at(asked)
+            stale_at = self._make_find_stale(spread)(life, asked)
+            return stale_at if self.started.renews else math.inf
+
+        specs = [spec for spec in gets if spec.exchange is not None]
+        waits = early or not (self.running and self.started.renews)
+        return await self._exchange(login, specs, find_due, waits) if specs else login
 
     def _make_find_stale(self, spread: float) -> FindTime:
         delay = self._spawner.delivery_delay if self._sees_files else 0.0
@@ -113,7 +123,9 @@ class ServerDelivery:
         """The tokens for a spawn. Raises as :func:`~spawner_tokens.refusal.refuse`."""
         spawner = self._spawner
         self.was_shared = shared = self.is_shared()
-        source = None if login.auth_state is None else (login.digest, False, shared)
+        login = await self.exchange(login)
+        is_stored = login.auth_state is not None
+        source = Source.from_login(login, False, shared) if is_stored else None
         try:
             tokens = await self._select_from(login)
         except HookFailed as failed:
@@ -123,7 +135,7 @@ class ServerDelivery:
             ]
         tokens = guard(tokens, self.started.shared, shared)
         self._delivered_from, self._kinds = source, note_changes(tokens, {})[1]
-        self._set_current(_Change(source, tokens, self._kinds))
+        self._set_current(Change(source, tokens, self._kinds))
         log_problems(spawner, tokens, self._find_policy)
         log_omitted(spawner, tokens, self._find_policy)
         self._refuse(tokens, lambda token: token.reason)
@@ -181,7 +193,7 @@ class ServerDelivery:
             async with self._lock:
                 if files := self.make_files(tokens):
                     await spawner.keep_location()
-                await self._deliver_changed(files)
+                await self._delivered.deliver(files, running=self.running)
         except OSError as error:
             words = "Could not deliver the token files of %s: %s"
             spawner.log.error(words, spawner._log_name, error)
@@ -197,7 +209,7 @@ class ServerDelivery:
         """The server has lost what was delivered: deliver all of it the next time."""
         self._is_invalid = True
 
-    async def prepare(self, login: Login, login_ended: bool) -> _Change | None:
+    async def prepare(self, login: Login, login_ended: bool) -> Change | None:
         """What changed for the server that runs; ``None`` if nothing did.
 
         Without an auth_state, its tokens are withdrawn.
@@ -205,35 +217,47 @@ class ServerDelivery:
         Raises :exc:`HookFailed`, or as :meth:`is_shared`: then the server keeps what it has.
         """
         if self._is_invalid:
-            self._is_invalid, self._delivered_from, self._delivered = False, None, {}
-        source = login.digest, login_ended, self.is_shared()
+            self._is_invalid, self._delivered_from = False, None
+            self._delivered.forget()
+        login = await self.exchange(login)
+        self._exchange_due = min((e.due_at for e in login.exchanged.values()), default=math.inf)
+        source = Source.from_login(login, login_ended, self.is_shared())
         if source == self._delivered_from:
             return None
         try:
-            tokens = guard(await self._select_from(login), self.started.shared, source[2])
+            tokens = guard(await self._select_from(login), self.started.shared, source.is_shared)
         except HookFailed as failed:
             count_delivery(running=True, delivered=False)
             raise HookFailed(describe_failure(failed, self.started.unknown)) from None
-        self._set_current(_Change(source, *note_changes(tokens, self._kinds)))
+        self._set_current(Change(source, *note_changes(tokens, self._kinds)))
         return self.current
 
-    async def update(self, change: _Change) -> None:
+    async def update(self, change: Change) -> None:
         """Deliver what changed while it runs. Raises as the backend, or :exc:`SharingChanged`."""
         assert change.source is not None  # it is of prepare()
-        (_, login_ended, shared), tokens = change.source, change.tokens
+        source, tokens = change.source, change.tokens
         async with self._lock:
             if not self.running:
                 return
-            if self.is_shared() != shared:
+            if self.is_shared() != source.is_shared:
                 raise SharingChanged
-            files = self.make_files(tokens, login_ended) if self._sees_files else {}
-            if files and (changed := await self._deliver_changed(files)):
+            given = [token for token in tokens if not self._is_unknown(token)]
+            files = self.make_files(given, source.login_ended) if self._sees_files else {}
+            if not (are_all := len(given) == len(tokens)):
+                files.pop(PUBLIC_FILE, None)
+            deliver = self._delivered.deliver
+            if files and (changed := await deliver(files, running=True, are_all=are_all)):
                 names = {name.removesuffix(".json") for name in changed}
                 named = [each for each in tokens if each.spec.name in names]
                 log_problems(self._spawner, named, self._find_policy)
                 new = [each for each in tokens if each.spec.file and each.spec.name in changed]
                 observe_lifetimes(new, time.time(), running=True)
             self._delivered_from, self._kinds = change.source, change.kinds
+
+    def _is_unknown(self, token: Token) -> bool:
+        """Whether a server that another Hub started may have what is not exchanged yet."""
+        is_failed = token.reason is Reason.EXCHANGE_FAILED
+        return is_failed and f"{token.spec.name}.json" not in self._delivered
 
     async def withhold(self) -> None:
         """Withdraw what a running server must not have if it is shared; log what it keeps.
@@ -248,7 +272,7 @@ class ServerDelivery:
             if self.running and self._sees_files:
                 place, variables = spawner.tokens_directory, spawner.delivers_variables
                 files = make_files(withheld, place, variables=variables)
-                await self._deliver_changed(files, are_all=False)
+                await self._delivered.deliver(files, running=self.running, are_all=False)
         kept = [token.spec.name for token in withheld if token.spec.env or not self.running]
         if kept:
             words = "%s is shared, and its variables cannot be taken back; they may have: %s"
@@ -258,43 +282,19 @@ class ServerDelivery:
     def _sees_files(self) -> bool:
         return bool(self._spawner.delivery_delay < math.inf)
 
-    def _set_current(self, current: _Change | None) -> None:
+    def _set_current(self, current: Change | None) -> None:
         self.current = current
         self.changed.set()
         self.changed = asyncio.Event()
-
-    async def _deliver_changed(
-        self, files: Mapping[str, bytes | None], *, are_all: bool = True
-    ) -> set[str]:
-        """Returns the names of those that have changed."""
-        before = self._delivered
-        after = dict({} if are_all else before)
-        after |= {name: _digest(contents) for name, contents in files.items()}
-        if after == before:
-            return set()
-        self._delivered, running = {}, self.running
-        try:
-            await self._spawner.deliver_files(files)
-        except BaseException:
-            if self.running == running:  # else it was cancelled because the server stops
-                count_delivery(running=running, delivered=False)
-            raise
-        self._delivered = after
-        count_delivery(running=running, delivered=True)
-        names = before.keys() | after.keys()
-        return {name for name in names if before.get(name) != after.get(name)}
 
     async def withdraw(self) -> None:
         """Withdraw the files. Errors are logged."""
         self._set_current(None)
         async with self._lock:
-            self._delivered_from, self._delivered = None, {}
+            self._delivered_from = None
+            self._delivered.forget()
             try:
                 await self._spawner.withdraw_locations()
             except Exception:
                 words = "Could not remove the token files of %s"
                 self._spawner.log.exception(words, self._spawner._log_name)
-
-
-def _digest(contents: bytes | None) -> bytes:
-    return b"" if contents is None else hashlib.sha256(contents).digest()

@@ -1,4 +1,4 @@
-"""Metrics of renewals, deliveries, pulls and refusals, which JupyterHub shows at ``/hub/metrics``.
+"""Metrics of renewals, exchanges, deliveries, pulls and refusals, at JupyterHub's ``/hub/metrics``.
 
 No label names a user.
 """
@@ -16,6 +16,8 @@ from .tokens.selection import Reason, Token
 SUCCESS, UNCHANGED, FAILURE = "success", "unchanged", "failure"
 # How a renewal ends: the last three are reasons why there is no new token.
 RENEWAL_STATUSES = (SUCCESS, UNCHANGED, "transient", "misconfigured", "rejected")
+# How an exchange ends: the last three are reasons why there is no token.
+EXCHANGE_STATUSES = (SUCCESS, "transient", "misconfigured", "denied")
 # How a request of a server ends: the last ones are reasons why it gets no token.
 PULL_STATUSES = (SUCCESS, UNCHANGED, "refused", "unknown", "withheld", "too_many", FAILURE)
 SPAWNING, RUNNING = "spawning", "running"
@@ -38,6 +40,13 @@ PULLS = Counter(
 RENEWALS = Counter(
     "token_renewals",
     "Renewals of a user's tokens: success, unchanged tokens, or why there are none",
+    ["status"],
+    namespace=metrics_prefix,
+)
+
+EXCHANGES = Counter(
+    "token_exchanges",
+    "Exchanges of a user's token for another one: success, or why there is none",
     ["status"],
     namespace=metrics_prefix,
 )
@@ -65,6 +74,8 @@ for server in (SPAWNING, RUNNING):
         DELIVERIES.labels(server, status)
 for status in RENEWAL_STATUSES:
     RENEWALS.labels(status)
+for status in EXCHANGE_STATUSES:
+    EXCHANGES.labels(status)
 for status in PULL_STATUSES:
     PULLS.labels(status)
 for reason in Reason:
@@ -78,6 +89,11 @@ def count_delivery(*, running: bool, delivered: bool) -> None:
 def count_renewal(status: str) -> None:
     """``status``: one of :data:`RENEWAL_STATUSES`."""
     RENEWALS.labels(status).inc()
+
+
+def count_exchange(status: str) -> None:
+    """``status``: one of :data:`EXCHANGE_STATUSES`."""
+    EXCHANGES.labels(status).inc()
 
 
 def count_pull(status: str) -> None:

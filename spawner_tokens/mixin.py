@@ -19,7 +19,7 @@ from .combination import check_names, check_order
 from .delivery import ServerDelivery
 from .redaction import describe_error
 from .refusal import Problem, refuse
-from .renewal import Renewal, read_login, restore, withhold
+from .renewal import Exchanges, Renewal, read_login, restore, withhold
 from .sharing import Sharing
 from .start import Start
 from .tokens.fields import SpecError
@@ -245,7 +245,18 @@ class TokenSpawnerMixin(TokenBackend):
 
     @cached_property
     def _tokens_delivery(self) -> ServerDelivery:
-        return ServerDelivery(self)
+        return ServerDelivery(self, self._exchange)
+
+    async def _exchange(
+        self, login: Login, specs: Sequence[TokenSpec], find_due: Any, waits: bool
+    ) -> Login:
+        renewal, hub = self._find_renewal(), self.tokens_hub
+        assert hub is not None  # without one there is no login
+        if renewal is None and (renewal := hub.renewal) is None:
+            known = hub.known.setdefault(Exchanges, Exchanges.alone(self.authenticator, self.log))
+        exchanges: Exchanges = known if renewal is None else renewal.exchanges
+        seconds = self.tokens_renew_timeout if waits else None
+        return await exchanges.exchange(self.user, login, specs, find_due, seconds)
 
     def _see_sharing(self, places: Any) -> None:
         """From now on others may use the server that runs, or they may not any more."""

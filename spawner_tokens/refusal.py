@@ -85,6 +85,16 @@ _WORDS = {
     Reason.REFRESH_TOKEN: _for_admin(
         "it is one that must not leave this JupyterHub", "the refresh token never leaves the Hub"
     ),
+    Reason.EXCHANGE_FAILED: _Words(
+        "the provider did not give it now: try again in a minute",
+        "not exchanged",
+        login_helps=False,
+    ),
+    Reason.EXCHANGE_DENIED: _Words(
+        "the provider does not give it for your login",
+        "the provider denied the exchange",
+        needs_admin=True,
+    ),
     Reason.HOOK_FAILED: _for_admin("it could not be prepared", "tokens_hook failed"),
     Reason.HOOK_WITHHELD: _for_admin(
         "it was withheld by this JupyterHub", "withheld by tokens_hook"

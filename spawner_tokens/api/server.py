@@ -164,6 +164,7 @@ class PulledServer:
             login = await renewal.ensure(self.spawner.user, delivery.find_short, timeout)
         else:
             login = await self._read_login()
+        login = await delivery.exchange(login, early=True)
         if not is_watched:
             await self._prepare_here(login)
             return
@@ -191,8 +192,9 @@ class PulledServer:
 
     def _is_from(self, login: Login) -> bool:
         source = self._delivery.current.source if self._delivery.current else None
-        return source is not None and (source[0], source[2]) == (
+        return source is not None and (source.stored, source.exchanged, source.is_shared) == (
             login.digest,
+            login.exchanged_digest,
             self._delivery.is_shared(),
         )
 
@@ -229,7 +231,7 @@ class PulledServer:
 
     def _describe(self, token: Token) -> dict[str, Any]:
         source = self._delivery.current.source if self._delivery.current else None
-        facts: dict[str, Any] = json.loads(make_status(token, bool(source and source[1])))
+        facts: dict[str, Any] = json.loads(make_status(token, bool(source and source.login_ended)))
         return facts
 
 

@@ -11,13 +11,18 @@ from .oauthenticator import AuthenticatorAdapter
 
 
 class Authenticators:
-    """The adapters of a Hub's authenticators. Their ``arguments``: see the adapter."""
+    """The adapters of a Hub's authenticators."""
 
-    def __init__(self, authenticator: Any, *arguments: Any) -> None:
-        self.hubs = AuthenticatorAdapter(authenticator, *arguments)
+    def __init__(self, authenticator: Any) -> None:
+        self.hubs = AuthenticatorAdapter(authenticator)
         logs_in = self.hubs.renews_itself or self.hubs.token_url is not None
         held = () if logs_in else _find_held(authenticator)
-        self._held = [AuthenticatorAdapter(each, *arguments) for each in held]
+        self._held = [AuthenticatorAdapter(each) for each in held]
+
+    def install(self, *arguments: Any) -> None:
+        """From now on, see their logins and requests: see the adapter."""
+        for each in (self.hubs, *self._held):
+            each.install(*arguments)
 
     @property
     def renews_itself(self) -> bool:

@@ -155,15 +155,22 @@ _DELAYS = ("temporarily_unavailable", "server_error", "slow_down")
 
 
 def explain_failure(error: Exception, recorder: ResponseRecorder) -> Failure:
-    """Why a grant raised this error.
+    """Why a grant raised this error. GitHub's errors have the status 200."""
+    return explain_answer(recorder.answer) if recorder.answered else explain_error(error)
 
-    GitHub's errors have the status 200. A status of 4xx without an error of OAuth (RFC 6749,
-    section 5.2) comes from a proxy before the provider, or from a wrong URL.
+
+def explain_answer(answer: Any) -> Failure:
+    """Why an answer with the status 200 has no token."""
+    code = answer.get("error") if isinstance(answer, Mapping) else None
+    return _explain_code(code) if code else NO_TOKEN
+
+
+def explain_error(error: Exception) -> Failure:
+    """Why a request raised this error.
+
+    A status of 4xx without an error of OAuth (RFC 6749, section 5.2) comes from a proxy before the
+    provider, or from a wrong URL.
     """
-    if recorder.answered:
-        answer = recorder.answer
-        code = answer.get("error") if isinstance(answer, Mapping) else None
-        return _explain_code(code) if code else NO_TOKEN
     if is_transient(error):
         return Failure(FailureKind.TRANSIENT, _name_error(error), _find_retry_after(error))
     if isinstance(error, HTTPClientError) and (code := _find_oauth_error(error)):

@@ -2,9 +2,10 @@
 
 Its methods that are used here: ``refresh_user``, ``build_refresh_token_request_params``,
 ``get_token_info``, ``httpfetch``, ``fetch``, ``build_auth_state_dict``; the traits ``token_url``,
-``token_params``, ``http_client``, ``http_request_kwargs``, ``user_auth_state_key``,
-``userdata_from_id_token``; the hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and
-JupyterHub's ``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``.
+``token_params``, ``http_request_kwargs``, ``user_auth_state_key``, ``userdata_from_id_token``; the
+hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and JupyterHub's
+``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``. What requests of our own
+need is in :mod:`.request`.
 """
 
 from __future__ import annotations
@@ -14,65 +15,68 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.utils import maybe_future
-from tornado.httpclient import AsyncHTTPClient
-from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from ..foreign import run_foreign
+from ..tokens.exchange import Exchange
 from ..tokens.lifetime import find_lifetime
 from ..tokens.lookup import copy_auth_state
 from .auth_state import AuthState, take_tokens
 from .grant import (
     NO_TOKEN,
+    Failure,
+    FailureKind,
     GrantFailed,
+    explain_answer,
+    explain_error,
     explain_failure,
     get_recorder,
     read_answer,
     record_responses,
 )
+from .issuer import ISSUER, are_same, find_issuer
+from .request import EXCHANGE_TIMEOUT, request_exchange, use_own_client
 
 # Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
 _REQUEST_TIMEOUT = 60.0
-# Grants at a time: five that begin each second, as scheduled ones do, and are never answered. And
-# places of the HTTP client, which logins need, too; that of the Hub has 10.
-_GRANTS_AT_ONCE, _REQUESTS_AT_ONCE = 300, 400
+# Grants at a time: five that begin each second, as scheduled ones do, and are never answered.
+_GRANTS_AT_ONCE = 300
 # Seconds for the authenticator's and the admin's own code.
 _CODE_TIMEOUT = 30.0
-# The field of ``token_response`` with the token_url that its tokens are from.
-_ISSUER = "issued_by"
 
 
 class AuthenticatorAdapter:
-    """An authenticator, whose logins and requests are seen from now on.
+    """An authenticator, which is as it was until :meth:`install`."""
 
-    ``find_grant(refresh_token)`` returns what makes the grant in place of the authenticator, if the
-    calling code runs in a refresh that owns this refresh token, else ``None``. ``on_login`` is
-    called with the auth_state of each login.
-    """
-
-    def __init__(
-        self,
-        authenticator: Any,
-        find_grant: Callable[[Any], Callable[[], Awaitable[dict[str, Any]]] | None],
-        on_login: Callable[[AuthState], None],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, authenticator: Any) -> None:
         self._authenticator = authenticator
-        self._clock = clock
         self._refresh_user = authenticator.refresh_user
-        self._on_login = on_login
         self._get_authenticated_user = authenticator.get_authenticated_user
-        authenticator.get_authenticated_user = self._log_in
         self._grants = asyncio.Semaphore(_GRANTS_AT_ONCE)
         names = ("build_refresh_token_request_params", "get_token_info", "httpfetch", "fetch")
         self._is_oauth = all(callable(getattr(authenticator, name, None)) for name in names)
         if self._is_oauth:
-            self._find_grant = find_grant
             self._get_token_info = authenticator.get_token_info
             self._httpfetch = authenticator.httpfetch
+
+    def install(
+        self,
+        find_grant: Callable[[Any], Callable[[], Awaitable[dict[str, Any]]] | None],
+        on_login: Callable[[AuthState], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """From now on, see its logins and requests.
+
+        ``find_grant(refresh_token)`` returns what makes the grant in place of the authenticator, if
+        the calling code runs in a refresh that owns this refresh token, else ``None``. ``on_login``
+        is called with the auth_state of each login.
+        """
+        self._find_grant, self._on_login, self._clock = find_grant, on_login, clock
+        authenticator = self._authenticator
+        authenticator.get_authenticated_user = self._log_in
+        if self._is_oauth:
             authenticator.get_token_info = self._get_or_grant
             authenticator.httpfetch = self._fetch
             authenticator.fetch = partial(_watch, authenticator.fetch)
@@ -125,7 +129,7 @@ class AuthenticatorAdapter:
 
         Raises :exc:`GrantFailed`.
         """
-        self._use_own_client()
+        use_own_client(self._authenticator)
         async with self._grants:
             with record_responses(_REQUEST_TIMEOUT) as recorder:
                 try:
@@ -136,16 +140,7 @@ class AuthenticatorAdapter:
                     answer, failure = None, explain_failure(error, recorder)
         if answer is None:
             raise GrantFailed(failure)
-        return answer | {_ISSUER: self.token_url}
-
-    def _use_own_client(self) -> None:
-        """Leave the Hub's HTTP client to the Hub: it may be needed while a provider hangs."""
-        client = getattr(self._authenticator, "http_client", None)
-        if client is AsyncHTTPClient():
-            client = AsyncHTTPClient(force_instance=True, max_clients=_REQUESTS_AT_ONCE)
-            self._authenticator.http_client = client
-        elif isinstance(client, SimpleAsyncHTTPClient):  # GenericOAuthenticator has one
-            client.max_clients = max(client.max_clients, _REQUESTS_AT_ONCE)
+        return answer | {ISSUER: self.token_url}
 
     def _make_params(self, refresh_token: str) -> dict[str, Any]:
         """Those of OAuthenticator, which leaves out what the admin adds to a login's request."""
@@ -153,6 +148,25 @@ class AuthenticatorAdapter:
         added = getattr(self._authenticator, "token_params", {}).items()
         own = ("grant_type", "refresh_token")
         return {**params, **{name: value for name, value in added if name not in own}}
+
+    async def exchange(self, exchange: Exchange, subject_token: str) -> dict[str, Any]:
+        """The provider's answer for a subject token, which has an ``access_token``.
+
+        By the authenticator's own HTTP client. Raises :exc:`GrantFailed`.
+        """
+        url = exchange.token_url or self.token_url
+        if not self._is_oauth or not url:
+            words = "the authenticator is not an OAuthenticator with a token_url"
+            raise GrantFailed(Failure(FailureKind.MISCONFIGURED, words))
+        failure, answer = None, None
+        try:
+            request = request_exchange(self._authenticator, url, exchange, subject_token)
+            answer = await run_foreign(request, 2 * EXCHANGE_TIMEOUT)
+        except Exception as error:
+            failure = explain_error(error)
+        if (found := read_answer(answer)) is None:
+            raise GrantFailed(failure or explain_answer(answer))
+        return found
 
     def predict_answer(
         self, auth_state: AuthState | None, is_rejected: bool, now: float
@@ -227,7 +241,7 @@ class AuthenticatorAdapter:
         answer = await self._get_token_info(handler, params)
         if isinstance(answer, dict) and "access_token" in answer:
             times = {"created_at": asked_at, "id_token_created_at": asked_at}  # the Hub's clock's
-            return {**answer, **times, _ISSUER: self.token_url}
+            return {**answer, **times, ISSUER: self.token_url}
         return answer
 
     async def _log_in(self, *args: Any, **kwargs: Any) -> Any:
@@ -246,23 +260,3 @@ class AuthenticatorAdapter:
 async def _watch(fetch: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
     recorder, request = get_recorder(), fetch(*args, **kwargs)
     return await (request if recorder is None else recorder.record(request))
-
-
-def are_same(url: Any, other: Any) -> bool:
-    """Whether two URLs lead to the same place, however they are spelled."""
-    return bool(_normalise(url) == _normalise(other))
-
-
-def _normalise(url: Any) -> Any:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return parts.scheme, parts.hostname, port, parts.path.rstrip("/"), parts.query
-    except (AttributeError, TypeError, ValueError):
-        return url
-
-
-def find_issuer(auth_state: Mapping[str, Any] | None) -> str | None:
-    """The ``token_url`` that a stored login is from; ``None`` if that is not recorded."""
-    response = (auth_state or {}).get("token_response")
-    return response.get(_ISSUER) if isinstance(response, dict) else None

@@ -1,4 +1,4 @@
-"""The recall of a hook: before what it gave to a running server ends, it is called again."""
+"""The recall: before what a hook or an exchange gave to a running server ends, it is due again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_offset(clock: Callable[[], float]) -> float:
     return clock() - asyncio.get_running_loop().time()
 
 
-class HookTimer:
+class RecallTimer:
     """One running server's: calls ``call`` when it is ``find_due()``, by ``clock``.
 
     Both clocks give seconds since the epoch. Values that are due at once are called for ever later.
@@ -42,7 +42,7 @@ class HookTimer:
             self._timer = None
 
     def set(self) -> None:
-        """Begin anew: the server has what the hook gave last."""
+        """Begin anew: the server has what was given last."""
         self._idle = self._idle + 1 if self._find_due() <= self._clock() else 0
         pause = backoff(max(self._idle, 1), FIRST_PAUSE, LAST_PAUSE)
         self._not_before = asyncio.get_running_loop().time() + pause

@@ -17,6 +17,7 @@ from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId, find_lifetime
 from ..tokens.selection import Login
 from .authenticators import Authenticators
+from .exchange import Exchanges
 from .places import Places
 from .recall import find_offset
 from .refresh import Refresh, Tools
@@ -38,8 +39,8 @@ class _User(NamedTuple):
 class Renewal:
     """Keeps the tokens of a Hub's users fresh. The authenticator's ``refresh_user`` is ours then.
 
-    ``min_lifetime`` and ``timeout`` (seconds) are for the Hub's own refreshes, ``clock`` gives
-    seconds since the epoch.
+    ``exchanges`` are for all its users. ``min_lifetime`` and ``timeout`` (seconds) are for the
+    Hub's own refreshes, ``clock`` gives seconds since the epoch.
     """
 
     def __init__(
@@ -60,7 +61,10 @@ class Renewal:
         self._hooks = Places(_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save, self._see_deletion)
-        authenticators = Authenticators(authenticator, _find_grant, store.history.note_login, clock)
+        authenticators = Authenticators(authenticator)
+        authenticators.install(_find_grant, store.history.note_login, clock)
+        self.exchanges = Exchanges(authenticators, clock, log)
+        self.exchanges.on_change = self._see_exchange
         authenticator.refresh_user = self.refresh_user
         self._adapter = authenticators.hubs
         self._tools = Tools(authenticators, store, clock, log)
@@ -135,6 +139,12 @@ class Renewal:
         if known.servers:
             # The value can be read then.
             asyncio.get_running_loop().call_soon(known.servers.change, context=Context())
+
+    def _see_exchange(self, orm_user: orm.User) -> None:
+        """All servers of the user get what it brought, and those that wait know when to ask."""
+        known = self._users.get(orm_user.id)
+        if known is not None and known.renewal.user.orm_user is orm_user:
+            known.servers.change()
 
     def _see_deletion(self, orm_user: orm.User) -> None:
         with suppress(RuntimeError):  # no loop: the Hub does not run

@@ -17,7 +17,7 @@ from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
 from .pace import backoff, find_shortest_life
 from .places import Places
-from .recall import DRIFT, LONGEST_TIMER, HookTimer, find_offset
+from .recall import DRIFT, LONGEST_TIMER, RecallTimer, find_offset
 from .user import FindDue, UserRenewal
 
 # Seconds for which a hook and a renewal keep a place, if they take longer.
@@ -34,11 +34,11 @@ class Server(Protocol):
     def find_due(self, login: Login, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
-    def find_hook_due(self, spread: float) -> float:
-        """When its hook is to be called again, in seconds since the epoch: what it gave ends."""
+    def find_recall_due(self, spread: float) -> float:
+        """When what its hook or an exchange gave is to be had anew, in seconds since the epoch."""
 
-    def call_hook_again(self) -> None:
-        """Have :meth:`prepare` call the hook, though the login has not changed."""
+    def recall(self) -> None:
+        """Have :meth:`prepare` get it anew, though the login has not changed."""
 
     async def prepare(self, login: Login, login_ended: bool) -> Any:
         """What changed; ``None`` if nothing did. No auth_state: what was stored is gone."""
@@ -54,7 +54,7 @@ class Server(Protocol):
 class _Progress:
     """How many changes of the user's auth_state a server has to get, and how many it got."""
 
-    hook_timer: HookTimer
+    recall_timer: RecallTimer
     wanted: int = 0
     done: int = 0
     task: asyncio.Task[None] | None = None
@@ -95,9 +95,9 @@ class RunningServers:
 
     def add(self, server: Server) -> None:
         """From now on, deliver each change to it, and renew its tokens in time."""
-        timer = HookTimer(
-            lambda: server.find_hook_due(self._spread),
-            lambda: self._call_hook_again(server),
+        timer = RecallTimer(
+            lambda: server.find_recall_due(self._spread),
+            lambda: self._recall(server),
             self._renewal.tools.clock,
         )
         self._servers[server] = _Progress(timer)
@@ -109,7 +109,7 @@ class RunningServers:
         for server in servers:
             progress = self._servers.pop(server, None)
             if progress is not None:
-                progress.hook_timer.cancel()
+                progress.recall_timer.cancel()
                 if progress.task is not None:
                     progress.task.cancel()
         Context().run(self._plan)
@@ -146,7 +146,7 @@ class RunningServers:
     def _deliver(self, server: Server) -> None:
         progress = self._servers[server]
         progress.wanted += 1
-        progress.hook_timer.cancel()
+        progress.recall_timer.cancel()
         if progress.task is None:
             progress.task = asyncio.create_task(self._keep_updated(server, progress))
 
@@ -165,10 +165,10 @@ class RunningServers:
             else:
                 progress.done = wanted
         progress.task = None
-        progress.hook_timer.set()
+        progress.recall_timer.set()
 
-    def _call_hook_again(self, server: Server) -> None:
-        server.call_hook_again()
+    def _recall(self, server: Server) -> None:
+        server.recall()
         self._deliver(server)
 
     async def _update(self, server: Server, *, is_retry: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .lifetime import Due, Lifetime, TokenId
-from .selection import Login, Token, select_value
+from .selection import Login, Token, select_found
 from .spec import TokenSpec
 
 # By a token's lifetime and the seconds that it has to live: a time in seconds since the epoch.
@@ -21,16 +21,18 @@ def find_due(
     min_lifetime: float,
     find_time: FindTime,
 ) -> dict[TokenId, Due]:
-    """The tokens that are there, and when each is due.
+    """The login's tokens that are there, and when each is due: of an exchange, the subject token.
 
     ``now``: seconds since the epoch. ``min_lifetime`` (seconds) is for specs that name none.
     """
     specs, found = list(specs), {}
     by_key = {id(spec.key): spec for spec in specs}  # a callable may have no hash
-    tokens = {key: select_value(spec, login, now) for key, spec in by_key.items()}
+    tokens = {key: select_found(spec, login, now) for key, spec in by_key.items()}
     for spec in specs:
         if (token := tokens[id(spec.key)]).value is not None:
-            asked, lifetime = spec.find_min_lifetime(min_lifetime), token.lifetime
+            # What is exchanged has a life of its own.
+            asked = min_lifetime if spec.exchange else spec.find_min_lifetime(min_lifetime)
+            lifetime = token.lifetime
             life = lifetime.left(now) if math.isinf(lifetime.total) else lifetime.total
             due = Due(find_time(lifetime, asked), lifetime.ends_at, life)
             found[spec.name, hash(token.value)] = due

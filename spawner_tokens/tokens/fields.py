@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,14 @@ class SpecError(ValueError):
 def make_file_env(name: str) -> str:
     """The variable for the path of a token's file, where none is given."""
     return re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_TOKEN_FILE"
+
+
+def nearest(wrong: object, known: Iterable[str]) -> str:
+    """What to say after the name of what is not known."""
+    close = difflib.get_close_matches(str(wrong), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return "; there are " + ", ".join(known)
 
 
 @dataclass(frozen=True)

@@ -216,11 +216,24 @@ def find_scopes(
     """
     login = _find_login(value, contents.auth_state)
     others = contents.scoped.get(value, ())
-    for node in [*(login or others), jwt_claims(value)]:
+    is_named, scopes = _find_named(value, login or others)
+    return scopes if is_named or not (login and requested) else tuple(requested)
+
+
+def find_answer_scopes(value: str, answer: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The scopes of a token that this answer brought; ``None`` if they are not known."""
+    return _find_named(value, [answer])[1]
+
+
+def _find_named(
+    value: str, nodes: Iterable[Mapping[str, Any]]
+) -> tuple[bool, tuple[str, ...] | None]:
+    """Whether scopes are named in one of these, or in the token, and which; ``None``: unusable."""
+    for node in [*nodes, jwt_claims(value)]:
         for name in _SCOPES:
             if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
-                return _split(node[name])
-    return tuple(requested) if login and requested else None
+                return True, _split(node[name])
+    return False, None
 
 
 def is_the_logins(value: str, auth_state: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """The record: what a server was started with, for the Hub that finds it running.
 
-Group overrides and hooks are not run again then. A function that they set is not known any more.
+Group overrides and hooks are not run again then. A function that they set is not known any more,
+nor is a client's secret: it is never recorded, and taken from the Hub's configuration again.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .fields import SHARED_POLICIES, SpecError
-from .spec import TokenSpec, parse_token
+from .spec import TokenSpec, link, parse_token
 
-# In a record, a dict with this key alone is a function: its name, or null if an override set it.
+# In a record, a dict with this key alone is a function or a client's secret: its name, or null if
+# an override set it.
 _FUNCTION = "<function>"
 _LOST = {_FUNCTION: None}
 
@@ -38,33 +40,55 @@ class Started:
     pull: bool = False
 
 
-def find_functions(node: Any, path: Path = ()) -> dict[Path, Callable[..., Any]]:
-    """All functions in the traits that decide what a server gets: path → function.
+@dataclass(frozen=True)
+class _Secret:
+    """A client's secret. Its name in a record says whose it is: it is sent to nobody else."""
+
+    text: Any = field(repr=False)
+    client_id: Any
+    token_url: Any
+
+
+# What a record has by name.
+_Named = Callable[..., Any] | _Secret
+
+
+def find_functions(node: Any, path: Path = ()) -> dict[Path, _Named]:
+    """All functions and secrets in the traits that decide what a server gets, by their paths.
 
     ``node``: a dict of :data:`RECORDED`, or a part of it at this path.
     """
-    if callable(node):
+    if callable(node) or isinstance(node, _Secret):
         return {path: node}
-    found: dict[Path, Callable[..., Any]] = {}
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            found |= find_functions(value, (*path, key))
+    found: dict[Path, _Named] = {}
+    for key, value in _list_children(node, path):
+        found |= find_functions(value, (*path, key))
     return found
 
 
-def make_record(node: Any, functions: Mapping[Path, Callable[..., Any]], path: Path = ()) -> Any:
+def make_record(node: Any, functions: Mapping[Path, _Named], path: Path = ()) -> Any:
     """The same traits for a Spawner's state. ``functions`` are those of the Hub's configuration."""
-    if callable(node):
+    if callable(node) or isinstance(node, _Secret):
         return {_FUNCTION: _name(node)} if functions.get(path) == node else _LOST
     if isinstance(node, Mapping):
-        return {key: make_record(node[key], functions, (*path, key)) for key in node}
+        children = _list_children(node, path)
+        return {key: make_record(value, functions, (*path, key)) for key, value in children}
     return sorted(node) if isinstance(node, (set, frozenset)) else node
+
+
+def _list_children(node: Any, path: Path) -> Iterable[tuple[str, Any]]:
+    if not isinstance(node, Mapping):
+        return ()
+    if path[:1] + path[2:] == ("tokens", "exchange") and node.get("client_secret") is not None:
+        secret = _Secret(node["client_secret"], node.get("client_id"), node.get("token_url"))
+        return {**node, "client_secret": secret}.items()
+    return node.items()
 
 
 def read_record(
     record: Any,
     tokens: Iterable[str],
-    functions: Mapping[Path, Callable[..., Any]],
+    functions: Mapping[Path, _Named],
     *,
     files: bool,
 ) -> Started:
@@ -85,20 +109,25 @@ def read_record(
     except KeyError as lost:
         unknown = dict.fromkeys(record["tokens"], _describe(lost))
         return Started(renews=renews, unknown=unknown, shared=shared, pull=pull)
-    specs, unknown = [], {}
+    parsed, specs, unknown = {}, [], {}
     for name, fields in record["tokens"].items():
         try:
             restored = _restore(fields, functions, ("tokens", name))
-            specs.append(parse_token(name, restored, files=files))
+            parsed[name] = parse_token(name, restored, files=files)
         except KeyError as lost:
             unknown[name] = _describe(lost)
+        except SpecError as error:
+            unknown[name] = str(error)
+    for name, spec in parsed.items():
+        try:
+            specs.append(link(spec, parsed))
         except SpecError as error:
             unknown[name] = str(error)
     return Started(tuple(specs), hook, renews, unknown, shared, pull)
 
 
-def _restore(node: Any, functions: Mapping[Path, Callable[..., Any]], path: Path) -> Any:
-    """Raises :exc:`KeyError` with the path of a function that is not there any more."""
+def _restore(node: Any, functions: Mapping[Path, _Named], path: Path) -> Any:
+    """Raises :exc:`KeyError` with the path of what is not there any more."""
     if not isinstance(node, Mapping):
         return node
     if node.keys() != {_FUNCTION}:
@@ -106,14 +135,17 @@ def _restore(node: Any, functions: Mapping[Path, Callable[..., Any]], path: Path
     function = functions.get(path)
     if function is None or _name(function) != node[_FUNCTION]:
         raise KeyError(path)
-    return function
+    return function.text if isinstance(function, _Secret) else function
 
 
 def _describe(lost: KeyError) -> str:
     path: Path = lost.args[0]
-    return f"{'.'.join(path[2:] or path)} was a function that the Hub's configuration does not have"
+    what = "is a secret" if path[-1] == "client_secret" else "was a function"
+    return f"{'.'.join(path[2:] or path)} {what} that the Hub's configuration does not have"
 
 
-def _name(function: Callable[..., Any]) -> str:
+def _name(function: _Named) -> str:
+    if isinstance(function, _Secret):
+        return f"client_secret of {function.client_id} at {function.token_url}"
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,28 +10,21 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from .companions import find_companions, fits
 from .lifetime import Lifetime, find_lifetime
 from .lookup import (
     Contents,
-    Key,
     KeyFailed,
     describe_keys,
     examine,
     find_scopes,
     holds_refresh_token,
-    holds_tokens,
     is_deliverable,
     is_the_logins,
     list_names,
 )
 from .scopes import imply_scopes
 from .spec import TokenSpec
-
-# MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
-_LONGEST_VARIABLE = 131072
-
-# What git removes from both ends of a name (ident.c): it refuses one that has nothing else.
-_NO_NAME = "".join(map(chr, range(33))) + ".,:;<>\"\\'"
 
 
 class Reason(str, Enum):
@@ -52,6 +45,8 @@ class Reason(str, Enum):
     UNUSABLE = "unusable"
     KEY_FAILED = "key_failed"
     REFRESH_TOKEN = "refresh_token"
+    EXCHANGE_FAILED = "exchange_failed"
+    EXCHANGE_DENIED = "exchange_denied"
     HOOK_FAILED = "hook_failed"
     HOOK_WITHHELD = "hook_withheld"
     SHARED = "shared"
@@ -60,17 +55,52 @@ class Reason(str, Enum):
 
 
 @dataclass(frozen=True)
+class Exchanged:
+    """What the provider gave for a subject token, or the reason why there is nothing.
+
+    ``scopes`` is ``None`` where they are not known. ``due_at`` is when to ask again, in seconds
+    since the epoch. ``detail`` has no values.
+    """
+
+    value: str | None = field(default=None, repr=False)
+    lifetime: Lifetime = Lifetime()
+    scopes: tuple[str, ...] | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    due_at: float = math.inf
+
+
+@dataclass(frozen=True)
 class Login:
-    """What is stored of a user's login: its auth_state, or the reason why there is none."""
+    """What is stored of a user's login: its auth_state, or the reason why there is none.
+
+    ``exchanged``: the name of a spec with an exchange → what there is for its subject token.
+    """
 
     auth_state: Mapping[str, Any] | None = field(default=None, repr=False)
     reason: Reason | None = None
     digest: bytes = field(default=b"", repr=False)  # of the auth_state's text
+    exchanged: Mapping[str, Exchanged] = field(default_factory=dict, repr=False)
 
     @cached_property
     def contents(self) -> Contents:
         """What is in the auth_state."""
         return examine(self.auth_state or {})
+
+    @cached_property
+    def exchanged_digest(self) -> bytes:
+        """The digest of all that was exchanged; not of when to ask again."""
+        found = (
+            (name, each.value, each.lifetime.expires_at, each.scopes, each.reason, each.detail)
+            for name, each in sorted(self.exchanged.items())
+        )
+        return hashlib.sha256(repr([*found]).encode(errors="surrogatepass")).digest()
+
+    def with_exchanged(self, exchanged: Mapping[str, Exchanged]) -> Login:
+        """The same login with what was exchanged. What is stored is not walked through again."""
+        login = replace(self, exchanged=exchanged)
+        vars(login)["contents"] = self.contents
+        return login
 
 
 @dataclass(frozen=True)
@@ -118,20 +148,45 @@ def select(
     ``requested_scopes`` are those that the authenticator asks for: they are granted where the
     provider names none (RFC 6749, section 5.1). ``now``: see :func:`.find_lifetime`.
     """
-    token, contents = select_value(spec, login, now), login.contents
+    token, contents = _select_value(spec, login, now), login.contents
     if (value := token.value) is None:
         return token
+    if spec.exchange is not None:
+        return replace(token, **find_companions(spec, contents, value))
     if requested_scopes is not None and is_the_logins(value, contents.auth_state):
         token = replace(token, requested_scopes=tuple(requested_scopes))
     return replace(
         token,
-        **_companions(spec, contents, value),
+        **find_companions(spec, contents, value),
         scopes=find_scopes(value, contents, token.requested_scopes),
     )
 
 
-def select_value(spec: TokenSpec, login: Login, now: float) -> Token:
-    """As :func:`select`, but with its value and lifetime alone."""
+def _select_value(spec: TokenSpec, login: Login, now: float) -> Token:
+    if spec.exchange is None or login.auth_state is None:
+        return select_found(spec, login, now)
+    found = login.exchanged.get(spec.name)
+    if found is None:
+        words = "it is exchanged when a server needs it"
+        return Token(spec, reason=Reason.EXCHANGE_FAILED, detail=words)
+    if found.value is not None and holds_refresh_token(found.value, login.contents):
+        words = "the provider gave the refresh token for it"
+        return Token(spec, reason=Reason.REFRESH_TOKEN, detail=words)
+    return Token(
+        spec,
+        value=found.value,
+        lifetime=found.lifetime,
+        scopes=found.scopes,
+        reason=found.reason,
+        detail=found.detail,
+    )
+
+
+def select_found(spec: TokenSpec, login: Login, now: float) -> Token:
+    """What the spec's ``key`` finds, with its value and lifetime alone.
+
+    For a spec with an exchange, that is the subject token.
+    """
     if login.auth_state is None:
         return Token(spec, reason=login.reason)
     token, contents = Token(spec), login.contents
@@ -180,7 +235,7 @@ def apply_hook_value(
         token.spec,
         value=value,
         from_hook=True,
-        **_companions(token.spec, login.contents, value),
+        **find_companions(token.spec, login.contents, value),
         lifetime=lives.get(token.spec.name) or find_lifetime(value, {}),
     )
 
@@ -205,7 +260,7 @@ def _find_reason_to_withhold(token: Token) -> tuple[Reason, str] | None:
     text = token.text or ""
     if not is_deliverable(text):
         return Reason.UNUSABLE, "it has a NUL byte or a lone surrogate, which no variable can carry"
-    if not all(_fits(variable, text) for variable in token.spec.env):
+    if not all(fits(variable, text) for variable in token.spec.env):
         detail = (
             "it is longer than the 128 KiB that a variable can carry; deliver it as a file only"
         )
@@ -238,55 +293,3 @@ def _find_deficiency(token: Token, now: float, min_lifetime: float) -> tuple[Rea
     if left < asked:
         return Reason.SHORT_LIVED, f"{left:.0f} seconds left, {asked:.0f} asked for"
     return None
-
-
-def _companions(spec: TokenSpec, contents: Contents, value: str) -> dict[str, Any]:
-    """What goes with a token, and does not have it in it: fields of :class:`Token`."""
-    companions, omitted = _find_texts(spec.variables, contents, value)
-    identity, _ = _find_texts(spec.git_identity, contents, value, objects=False)
-    return {
-        "companions": {**companions, **spec.settings},
-        "omitted": omitted,
-        "identity": {name: text for name, text in identity.items() if text.strip(_NO_NAME)},
-    }
-
-
-def _find_texts(
-    keys: Mapping[str, Key], contents: Contents, token: str, *, objects: bool = True
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Variable → text, and variable → why it has none that can be delivered.
-
-    What is no text is given as JSON: lists and dicts only if ``objects``.
-    """
-    texts, omitted = {}, {}
-    for variable, key in keys.items():
-        try:
-            value = contents.find(key)
-            text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
-            problem = _find_problem(variable, value, text, contents, token)
-        except KeyFailed as failed:
-            problem = f"its key, a function, {failed}"
-        except (TypeError, ValueError, RecursionError):
-            problem = f"JSON has no form for the {type(value).__name__} that its key finds"
-        if problem or not (objects or isinstance(value, (str, bool, int, float))):
-            omitted[variable] = problem
-        else:
-            texts[variable] = text
-    return texts, omitted
-
-
-def _find_problem(variable: str, value: Any, text: str, contents: Contents, token: str) -> str:
-    """Why a companion cannot be delivered; empty if it can."""
-    if value is None or value == "":
-        return "its key finds nothing"
-    if not is_deliverable(text):
-        return "it has a NUL byte or a lone surrogate, which no variable can carry"
-    if not _fits(variable, text):
-        return "it is longer than the 128 KiB that a variable can carry"
-    if holds_tokens([value, text], token, contents):
-        return "there is a token in it, which is no companion value"
-    return ""
-
-
-def _fits(variable: str, text: str) -> bool:
-    return len(f"{variable}={text}".encode()) < _LONGEST_VARIABLE

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .fields import DEFAULT, POLICIES, SHARED_POLICIES, FieldReader, SpecError
+from .exchange import Exchange, read_exchange
+from .fields import DEFAULT, POLICIES, SHARED_POLICIES, FieldReader, SpecError, nearest
 from .lookup import Key
 from .presets import PRESETS
 
@@ -19,6 +19,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]*[a-z0-9])?")
 class TokenSpec:
     """One token: where it comes from, where it goes, and what it has to be.
 
+    With ``exchange``, it is what the provider gives for the token that ``key`` finds.
     ``missing``, ``min_lifetime`` (seconds) and ``shared`` are ``None`` where the spawner's traits
     decide.
     """
@@ -26,6 +27,7 @@ class TokenSpec:
     name: str
     url: str | None
     key: Key
+    exchange: Exchange | None
     env: tuple[str, ...]
     file: bool
     file_env: str | None
@@ -62,6 +64,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "preset": None,
     "url": None,
     "key": "access_token",
+    "exchange": None,
     "env": (),
     "file": None,
     "file_env": DEFAULT,
@@ -80,7 +83,9 @@ _DEFAULTS: Mapping[str, Any] = {
     "shared": None,
 }
 
-_NULLABLE = {"env", "file_env", "variables", "settings", "config", "config_env", "git"}
+_NULLABLE = {
+    *("env", "exchange", "file_env", "variables", "settings", "config", "config_env", "git")
+}
 
 
 def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, ...]:
@@ -90,7 +95,8 @@ def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, 
     """
     if not isinstance(tokens, Mapping):
         raise SpecError("…", None, "tokens is a dict of token name → spec")
-    specs = tuple(parse_token(name, spec, files=files) for name, spec in tokens.items())
+    parsed = {name: parse_token(name, spec, files=files) for name, spec in tokens.items()}
+    specs = tuple(link(spec, parsed) for spec in parsed.values())
     owners: dict[str, str] = {}
     for spec in specs:
         for variable in spec.claims:
@@ -103,6 +109,25 @@ def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, 
             owners[variable] = spec.name
     _check_git(specs)
     return specs
+
+
+def link(spec: TokenSpec, specs: Mapping[str, TokenSpec]) -> TokenSpec:
+    """The spec with the ``key`` of the token that its exchange is ``of``.
+
+    ``specs``: all that are declared, by their names. Raises :exc:`SpecError`.
+    """
+    exchange = spec.exchange
+    if exchange is None or exchange.of is None:
+        return spec
+    other, problem = specs.get(exchange.of), ""
+    if other is None:
+        problem = f"no token is called {exchange.of!r}{nearest(exchange.of, specs)}"
+    elif other.exchange is not None and other.exchange.of is not None:
+        what = "itself" if other is spec else f"{exchange.of!r}, which is of another one itself"
+        problem = f"it is of {what}; name a token of the login, or one that is exchanged for it"
+    if other is None or problem:
+        raise SpecError(spec.name, "exchange.of", problem)
+    return replace(spec, key=other.key, exchange=replace(exchange, first=other.exchange))
 
 
 def _check_git(specs: Iterable[TokenSpec]) -> None:
@@ -135,6 +160,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         name=name,
         url=url,
         key=read.key("key", merged["key"]),
+        exchange=read_exchange(name, merged, fields),
         env=read.names("env"),
         file=file,
         file_env=read.file_env() if file else None,
@@ -174,7 +200,7 @@ def _check_shape(name: str, fields: Any) -> None:
         raise SpecError(name, None, f"a spec is a dict of fields, not {type(fields).__name__}")
     for field in fields:
         if field not in _DEFAULTS:
-            raise SpecError(name, str(field), f"unknown field{_nearest(field, _DEFAULTS)}")
+            raise SpecError(name, str(field), f"unknown field{nearest(field, _DEFAULTS)}")
 
 
 def _check_fields(spec: TokenSpec, read: FieldReader, files: bool) -> None:
@@ -208,17 +234,10 @@ def _find_preset(name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     if preset is None:
         return {}
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise SpecError(name, "preset", f"unknown preset {preset!r}{_nearest(preset, PRESETS)}")
+        raise SpecError(name, "preset", f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
     found = PRESETS[preset]
     if found.get("url", "") is None and "url" not in fields:
         raise SpecError(
             name, "url", f"the preset {preset} needs the base URL of your server; add it"
         )
     return found
-
-
-def _nearest(wrong: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(wrong), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return "; there are " + ", ".join(known)

@@ -12,7 +12,7 @@ from tornado.web import HTTPError
 
 from spawner_tokens.renewal.grant import FailureKind as Kind
 from spawner_tokens.renewal.grant import ResponseRecorder, explain_failure, is_transient
-from spawner_tokens.renewal.oauthenticator import are_same
+from spawner_tokens.renewal.issuer import are_same
 
 REJECTED, MISCONFIGURED, TRANSIENT = Kind.REJECTED, Kind.MISCONFIGURED, Kind.TRANSIENT
 SECRET = "s3cret-refresh-token"

@@ -157,7 +157,7 @@ async def test_an_end_that_is_no_time_is_a_failure_of_the_hook_that_names_no_val
 async def test_values_that_are_due_at_once_are_asked_for_ever_later(monkeypatch):
     monkeypatch.setattr(recall, "backoff", lambda failures, *_: pauses.append(failures) or 0)
     pauses, calls, due, now = [], [], [0.0], [100.0]
-    timer = recall.HookTimer(lambda: due[0], lambda: calls.append(now[0]), lambda: now[0])
+    timer = recall.RecallTimer(lambda: due[0], lambda: calls.append(now[0]), lambda: now[0])
     for _ in range(3):
         timer.set()
     assert (pauses, len(calls)) == ([1, 2, 3], 3)
