@@ -1,13 +1,14 @@
 """A provider in this process that answers as a test says, with no network before it."""
 
 import inspect
+import json
 import math
 import time
 from collections import defaultdict
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 from oauthenticator.generic import GenericOAuthenticator
 from sqlalchemy import event
@@ -28,27 +29,41 @@ def tokens(user, n, **more):
     return answer | {"expires_in": 3600} | more
 
 
+def exchanged(user, n, **more):
+    """The answer with what a user's token was exchanged for: ``alice-x2``."""
+    kind = "urn:ietf:params:oauth:token-type:access_token"
+    answer = {"access_token": f"{user}-x{n}", "token_type": "Bearer", "issued_token_type": kind}
+    return answer | {"expires_in": 3600} | more
+
+
 def login(user, left=3000, n=0, **more):
     """The auth_state of a login whose access token lives for ``left`` more seconds."""
     return make_auth_state(user, tokens(user, n, created_at=int(time.time()) + left - 3600, **more))
 
 
 class Provider:
-    """``grant`` and ``userinfo`` get a user's name and the number of such requests, from 1.
+    """``grant``, ``userinfo`` and ``exchange`` get a user's name and the number of such requests.
 
-    They return an answer's JSON, or an :class:`.Answer` that is an error, and may be async.
+    It counts from 1. They return an answer's JSON, or an :class:`.Answer` that is an error, and may
+    be async.
     """
 
-    def __init__(self, grant=tokens, userinfo=lambda user, n: {"username": user}):
-        self.grant, self.userinfo = grant, userinfo
+    def __init__(
+        self, grant=tokens, userinfo=lambda user, n: {"username": user}, exchange=exchanged
+    ):
+        self.grant, self.userinfo, self.exchange = grant, userinfo, exchange
         self.grants = defaultdict(list)  # user → when
         self.checks = defaultdict(list)
+        self.exchanges = defaultdict(list)  # user → the requests
 
     def settings(self, base=GenericOAuthenticator, **traits):
         """For ``start_hub``."""
 
         class Authenticator(base):
             async def fetch(authenticator, request, *args, **kwargs):
+                if b"grant_type=urn" in (request.body or b""):
+                    authenticator.http_client = self
+                    return await super().fetch(request, *args, **kwargs)
                 return await self._answer(request)
 
         urls = {
@@ -66,6 +81,27 @@ class Provider:
             "TokenSpawnerMixin.tokens": {"t": {}},
             **{f"GenericOAuthenticator.{name}": value for name, value in traits.items()},
         }
+
+    async def fetch(self, request, raise_error=True):
+        """As tornado's client, where a token is to be exchanged."""
+        fields = parse_qs(request.body.decode())
+        [subject] = fields.get("subject_token") or fields["assertion"]
+        user = subject.rsplit("-", 1)[0]
+        self.exchanges[user].append(request)
+        answer = self.exchange(user, len(self.exchanges[user]))
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if not isinstance(answer, Answer):
+            answer = Answer(body=json.dumps(answer).encode())
+        response = HTTPResponse(request, answer.code, answer.headers, BytesIO(answer.body))
+        if raise_error:
+            response.rethrow()
+        return response
+
+    def subjects(self, user):
+        """The tokens of a user that were exchanged, in the order of the requests."""
+        fields = [dict(parse_qsl(request.body.decode())) for request in self.exchanges[user]]
+        return [each.get("subject_token") or each["assertion"] for each in fields]
 
     async def _answer(self, request):
         if request.url.endswith("/token"):

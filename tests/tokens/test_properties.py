@@ -53,6 +53,11 @@ sensible = {
         ["https://a.example.org", "https://b.example.org:1/x", "ftp://c", "http://["]
     ),
     "key": keys,
+    "exchange": st.dictionaries(
+        st.sampled_from(["type", "audience", "scope", "subject", "of", "client_id", "x"]),
+        texts | st.sampled_from(["azure-obo", "id_token", "a", "b.c"]) | st.lists(texts),
+        max_size=3,
+    ),
     "env": names | st.lists(names, max_size=2),
     "file": st.booleans(),
     "file_env": names,
