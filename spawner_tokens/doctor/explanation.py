@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from jupyterhub import orm
@@ -52,7 +53,7 @@ def explain_user(config: Config, username: str, server: str = "") -> dict[str, A
                 "server": server,
                 "now": now,
                 "tokens": [_explain(setup, spec, login, now, shared) for spec in setup.specs],
-                "notes": list(_list_notes(setup, row)),
+                "notes": [*_list_notes(setup, row), *_list_exchanged(setup)],
             }
 
 
@@ -89,6 +90,8 @@ def _explain(
     setup: Setup, spec: TokenSpec, login: Login, now: float, shared: bool
 ) -> dict[str, Any]:
     spawner = setup.spawner
+    if spec.exchange is not None:  # which is in a Hub's memory alone: this is its subject token
+        spec = replace(spec, exchange=None, required_scopes=(), forbidden_scopes=())
     try:
         token = select(spec, login, find_requested_scopes(setup.authenticator))
     except SystemExit:  # its text may be a value
@@ -150,3 +153,9 @@ def _list_notes(setup: Setup, row: orm.Spawner | None) -> Iterator[str]:
         yield "The directory of its files (…) is made when it starts."
     if row is not None and row.server_id is not None:
         yield "The server runs: its variables and specs are as they were when it started."
+
+
+def _list_exchanged(setup: Setup) -> Iterator[str]:
+    for spec in setup.specs:
+        if spec.exchange is not None:
+            yield f"{spec.name} is exchanged when a server needs it: here is its subject token."

@@ -99,7 +99,7 @@ def check_scopes(setup: Setup) -> Iterator[Finding]:
         granted = [*granted, *(_GOOGLES + scope for scope in asked)]
     cls = own_class(setup.authenticator).__name__
     place = setup.place(setup.authenticator, "scope", cls)
-    for spec in setup.of_login:
+    for spec in (each for each in setup.of_login if each.exchange is None):
         if missing := ", ".join(each for each in spec.required_scopes if each not in granted):
             what = f"tokens[{spec.name!r}] requires {missing}, and the login does not ask for it."
             fix = f"add {missing} to {place}, or remove it from required_scopes"

@@ -171,6 +171,20 @@ async def test_each_token_that_is_missing_has_its_reason(
         assert (token["fingerprint"], token["path"], token["variables"]) == (None, None, [])
 
 
+async def test_of_an_exchange_it_tells_the_subject_token_and_no_secret(hub, explain):
+    running = await hub()
+    await running.user("alice", auth_state := make_auth_state())
+    exchange = {"audience": "eos", "client_id": "mine", "client_secret": "s3cret"}
+    tokens = {"eos": {"exchange": exchange, "required_scopes": ["eos.read"]}}
+    more = f"c.TokenSpawnerMixin.tokens = {tokens!r}"
+    _, text, told, as_json = await explain("alice", more=more)
+    (eos,) = told["tokens"]
+    digest = sha256(auth_state["access_token"].encode()).hexdigest()[:12]
+    assert (eos["status"], eos["fingerprint"]) == ("ok", digest)
+    assert "eos is exchanged when a server needs it" in " ".join(text.split())
+    assert "s3cret" not in text + as_json
+
+
 async def test_several_keys_work_and_nothing_is_encrypted_anew(hub, explain, monkeypatch):
     running = await hub()
     user = await running.user("alice", make_auth_state())

@@ -10,7 +10,7 @@ from jupyterhub.auth import DummyAuthenticator
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import AsyncHTTPClient
 
-from spawner_tokens.metrics import PULL_STATUSES
+from spawner_tokens.metrics import EXCHANGE_STATUSES, PULL_STATUSES
 from spawner_tokens.renewal.grant import FailureKind
 from spawner_tokens.tokens.selection import Reason
 
@@ -94,11 +94,15 @@ async def test_all_that_can_be_counted_is_there_whatever_the_users_are_and_names
         assert f"jupyterhub_token_renewals_total status={status}" in found
     for reason in Reason:
         assert f"jupyterhub_token_refusals_total reason={reason.value}" in found
+    for status in EXCHANGE_STATUSES:
+        assert f"jupyterhub_token_exchanges_total status={status}" in found
     for status in PULL_STATUSES:
         assert f"jupyterhub_token_pulls_total status={status}" in found
     assert not [sample for sample in found if "-of-" in sample]
     # however many users there are
-    assert len(found) == 2 * 2 + 5 + len(PULL_STATUSES) + len(Reason) + 2 * (14 + 2)
+    assert len(found) == 2 * 2 + 5 + len((*PULL_STATUSES, *EXCHANGE_STATUSES)) + len(Reason) + 2 * (
+        14 + 2
+    )
 
 
 async def test_a_delivery_is_counted_with_the_life_of_each_token_that_changed(start_counting):

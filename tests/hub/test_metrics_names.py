@@ -49,6 +49,7 @@ def test_the_prefix_is_jupyterhubs():
     assert {name.removesuffix("_total") for name in names if not name.endswith("_created")} == {
         *(
             "ours_token_deliveries",
+            "ours_token_exchanges",
             "ours_token_pulls",
             "ours_token_renewals",
             "ours_token_refusals",
