@@ -60,7 +60,7 @@ class World:
         """With the token of this number, which lives for as long as a test runs."""
         return Login({"access_token": f"{self.user.name}-a{n}", **more}, digest=str(n).encode())
 
-    async def ask(self, login=None, *, seconds=10, starts=True, user=None, find=Lifetime.short_at):
+    async def ask(self, login=None, *, seconds=10, waits=True, user=None, find=Lifetime.short_at):
         """Name → what there is for the login's tokens."""
         specs = [spec for spec in self.specs if spec.exchange]
         filled = await self.exchanges.exchange(
@@ -68,8 +68,7 @@ class World:
             self.login() if login is None else login,
             specs,
             lambda spec, spread, life: find(life, 300),
-            seconds,
-            starts=starts,
+            seconds if waits else None,
         )
         return filled.exchanged
 
@@ -82,7 +81,7 @@ class World:
         """The same, whenever it is due, for so many seconds."""
         ends_at, values = self.clocks.loop + seconds, []
         while self.clocks.loop < ends_at:
-            found = (await self.ask(login, starts=False))["eos"]
+            found = (await self.ask(login, waits=False))["eos"]
             values.append(found.value or found.reason)
             self.changed.clear()
             left = max(min(found.due_at - self.clocks.hub(), ends_at - self.clocks.loop), 0.01)
@@ -447,38 +446,39 @@ def test_where_nobody_can_be_asked_the_words_say_so(run, authenticator, caplog):
 
 
 def test_few_are_asked_for_at_a_time_a_spawn_first_and_another_provider_delays_none(run):
-    at_once = [0, 0]
+    order, asking, most = [], set(), []
 
     async def exchange(user, n):
-        at_once[0] += 1
-        at_once[1] = max(at_once)
-        await asyncio.sleep(1e6 if user == "slow" else 1)
-        at_once[0] -= 1
+        order.append(user)
+        asking.add(user)
+        most.append(len(asking))
+        await asyncio.sleep(1e6 if user.startswith("slow") else 0.9)
+        asking.discard(user)
         return exchanged(user, n)
 
+    def ask_for_all(world, names):
+        """All but the last one while they run, and the last one for a spawn."""
+        for name in names:
+            login = Login({"access_token": f"{name}-a0"})
+            asking = world.ask(login, user=User(name), waits=name is names[-1])
+            yield asyncio.ensure_future(asking)
+
     async def scenario(world):
-        users = [User(f"user{n}") for n in range(12)]
-        asked = [Login({"access_token": f"{user.name}-a0"}) for user in users]
-        tasks = [
-            asyncio.ensure_future(world.ask(login, user=user, starts=user is users[-1]))
-            for user, login in zip(users, asked, strict=True)
-        ]
-        began = world.clocks.loop
-        await tasks[-1]
-        assert world.clocks.loop - began < 2.1 and not tasks[-2].done()
-        await asyncio.gather(*tasks)
-        assert at_once[1] == 3
+        names = [f"user{n}" for n in range(32)]
+        *_, last = ask_for_all(world, names)
+        assert (await last)["eos"].value == "user31-x1" and order.index("user31") == 10
+        await asyncio.sleep(3)
+        assert {*order} == {*names} and max(most) == 10
+
+        *_, last = ask_for_all(world, [*(f"slow{n}" for n in range(20)), "quick"])
+        assert (await asyncio.wait_for(last, 2.1))["eos"].value == "quick-x1"
+
         elsewhere = {"eos": {"exchange": {"audience": "a", "token_url": "http://slow/token"}}}
         slow = World(world.provider, world.clocks, elsewhere)
         slow.exchanges = world.exchanges
-        waiting = [
-            slow.ask(Login({"access_token": "slow-a0"}), user=User(str(n))) for n in range(9)
-        ]
-        waiting = [asyncio.ensure_future(each) for each in waiting]
-        await asyncio.sleep(0.1)
-        assert await world.value(seconds=1.5) == "alice-x1"
-        for each in waiting:
-            each.cancel()
+        tasks = [*ask_for_all(slow, [f"slow{n}" for n in range(20, 60)])]
+        assert await asyncio.wait_for(world.value(), 1) == "alice-x1"
+        tasks[-1].cancel()
 
     run(scenario, Provider(exchange=exchange))
 
