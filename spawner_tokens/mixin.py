@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -255,8 +256,11 @@ class TokenSpawnerMixin(TokenBackend):
         if renewal is None and (renewal := hub.renewal) is None:
             known = hub.known.setdefault(Exchanges, Exchanges.alone(self.authenticator, self.log))
         exchanges: Exchanges = known if renewal is None else renewal.exchanges
-        seconds = self.tokens_renew_timeout if waits else None
-        return await exchanges.exchange(self.user, login, specs, find_due, seconds)
+        start, seconds = self._tokens_start, self.tokens_renew_timeout
+        if start is not None:  # it may have waited for a renewal
+            seconds = max(0.0, seconds - (time.monotonic() - start.began_at))
+        most = seconds if waits else None
+        return await exchanges.exchange(self.user, login, specs, find_due, most)
 
     def _see_sharing(self, places: Any) -> None:
         """From now on others may use the server that runs, or they may not any more."""

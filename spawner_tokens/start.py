@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,9 +16,13 @@ from .tokens.selection import Token
 
 @dataclass(frozen=True)
 class Start:
-    """What a start holds. ``awaited``: whether the Hub waits for it. ``git``: keys and values."""
+    """What a start holds. ``awaited``: whether the Hub waits for it. ``git``: keys and values.
+
+    ``began_at`` is by the monotonic clock.
+    """
 
     awaited: bool
+    began_at: float = field(default_factory=time.monotonic)
     tokens: Sequence[Token] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     git: Sequence[tuple[str, str]] = ()

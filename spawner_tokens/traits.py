@@ -50,6 +50,7 @@ class TokenTraits(_Base):
 
             c.TokenSpawnerMixin.tokens = {
                 "gitlab": {"preset": "gitlab", "url": "https://gitlab.example.org"},
+                "storage": {"exchange": {"audience": "storage-api"}},
             }
 
         A name is a file name and a Secret key: lower-case letters, digits, ``-``, ``_`` and ``.``.
@@ -218,11 +219,11 @@ class TokenTraits(_Base):
 
         Example::
 
-            async def exchange(spawner, auth_state, tokens):
-                tokens["storage"] = await storage_token_for(tokens["login"])
+            async def ask_vault(spawner, auth_state, tokens):
+                tokens["vault"] = await vault_token_for(tokens["login"])
                 return tokens
 
-            c.TokenSpawnerMixin.tokens_hook = exchange
+            c.TokenSpawnerMixin.tokens_hook = ask_vault
 
         .. versionadded:: 0.1
         """,

@@ -40,7 +40,6 @@ _KEPT = 100
 # An exchange, and the key of the token that it is for.
 _Key = tuple[Exchange, Any]
 
-
 # When a spec's token is to be exchanged again, in seconds since the epoch: by a number from 0 to 1
 # that scatters what was issued together, and the token's life.
 FindExchangeDue = Callable[[TokenSpec, float, Lifetime], float]
@@ -54,10 +53,14 @@ class _User:
 
 @dataclass(frozen=True)
 class _Request:
-    """What a server wants for one spec. ``deadline`` is by the event loop's clock."""
+    """What a server wants for one spec. ``deadline`` is by the event loop's clock.
+
+    ``user_id`` and ``name`` are the user's: a database that is down cannot be asked for them.
+    """
 
     user: orm.User
-    name: str  # the user's: a database that is down cannot be asked for it
+    user_id: int
+    name: str
     known: dict[_Key, KnownExchange]
     adapter: AuthenticatorAdapter
     spec: TokenSpec
@@ -69,14 +72,14 @@ class _Request:
 class Exchanges:
     """A Hub's. What the provider gives is kept in memory alone.
 
-    ``clock`` gives seconds since the epoch. ``on_change`` is called with a user when a request for
-    them is done.
+    ``clock`` gives seconds since the epoch. ``on_change`` is called with a user and their id when a
+    request for them is done.
     """
 
     def __init__(
         self, authenticators: Authenticators, clock: Callable[[], float], log: logging.Logger
     ) -> None:
-        self.on_change: Callable[[orm.User], None] = lambda user: None
+        self.on_change: Callable[[orm.User, int], None] = lambda user, id: None
         self._authenticators, self._clock, self._log = authenticators, clock, log
         self._users: WeakKeyDictionary[orm.User, _User] = WeakKeyDictionary()
         # A token_url that does not answer delays no other.
@@ -112,7 +115,7 @@ class Exchanges:
         waiting = []
         for spec in specs:
             find = partial(find_due, spec, known.spread)
-            who = user.orm_user, user.name, known.known, adapter
+            who = user.orm_user, user.orm_user.id, user.name, known.known, adapter
             waiting.append(self._find(login, _Request(*who, spec, find, deadline, waits)))
         found = await asyncio.gather(*waiting)
         for key in [*known.known][: -max(_KEPT, 2 * len(specs))]:
@@ -172,7 +175,7 @@ class Exchanges:
             self._note_failure(known, subject, failure, request)
         finally:
             known.task = None
-        self.on_change(request.user)
+        self.on_change(request.user, request.user_id)
 
     def _note_failure(
         self, known: KnownExchange, subject: str, failure: Failure, request: _Request

@@ -140,9 +140,9 @@ class Renewal:
             # The value can be read then.
             asyncio.get_running_loop().call_soon(known.servers.change, context=Context())
 
-    def _see_exchange(self, orm_user: orm.User) -> None:
+    def _see_exchange(self, orm_user: orm.User, user_id: int) -> None:
         """All servers of the user get what it brought, and those that wait know when to ask."""
-        known = self._users.get(orm_user.id)
+        known = self._users.get(user_id)
         if known is not None and known.renewal.user.orm_user is orm_user:
             known.servers.change()
 

@@ -9,11 +9,11 @@ from functools import partial
 
 import pytest
 from jupyterhub.auth import DummyAuthenticator
+from oauthenticator.azuread import AzureAdOAuthenticator
 from oauthenticator.generic import GenericOAuthenticator
 from pytest import param
 from tornado.httpclient import HTTPClientError
 from tornado.httputil import HTTPHeaders
-from traitlets.config import Config
 
 from spawner_tokens.renewal import Exchanges
 from spawner_tokens.renewal.authenticators import Authenticators
@@ -22,6 +22,7 @@ from spawner_tokens.tokens.selection import Login, Reason
 from spawner_tokens.tokens.spec import parse_tokens
 
 from ..support.faults import Answer
+from ..support.pages import blocks, load
 from ..support.scripted import Provider, exchanged
 from ..support.simulated import Clocks, Loop
 from ..tokens.test_selection import jwt
@@ -33,16 +34,16 @@ LIFE = 3600
 
 class User:
     def __init__(self, name="alice"):
-        self.name, self.orm_user = name, self
+        self.name, self.orm_user, self.id = name, self, 1
 
 
 class World:
     """Exchanges of a Hub whose time a test's sleeps pass."""
 
-    def __init__(self, provider, clocks, tokens, **traits):
+    def __init__(self, provider, clocks, tokens, authenticator=None, **traits):
         self.provider, self.clocks, self.user, self.changes = provider, clocks, User(), []
         settings = provider.settings(**traits)
-        authenticator = settings["JupyterHub.authenticator_class"](
+        authenticator = authenticator or settings["JupyterHub.authenticator_class"](
             **{name.partition(".")[2]: each for name, each in settings.items() if "OAuth" in name}
         )
         self.exchanges = Exchanges(
@@ -52,7 +53,7 @@ class World:
         self.exchanges.on_change = self._see_change
         self.specs = parse_tokens(tokens, files=True)
 
-    def _see_change(self, user):
+    def _see_change(self, user, user_id):
         self.changes.append(user)
         self.changed.set()
 
@@ -285,10 +286,10 @@ def test_while_the_provider_gives_nothing_what_there_is_stays_as_long_as_it_live
         await asyncio.sleep(2)
         asked = len(provider.exchanges["alice"])
         assert {*await world.poll(600, login)} == {FAILED}
-        assert 9 <= len(provider.exchanges["alice"]) - asked <= 22
+        assert 6 <= len(provider.exchanges["alice"]) - asked <= 22
         provider.exchange = works
         n = len(provider.exchanges["alice"]) + 1
-        assert (await world.poll(61, login))[-1] == f"alice-x{n}"
+        assert (await world.poll(90, login))[-1] == f"alice-x{n}"
 
     run(scenario)
 
@@ -432,17 +433,25 @@ def test_where_nobody_can_be_asked_the_words_say_so(run, authenticator, caplog):
         await world.ask()
         assert caplog.text.count("Could not exchange") == 1
 
-    class Hubs(World):
-        def __init__(self, *args, **traits):
-            super().__init__(*args, **traits)
-            authenticators = Authenticators(authenticator(config=Config()))
-            log = logging.getLogger("exchanges")
-            self.exchanges = Exchanges(authenticators, self.clocks.hub, log)
+    run(scenario, authenticator=authenticator())
 
-    async def begin(world):
-        await scenario(Hubs(world.provider, world.clocks, EOS))
 
-    run(begin)
+@pytest.mark.parametrize("code", [*blocks("python", "howto/exchange")])
+def test_each_example_of_the_documentation_asks_its_provider(run, code, tmp_path):
+    config = load(code, tmp_path)
+    name = config.JupyterHub.get("authenticator_class", GenericOAuthenticator)
+    config.OAuthenticator.token_url = "http://provider/token"  # of the example that has no login
+    authenticator = {"azuread": AzureAdOAuthenticator}.get(name, name)(config=config)
+
+    async def scenario(world):
+        authenticator.http_client = world.provider
+        found = await world.ask()
+        assert {*found} == {*config.TokenSpawnerMixin.tokens}
+        requests = world.provider.exchanges["alice"]
+        assert {each.url for each in requests} == {authenticator.token_url}
+        assert len({each.value for each in found.values()}) == len(requests) == len(found)
+
+    run(scenario, tokens=config.TokenSpawnerMixin.tokens, authenticator=authenticator)
 
 
 def test_few_are_asked_for_at_a_time_a_spawn_first_and_another_provider_delays_none(run):
