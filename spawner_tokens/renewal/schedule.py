@@ -179,7 +179,7 @@ class RunningServers:
         async with self._hooks.take(is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, DELIVERY_TIMEOUT)
-        if change is not None:
+        if change is not None and (await renewal.read()).digest == login.digest:
             async with self._deliveries.take(is_retry=is_retry):
                 await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 

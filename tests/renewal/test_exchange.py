@@ -82,6 +82,29 @@ async def test_another_login_is_exchanged_once_for_all_servers(start_hub):
     await until(lambda: status(alice)["status"] == "never_stored")
 
 
+async def test_a_subject_that_is_denied_since_there_is_a_newer_one_takes_nothing_away(start_hub):
+    given = []
+
+    class Recording(SIMPLE):
+        async def deliver_files(self, files):
+            given.append(files.get("eos"))
+            await super().deliver_files(files)
+
+    async def exchange(user, n):
+        if n == 2:  # the login is renewed meanwhile, and the provider ends its old token
+            await alice.save_auth_state(login("alice", n=2))
+            return Answer(400, b'{"error": "invalid_grant"}')
+        return exchanged(user, n)
+
+    provider = Provider(exchange=exchange)
+    hub = await start_hub(Recording, settings(provider))
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    await alice.save_auth_state(login("alice", n=1))
+    await until(lambda: show(alice) == "alice-x3" and shown(alice) == "alice-a2")
+    assert given[0] == b"alice-x1" and None not in given
+
+
 async def test_a_login_that_ends_soon_is_renewed_first(start_hub):
     provider = Provider()
     hub = await start_hub(SIMPLE, settings(provider))
