@@ -126,11 +126,12 @@ def test_all_who_wait_share_one_request_for_each_user_and_exchange(run):
     }
 
     async def scenario(world):
-        bob = User("bob")
-        calls = [world.ask() for _ in range(50)] + [
-            world.ask(Login({"access_token": "bob-a0", "id_token": "bob-i0"}), user=bob)
-        ]
-        *found, bobs = await asyncio.gather(*calls)
+        bob, login = User("bob"), Login({"access_token": "bob-a0", "id_token": "bob-i0"})
+        calls = [world.ask() for _ in range(50)]
+        *found, bobs = await asyncio.gather(*calls, world.ask(login, user=bob))
+        assert (
+            await world.ask(login, user=bob) == bobs and len(world.provider.exchanges["bob"]) == 3
+        )
         assert len(world.provider.exchanges["alice"]) == 2
         assert len({each["eos"].value for each in found}) == 1
         assert found[0]["eos"].value == found[0]["same"].value != found[0]["graph"].value
@@ -484,6 +485,7 @@ def test_few_are_asked_for_at_a_time_a_spawn_first_and_another_provider_delays_n
         *_, last = ask_for_all(world, [*(f"slow{n}" for n in range(20)), "quick"])
         assert (await asyncio.wait_for(last, 2.1))["eos"].value == "quick-x1"
 
+        await asyncio.sleep(2)
         elsewhere = {"eos": {"exchange": {"audience": "a", "token_url": "http://slow/token"}}}
         slow = World(world.provider, world.clocks, elsewhere)
         slow.exchanges = world.exchanges
