@@ -31,6 +31,14 @@ def status(user, name="", file="eos"):
     return json.loads(shown(user, name, f"{file}.json"))
 
 
+async def idle(user):
+    """Wait until a user's only server has what there is for it."""
+    renewal = user.spawners[""].tokens_hub.renewal
+    (progress,) = renewal._users[user.id].servers._servers.values()
+    await until(lambda: progress.task is None)
+    return progress
+
+
 def count(status):
     return REGISTRY.get_sample_value("jupyterhub_token_exchanges_total", {"status": status})
 
@@ -148,9 +156,23 @@ async def test_a_provider_that_does_not_answer_keeps_no_spawn_and_its_answer_is_
     alice = await hub.user("alice", login("alice"))
     await hub.spawn(alice)
     assert status(alice)["status"] == "exchange_failed" and shown(alice) == "alice-a0"
+    await idle(alice)  # the server that runs does not wait either
     gate.open()
     await until(lambda: status(alice)["status"] == "ok")
     assert show(alice) == "alice-x1" and len(provider.exchanges["alice"]) == 1
+
+
+async def test_a_server_that_asks_gets_a_token_that_is_not_short_lived(start_hub):
+    provider = Provider(exchange=partial(exchanged, expires_in=4))
+    hub = await start_hub(VariablesOnly, {**settings(provider), **PULL})
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    progress = await idle(alice)
+    progress.recall_timer.cancel()  # as long as nobody asks
+    token = alice.spawners[""]._tokens_delivery.current.tokens[1]
+    assert token.value == "alice-x1"
+    await until(lambda: token.lifetime.short_at(300) <= time.time())
+    assert (await ask(hub, alice.spawners[""].api_token, "eos")).body["token"] == "alice-x2"
 
 
 async def test_a_server_that_asks_gets_a_token_that_lives(start_hub):
