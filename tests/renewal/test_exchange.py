@@ -46,7 +46,8 @@ def count(status):
 async def test_a_server_gets_what_its_login_is_exchanged_for_and_all_servers_what_is_next(
     start_hub, debug_log
 ):
-    provider, before = Provider(exchange=partial(exchanged, expires_in=4)), count("success")
+    lives, before = [3600], count("success")
+    provider = Provider(exchange=lambda user, n: exchanged(user, n, expires_in=lives[0]))
     own = {"audience": "eos", "client_id": "mine", "client_secret": SECRET}
     specs = {**TOKENS, "own": {"exchange": own}}
     log = {"JupyterHub.log_level": 10}
@@ -58,17 +59,19 @@ async def test_a_server_gets_what_its_login_is_exchanged_for_and_all_servers_wha
     assert len(provider.exchanges["alice"]) == 2 and count("success") == before + 2
     assert show(alice) == show(alice, "second") == env["EOS"] != shown(alice, file="own")
     assert status(alice)["status"] == "ok"
-    seen = set()
+    lives[0], seen = 4, set()
+    provider.exchanges.clear()
+    await alice.save_auth_state(login("alice", n=1))
 
     def is_newer():
         both = show(alice), show(alice, "second")
         seen.update(both)
-        return env["EOS"] not in both and len({*both}) == 1 and len(seen) > 3
+        return len({*both}) == 1 and len(seen) > 4
 
-    await until(is_newer, 30)
+    await until(is_newer, 60)
     asked = [each for each in provider.exchanges["alice"] if b"client_id=id" in each.body]
     assert len(asked) <= len(seen) + 1  # one for both servers
-    assert not provider.grants["alice"] and {*provider.subjects("alice")} == {"alice-a0"}
+    assert not provider.grants["alice"] and {*provider.subjects("alice")} == {"alice-a1"}
     state = json.dumps(alice.spawners[""].orm_spawner.state)
     assert "eos" in state and "DEBUG" in debug_log.text
     for text in (state, debug_log.text, repr(alice.spawners[""]._tokens_delivery.started)):
@@ -129,7 +132,7 @@ async def test_a_hub_that_starts_again_leaves_what_there_is_until_it_has_another
     provider.exchange, works = lambda user, n: Answer(503), provider.exchange
     async with restarted(start_hub, alice, SIMPLE, settings(provider)) as again:
         found = await again.user("alice")
-        await until(lambda: len(provider.exchanges["alice"]) == 2)
+        await until(lambda: len(provider.exchanges["alice"]) >= 2)
         await found.save_auth_state(login("alice", n=1))
         assert await server.until(b"alice-a1") is None
         assert await server.token("eos") == b"alice-x1" and status(found)["status"] == "ok"
@@ -139,7 +142,7 @@ async def test_a_hub_that_starts_again_leaves_what_there_is_until_it_has_another
         provider.exchange = lambda user, n: Answer(400, b'{"error": "access_denied"}')
         await found.save_auth_state(login("alice", n=2))
         await server.until(None, "eos")
-        assert status(found)["status"] == "exchange_denied"
+        await until(lambda: status(found)["status"] == "exchange_denied")
 
 
 async def test_a_provider_that_does_not_answer_keeps_no_spawn_and_its_answer_is_delivered(
@@ -170,9 +173,8 @@ async def test_a_server_that_asks_gets_a_token_that_is_not_short_lived(start_hub
     progress = await idle(alice)
     progress.recall_timer.cancel()  # as long as nobody asks
     token = alice.spawners[""]._tokens_delivery.current.tokens[1]
-    assert token.value == "alice-x1"
     await until(lambda: token.lifetime.short_at(300) <= time.time())
-    assert (await ask(hub, alice.spawners[""].api_token, "eos")).body["token"] == "alice-x2"
+    assert (await ask(hub, alice.spawners[""].api_token, "eos")).body["token"] != token.value
 
 
 async def test_a_server_that_asks_gets_a_token_that_lives(start_hub):
