@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -248,19 +247,16 @@ class TokenSpawnerMixin(TokenBackend):
     def _tokens_delivery(self) -> ServerDelivery:
         return ServerDelivery(self, self._exchange)
 
-    async def _exchange(
-        self, login: Login, specs: Sequence[TokenSpec], find_due: Any, waits: bool
-    ) -> Login:
-        renewal, hub = self._find_renewal(), self.tokens_hub
+    async def _exchange(self, login: Login, specs: Any, find_due: Any, waits: bool) -> Login:
+        hub, start, seconds = self.tokens_hub, self._tokens_start, self.tokens_renew_timeout
         assert hub is not None  # without one there is no login
-        if renewal is None and (renewal := hub.renewal) is None:
-            known = hub.known.setdefault(Exchanges, Exchanges.alone(self.authenticator, self.log))
-        exchanges: Exchanges = known if renewal is None else renewal.exchanges
-        start, seconds = self._tokens_start, self.tokens_renew_timeout
-        if start is not None:  # it may have waited for a renewal
-            seconds = max(0.0, seconds - (time.monotonic() - start.began_at))
-        most = seconds if waits else None
-        return await exchanges.exchange(self.user, login, specs, find_due, most)
+        renewal = self._find_renewal() or hub.renewal
+        if renewal is None:
+            exchanges = Exchanges.alone(hub.known, self.authenticator, self.log)
+        else:
+            exchanges = renewal.exchanges
+        left = seconds if start is None else start.find_left(seconds)
+        return await exchanges.exchange(self.user, login, specs, find_due, left if waits else None)
 
     def _see_sharing(self, places: Any) -> None:
         """From now on others may use the server that runs, or they may not any more."""

@@ -27,6 +27,10 @@ class Start:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     git: Sequence[tuple[str, str]] = ()
 
+    def find_left(self, seconds: float) -> float:
+        """What is left of so many seconds since it began."""
+        return max(0.0, self.began_at + seconds - time.monotonic())
+
     def give(
         self,
         spawner: TokenBackend,

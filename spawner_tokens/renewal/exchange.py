@@ -88,9 +88,14 @@ class Exchanges:
         )
 
     @classmethod
-    def alone(cls, authenticator: Any, log: logging.Logger) -> Exchanges:
-        """For a Hub without a renewal, whose authenticator stays as it is."""
-        return cls(Authenticators(authenticator), time.time, log)
+    def alone(cls, known: dict[Any, Any], authenticator: Any, log: logging.Logger) -> Exchanges:
+        """Those of a Hub without a renewal, whose authenticator stays as it is.
+
+        ``known`` is what there is once for that Hub.
+        """
+        exchanges = cls(Authenticators(authenticator), time.time, log)
+        found: Exchanges = known.setdefault(cls, exchanges)
+        return found
 
     async def exchange(
         self,
