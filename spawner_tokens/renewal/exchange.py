@@ -31,7 +31,7 @@ from .recall import find_offset
 
 # Requests at a time for each token_url, and of these those after a failure. Others keep a place for
 # so many seconds at most, so that some that are not answered delay few.
-_AT_ONCE, _RETRIES_AT_ONCE, _TIME = 10, 3, 1.0
+_AT_ONCE, _RETRIES_AT_ONCE, _TIME = 20, 3, 1.0
 # Seconds for which a running server's other tokens wait, so that one delivery has all of them.
 _MOMENT = 0.5
 # Exchanges of a user that are kept though the last caller did not ask for them.

@@ -41,7 +41,7 @@ from .request import EXCHANGE_TIMEOUT, request_exchange, use_own_client
 
 # Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
 _REQUEST_TIMEOUT = 60.0
-# Grants at a time: five that begin each second, as scheduled ones do, and are never answered.
+# Grants at a time: each has a socket, and a provider that hangs must not have all of the Hub's.
 _GRANTS_AT_ONCE = 300
 # Seconds for the authenticator's and the admin's own code.
 _CODE_TIMEOUT = 30.0

@@ -26,7 +26,7 @@ from .store import AuthStateStore
 from .user import FindDue, UserRenewal
 
 # Scheduled renewals at a time, deliveries at a time, and of each those after a failure.
-_RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 5, 20, 3
+_RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 20, 20, 3
 # The same of hooks that prepare deliveries.
 _HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE = 50, 10
 
