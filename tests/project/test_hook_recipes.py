@@ -78,7 +78,8 @@ class Gateway(RequestHandler):
 @pytest.fixture
 async def gateway():
     socket, port = bind_unused_port()
-    server = HTTPServer(Application([("/key/generate", Gateway)]))
+    paths = [("/key/generate", Gateway), ("/token", Realm), ("/api/v1/auth/session", Nebi)]
+    server = HTTPServer(Application(paths))
     server.add_socket(socket)
     yield f"http://127.0.0.1:{port}"
     server.stop()
@@ -96,3 +97,52 @@ async def test_the_gateway_makes_a_key_of_the_users_own(gateway, tmp_path, monke
     assert (given, value["token"]) == ({"other": "the-other"}, "sk-of-alice")
     left = find_life_until(value["expires_at"], time.time()).total
     assert 3500 < left <= 3600
+
+
+class Realm(RequestHandler):
+    """A token endpoint as in Keycloak's documentation of legacy token exchange."""
+
+    def post(self):
+        wanted = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "subject_token": "the-token",
+            "requested_issuer": "google",
+            "client_id": "id",
+            "client_secret": "secret",
+        }
+        names = self.request.body_arguments
+        assert {name: self.get_body_argument(name) for name in names} == wanted
+        self.finish({"access_token": "googles", "expires_in": 900})
+
+
+class Nebi(RequestHandler):
+    """A session for who has a token of Nebi's."""
+
+    def get(self):
+        assert self.get_cookie("IdToken") == "the-token"
+        self.finish({"token": SESSION})
+
+
+SESSION = jwt(exp=2000000000)
+
+
+@pytest.mark.parametrize(
+    "name, got", [("google", "googles"), ("nebi", SESSION)], ids=["google", "nebi"]
+)
+async def test_what_replaces_a_snippet_asks_what_the_snippet_asked(gateway, tmp_path, name, got):
+    [code] = (
+        block.values[0]
+        for block in blocks("python", "howto/snippet-exchange")
+        if f'tokens["{name}"] = ' in block.values[0]
+    )
+    code = code.replace("http://nebi.example.org", gateway)
+    config = load(code, tmp_path).TokenSpawnerMixin
+    login = SimpleNamespace(token_url=f"{gateway}/token", client_id="id", client_secret="secret")
+    spawner = SimpleNamespace(authenticator=login)
+    given = await config.tokens_hook(spawner, {}, {name: "the-token", "other": "the-other"})
+    value = given.pop(name)
+    assert (given, [*config.tokens]) == ({"other": "the-other"}, [name])
+    value = value if isinstance(value, dict) else {"token": value}
+    assert value.pop("token") == got
+    assert all(0 < end - time.time() <= 900 for end in value.values())

@@ -35,6 +35,20 @@ ELSEWHERE = {
         "    c.JupyterHub.spawner_class = type('JHubSpawner', (spawner_to_subclass,), {})\n"
         "    return c"
     ),
+    "keycloakauthenticator": (
+        "from oauthenticator.generic import GenericOAuthenticator\n"
+        "from traitlets import Any, List, Unicode\n"
+        "class KeyCloakAuthenticator(GenericOAuthenticator):\n"
+        "    exchange_tokens, pre_spawn_hook = List(config=True), Any(config=True)\n"
+        "    oidc_issuer = Unicode(config=True)"
+    ),
+    "tokenexchangeauthenticator": (
+        "from oauthenticator.generic import GenericOAuthenticator\n"
+        "from traitlets import List, Unicode\n"
+        "class TokenExchangeAuthenticator(GenericOAuthenticator):\n"
+        "    exchange_tokens, oidc_issuer = List(config=True), Unicode(config=True)\n"
+        "    local_user_exposed_path = Unicode(config=True)"
+    ),
     "tljh.normalize": "def generate_system_username(name): return name",
     "tljh.user": "def ensure_user(name): pass",
     "tljh.user_creating_spawner": "from systemdspawner import SystemdSpawner\n"
