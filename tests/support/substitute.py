@@ -20,6 +20,9 @@ jupyterhub.utils.random_port = random_port
 def pytest_collection_finish(session):
     mocking = sys.modules["jupyterhub.tests.mocking"]
     assert issubclass(mocking.MockSpawner, TokenSimpleLocalProcessSpawner)
+    # the import of JupyterHub in each server would be most of these tests' time
+    echo = [sys.executable, "-m", "tests.support.echo"]
+    mocking.MockSpawner._cmd_default.func = lambda spawner: echo
     if named_servers := sys.modules.get("jupyterhub.tests.test_named_servers"):
         named_servers.normalize_user = _without_our_state(named_servers.normalize_user)
 
