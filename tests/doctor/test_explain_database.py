@@ -7,6 +7,7 @@ import pytest
 from jupyterhub import orm
 from sqlalchemy import create_engine, insert
 
+from spawner_tokens.__main__ import main
 from spawner_tokens.doctor.database import DatabaseError, read_database
 
 from ..support.examining import run_command
@@ -32,11 +33,15 @@ def connection(tmp_path):
     connection.close()
 
 
-def explain(folder, user, more=""):
-    """Status and output of the command. SQLite's locks are between processes: it has its own."""
+def write_config(folder):
     config = folder / "hub_config.py"
-    config.write_text(CONFIG.format(url=f"sqlite:///{folder}/hub.sqlite") + more)
-    before = read_files(folder)
+    config.write_text(CONFIG.format(url=f"sqlite:///{folder}/hub.sqlite"))
+    return config
+
+
+def explain(folder, user):
+    """Status and output of the command. SQLite's locks are between processes: it has its own."""
+    config, before = write_config(folder), read_files(folder)
     done = run_command("explain", "-f", config, user)
     assert read_files(folder) == before
     return done.returncode, done.stdout + done.stderr
@@ -60,12 +65,17 @@ def test_a_database_is_read_beside_a_hub_that_has_it_open(connection, tmp_path, 
     assert explain(tmp_path, "bob")[0] == 0
 
 
-def test_a_name_is_found_as_it_is_and_as_a_login_makes_it(connection, tmp_path):
+def test_a_name_is_found_as_it_is_and_as_a_login_makes_it(connection, tmp_path, capsys):
     connection.execute(ADD_USER, ("alice", "a"))
     connection.execute(ADD_USER, ("Bob", "b"))
-    assert "What a server of alice would get now" in explain(tmp_path, "ALICE")[1]
-    assert "What a server of Bob would get now" in explain(tmp_path, "Bob")[1]
-    assert "no user 'CAROL'" in explain(tmp_path, "CAROL")[1]
+    config = write_config(tmp_path)
+    for name, words in (
+        ("ALICE", "What a server of alice would get now"),
+        ("Bob", "What a server of Bob would get now"),
+        ("CAROL", "no user 'CAROL'"),
+    ):
+        main(["explain", "-f", str(config), name])
+        assert words in "".join(capsys.readouterr())
 
 
 def test_a_locked_database_is_said_with_what_to_do(connection, tmp_path):
