@@ -70,7 +70,8 @@ def print_explanation(explanation: Mapping[str, Any]) -> None:
     """As :func:`~.explanation.explain_user` returns it."""
     where = f" (server {explanation['server']!r})" if explanation["server"] else ""
     print(f"What a server of {explanation['user']} would get now{where}:\n")
-    print_table([*map(_make_row, explanation["tokens"])])
+    now = datetime.fromtimestamp(explanation["now"], timezone.utc)
+    print_table([*map(_make_row, explanation["tokens"])], now)
     for token in explanation["tokens"]:
         print(f"\n{token['name']}  {token['status']}")
         for label, text in _describe(token, explanation["now"]):

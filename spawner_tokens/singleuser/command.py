@@ -27,14 +27,13 @@ def run_status(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=2))
     elif found:
-        print_table(found)
+        print_table(found, datetime.now(timezone.utc))
     else:
         print("This server has no tokens.")
     return 0
 
 
-def print_table(found: list[dict[str, Any]]) -> None:
-    now = datetime.now(timezone.utc)
+def print_table(found: list[dict[str, Any]], now: datetime) -> None:
     rows: list[tuple[str, ...]] = [("TOKEN", "ENDS IN", "RENEWED", "STATUS", "WHERE")]
     rows += [tuple(_list_cells(token, now)) for token in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -76,7 +76,7 @@ NOW = datetime(2030, 1, 1, 10, 10, tzinfo=timezone.utc).timestamp()
 GITLAB = {
     **{"name": "gitlab", "status": "ok", "why": "", "policy": "warn"},
     "variables": ["GITLAB_USER", "GITLAB_EMAIL", "GITLAB_TOKEN", "GITLAB_TOKEN_FILE"],
-    "path": "/run/spawner-tokens-0/6b1e…/17/gitlab",
+    **dict.fromkeys(("where", "path"), "/run/spawner-tokens-0/6b1e…/17/gitlab"),
     **{"length": 64, "fingerprint": "60e05bd1b195"},
     **{"issued_at": NOW - 600, "expires_at": NOW + 6600},
     "scopes": ["read_user", "read_repository"],
@@ -93,5 +93,5 @@ def test_the_documentations_sample_of_an_explanation_is_what_is_printed(capsys):
     _, sample = PAGES["howto/wrong"].split(
         "$ spawner-tokens explain -f jupyterhub_config.py alice\n"
     )
-    expected = dedent(sample.split("\nA name is also found")[0]).strip() + "\n"
+    expected = dedent(sample.split("\nThe table has")[0]).strip() + "\n"
     assert capsys.readouterr().out == expected
