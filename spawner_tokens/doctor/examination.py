@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from traitlets.config import Config
 
-from . import login, servers, spawning
+from . import exchanges, login, servers, spawning
 from .finding import Finding, Level, error, not_looked_at
 from .loading import LoadError, describe, load_file, silenced
 from .setup import Setup, find_sections, set_up, stand_in
@@ -22,7 +22,8 @@ _ABSENT = {
     **{"auth-state-off": "enable_auth_state", "login-without-tokens": "authenticator_class"},
     **{"mixin-missing": "spawner_class", "tokens-none": "tokens", "key-never-stored": ""},
     **{"id-token-not-asked": "scope", "scopes-not-asked": "scope", "scopes-too-powerful": "scope"},
-    "refresh-token-not-asked": "",
+    **{"refresh-token-not-asked": "", "exchange-without-oauth": ""},
+    **{"exchange-without-secret": "client_secret", "exchange-without-v2": "token_url"},
 }
 
 
@@ -99,7 +100,10 @@ def _list_checks_of_tokens(setup: Setup) -> Iterator[Check]:
     yield from () if setup.is_chart else (servers.check_access,)
     if "DockerSpawner" in bases and "SwarmSpawner" not in bases:
         yield spawning.check_frozen
+    exchange = setup.authenticator is not None and any(spec.exchange for spec in setup.specs)
+    yield from (exchanges.check_exchanges,) if exchange else ()
     if setup.is_oauth:
+        yield from (exchanges.check_exchange_clients,) if exchange else ()
         yield from (login.check_keys, login.check_scopes)
         if setup.of_login and setup.spawner.tokens_renew:
             yield login.check_refresh_token

@@ -7,6 +7,7 @@ from typing import Any
 
 from jupyterhub.auth import Authenticator
 
+from ..tokens.exchange import Exchange
 from .oauthenticator import AuthenticatorAdapter
 
 
@@ -28,6 +29,10 @@ class Authenticators:
     def renews_itself(self) -> bool:
         """Whether any renews tokens in its own way."""
         return any(each.renews_itself for each in (self.hubs, *self._held))
+
+    def can_exchange(self, exchange: Exchange) -> bool:
+        """Whether any has a way to make it."""
+        return any(each.can_exchange(exchange) for each in (self.hubs, *self._held))
 
     def find(self, name: str, auth_state: Mapping[str, Any] | None) -> AuthenticatorAdapter:
         """The one by which a user of this name logged in: the Hub's, where it is not known."""

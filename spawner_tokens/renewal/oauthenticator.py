@@ -149,13 +149,17 @@ class AuthenticatorAdapter:
         own = ("grant_type", "refresh_token")
         return {**params, **{name: value for name, value in added if name not in own}}
 
+    def can_exchange(self, exchange: Exchange) -> bool:
+        """Whether there is somebody to ask for it, and a way to do so."""
+        return self._is_oauth and bool(exchange.token_url or self.token_url)
+
     async def exchange(self, exchange: Exchange, subject_token: str) -> dict[str, Any]:
         """The provider's answer for a subject token, which has an ``access_token``.
 
         By the authenticator's own HTTP client. Raises :exc:`GrantFailed`.
         """
         url = exchange.token_url or self.token_url
-        if not self._is_oauth or not url:
+        if not url or not self.can_exchange(exchange):
             words = "the authenticator is not an OAuthenticator with a token_url"
             raise GrantFailed(Failure(FailureKind.MISCONFIGURED, words))
         failure, answer = None, None

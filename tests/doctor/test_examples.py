@@ -63,7 +63,7 @@ c.TokenSpawnerMixin.tokens = {{"login": {{"preset": "{preset}"}}}}
 def test_the_documentations_examples_have_no_false_error(examine, cluster, code):
     if "authenticator_class" not in code:
         cls = re.search(r'"preset": "(github|gitlab|google|azuread)"|$', code)[1] or "gitlab"
-        if re.search('oauth_user|exchanged|id_token|aws|azure"|gcp|storage|HF_', code):
+        if re.search('oauth_user|exchanged?[".]|id_token|aws|azure"|gcp|storage|HF_', code):
             cls = "generic-oauth"
         if "AzureAd" in code:
             cls = "azuread"

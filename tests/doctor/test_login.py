@@ -28,6 +28,22 @@ KEYCLOAK = (
     + 'c.JupyterHub.spawner_class = "tokens-kubespawner"\n'
 )
 
+AUDIENCE = {"exchange": {"audience": "eos"}}
+STS = {**AUDIENCE["exchange"], "token_url": "https://sts.example.org", "client_id": "mine"}
+OBO = {"exchange": {"type": "azure-obo", "scope": "https://graph.microsoft.com/Files.Read"}}
+V1 = {**OBO["exchange"], "token_url": "https://login.example.org/x/oauth2/token"}
+V2 = "c.AzureAdOAuthenticator.token_url = 'https://login.microsoftonline.com/x/oauth2/v2.0/token'"
+SECRET = 'c.GenericOAuthenticator.client_secret = "the-client-secret"\n'
+EXCHANGE = GENERIC.replace('"preset": "oidc"', '"exchange": {"audience": "eos"}') + SECRET
+OWN = EXCHANGE.replace('"eos"', '"eos", "client_id": "mine", "client_secret": "the-client-secret"')
+MULTI = """
+from multiauthenticator import MultiAuthenticator
+from oauthenticator.generic import GenericOAuthenticator
+c.JupyterHub.authenticator_class = MultiAuthenticator
+given = {"authenticator_class": GenericOAuthenticator, "url_prefix": "/a"}
+c.MultiAuthenticator.authenticators = [{**given, "config": {"token_url": "https://t"}}]
+"""
+
 CASES = {
     "auth-state-off": [
         (SOUND.replace("enable_auth_state = True", "enable_auth_state = False"), SOUND),
@@ -128,6 +144,37 @@ CASES = {
     "lifetime-too-short": [
         (KEYCLOAK.replace("period = 90", "period = 150"), KEYCLOAK.replace("= 90", "= 120"))
     ],
+    "exchange-without-oauth": [
+        (EXCHANGE.replace('"generic-oauth"', '"dummy"'), EXCHANGE),
+        (login("mediawiki", AUDIENCE), login("mediawiki", {"exchange": STS})),
+    ],
+    "exchange-not-offered": [
+        (login("github", AUDIENCE), login("github", {"exchange": STS})),
+        (spec('"exchange": {"audience": "eos"}'), SOUND),
+        (EXCHANGE.replace("sso.example.org/auth", "accounts.google.com/o"), EXCHANGE),
+        (login("azuread", AUDIENCE), login("azuread", OBO)),
+        (login("globus", OBO), login("globus")),
+    ],
+    "exchange-without-secret": [
+        (EXCHANGE.replace(SECRET, ""), EXCHANGE),
+        (EXCHANGE.replace(SECRET, ""), OWN.replace(SECRET, "")),
+        (
+            OWN.replace(', "client_secret": "the-client-secret"', ""),
+            EXCHANGE.replace(SECRET, "c.OAuthenticator.http_request_kwargs = {'client_cert': 'x'}"),
+        ),
+        (
+            login("azuread", OBO, "c.AzureAdOAuthenticator.client_secret = ''"),
+            login("azuread", OBO),
+            "error",
+        ),
+    ],
+    "exchange-without-v2": [
+        (login("azuread", OBO), login("azuread", OBO, V2)),
+        (
+            login("azuread", {"exchange": V1}),
+            login("azuread", {"exchange": {**V1, "token_url": V2.split("'")[1]}}),
+        ),
+    ],
 }
 
 
@@ -143,3 +190,20 @@ def test_without_a_crypt_key_the_printed_command_makes_one(examine, monkeypatch)
     assert find_one(findings, "crypt-key-missing")["fix"].startswith(
         f"export {KEY}=$(openssl rand -hex 32)"
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EXCHANGE, EXCHANGE + MULTI, login("github", {"exchange": STS})],
+    ids=["generic", "multi", "own-address"],
+)
+def test_what_a_provider_that_is_not_known_exchanges_is_not_looked_at(examine, config):
+    if config.endswith(MULTI):
+        pytest.importorskip("multiauthenticator")
+    status, findings = examine(config)
+    assert status == 0 and "grant_types_supported" in find_one(findings, "exchanges")["what"]
+
+
+def test_azures_exchange_is_in_order(examine):
+    status, findings = examine(login("azuread", OBO, V2))
+    assert status == 0 and {"exchanges", "exchange-clients"} <= {*of(findings, "ok")}

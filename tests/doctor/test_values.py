@@ -130,6 +130,19 @@ def test_what_may_be_set_elsewhere_is_not_called_absent(examine_values, part):
     assert part is None or f"hub.{part}" in find_one(findings, "values")["what"]
 
 
+def test_what_an_exchange_needs_may_be_set_elsewhere(examine_values):
+    def change(hub, config, singleuser):
+        config.pop("GitLabOAuthenticator")
+        config["JupyterHub"]["authenticator_class"] = "azuread"
+        exchange = {"type": "azure-obo", "scope": "api://other/.default"}
+        config["TokenSpawnerMixin"]["tokens"] = {"other": {"exchange": exchange}}
+
+    status, findings = examine_values(change)
+    assert status == 0
+    for id in ("exchange-without-v2", "exchange-without-secret"):
+        assert find_one(findings, id)["what"].startswith("Unless it is set elsewhere: ")
+
+
 @pytest.mark.parametrize("part", ["authenticator", "spawner"])
 def test_a_class_that_is_not_here_is_not_looked_at(examine_values, part):
     def change(hub, config, singleuser):

@@ -86,7 +86,7 @@ read_once = functools.cache(entry_points)  # a Hub reads all of them some ten ti
 @pytest.fixture(autouse=True)
 def hubs_environment(monkeypatch, tmp_path):
     """As the Hub's: with a crypt key, in a folder of its own."""
-    own = ("OAUTH_CLIENT_ID", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL")
+    own = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH2_TOKEN_URL", "OAUTH2_USERDATA_URL")
     for name in (*own, "COLUMNS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(KEY, secrets.token_hex(32))
@@ -127,6 +127,7 @@ _WARNINGS = {
     *("tokens-none", "section-unknown", "trait-unknown", "scopes-too-powerful"),
     *("refresh-token-not-asked", "refresh-token-never", "lifetime-too-short", "environment-wins"),
     *("null-ignored", "docker-variables-frozen", "hook-writes-tokens"),
+    "exchange-without-secret",
 }
 
 
