@@ -2,9 +2,11 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
 from ..support.leaks import ACCESS, AUTH_STATE, places, search
 from .test_swarm import settings
@@ -26,12 +28,17 @@ def on_disk(folder):
                 pass
 
 
+def inspect_containers(client):
+    for container in client.containers(all=True):
+        with suppress(NotFound):  # removed since then
+            yield client.inspect_container(container["Id"])
+
+
 def engines_places(swarm):
-    containers = swarm.client.containers(all=True)
     said = {
         "services": swarm.client.services(),
         "tasks": swarm.client.tasks(),
-        "containers": [swarm.client.inspect_container(container["Id"]) for container in containers],
+        "containers": [*inspect_containers(swarm.client)],
         "secrets": swarm.client.secrets(),
     }
     return {
