@@ -24,13 +24,15 @@ EXCHANGE_TIMEOUT = 10.0
 
 
 def use_own_client(authenticator: Any) -> None:
-    """Leave the Hub's HTTP client to the Hub: it may be needed while a provider hangs."""
-    client = getattr(authenticator, "http_client", None)
-    if client is AsyncHTTPClient():
-        client = AsyncHTTPClient(force_instance=True, max_clients=_REQUESTS_AT_ONCE)
-        authenticator.http_client = client
-    elif isinstance(client, SimpleAsyncHTTPClient):  # GenericOAuthenticator has one
+    """Have places enough, and leave the Hub's HTTP client to the Hub while a provider hangs."""
+    client, hubs = getattr(authenticator, "http_client", None), AsyncHTTPClient()
+    if client is not hubs and isinstance(client, SimpleAsyncHTTPClient):
         client.max_clients = max(client.max_clients, _REQUESTS_AT_ONCE)
+    elif type(client) is type(hubs) and getattr(client, "max_clients", 0) < _REQUESTS_AT_ONCE:
+        # Also GenericOAuthenticator's own one, where JupyterHub prefers curl: it cannot be widened.
+        options = {"max_clients": _REQUESTS_AT_ONCE, "defaults": client.defaults}
+        authenticator.http_client = own = AsyncHTTPClient(force_instance=True, **options)
+        vars(own)["max_clients"] = _REQUESTS_AT_ONCE  # curl's does not say it
 
 
 async def request_exchange(

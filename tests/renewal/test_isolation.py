@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from oauthenticator.generic import GenericOAuthenticator
@@ -9,6 +10,7 @@ from oauthenticator.oauth2 import OAuthenticator
 from sqlalchemy import event
 from sqlalchemy.exc import DataError
 from tornado.httpclient import AsyncHTTPClient
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.renewal.places import Places
@@ -78,10 +80,26 @@ class Sharing(GenericOAuthenticator):
     _default_http_client = OAuthenticator._default_http_client
 
 
-@pytest.mark.parametrize("authenticator", [GenericOAuthenticator, Sharing])
+class Fixed(AsyncHTTPClient):
+    """Its places are those of its start, as of the client by curl, which JupyterHub prefers."""
+
+    def initialize(self, max_clients=10, defaults=None):
+        super().initialize(defaults)
+        self._client = SimpleAsyncHTTPClient(force_instance=True, max_clients=max_clients)
+
+    def fetch_impl(self, request, callback):
+        self._client.fetch_impl(request, callback)
+
+
+@pytest.mark.parametrize(
+    ("authenticator", "client"),
+    [(GenericOAuthenticator, None), (GenericOAuthenticator, Fixed), (Sharing, None)],
+)
 async def test_requests_without_an_answer_take_no_place_of_the_hubs_client(
-    start_hub, authenticator
+    start_hub, request, authenticator, client
 ):
+    request.addfinalizer(partial(AsyncHTTPClient.configure, None))
+    AsyncHTTPClient.configure(client)
     asked, over = [], asyncio.Event()
 
     async def hang(reader, writer):
