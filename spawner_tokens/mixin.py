@@ -111,7 +111,8 @@ class TokenSpawnerMixin(TokenBackend):
 
     def clear_state(self) -> None:
         super().clear_state()
-        self._tokens_record = None
+        # The server has ended; wrapspawner keeps this object beside that of the next one.
+        self._tokens_record = self._tokens_pulled = None
 
     def start_polling(self) -> None:
         # The server runs: it was spawned, or has been found by a Hub that starts.

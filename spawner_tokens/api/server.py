@@ -16,6 +16,7 @@ from jupyterhub import orm
 from ..delivery import ServerDelivery
 from ..hook import HookFailed
 from ..metrics import SUCCESS, UNCHANGED
+from ..redaction import describe_error
 from ..refusal import Problem, make_answer
 from ..renewal import Renewal
 from ..tokens.files import make_status
@@ -27,8 +28,8 @@ from ..tokens.spec import TokenSpec
 _BURST, _RATE, _WAITING = 60, 1.0, 20
 # Seconds until a renewed token has been prepared, and until a Hub that has just started knows it.
 _PREPARED_IN, _STARTED_IN = 2.0, 10.0
-# Seconds to the next call of a hook that has failed.
-_HOOK_PAUSE = 10.0
+# Seconds for a hook, less than those who ask wait; and to the next call of one that has failed.
+_HOOK_TIME, _HOOK_PAUSE = 8.0, 10.0
 # Seconds between two looks at what is stored, for a server that waits and that nothing watches.
 _LOOK = 1.0
 
@@ -74,7 +75,7 @@ class PulledServer:
         self.spawner = spawner
         self._delivery, self._renewal, self._read_login = delivery, renewal, read_login
         self._budget, self._counted_at, self._waiting = float(_BURST), -math.inf, 0
-        self._hook_at = -math.inf
+        self._hook_at, self._preparing = -math.inf, asyncio.Lock()
         self._versioned: tuple[Any, str] = None, ""
 
     async def describe_all(self) -> dict[str, dict[str, Any]]:
@@ -179,16 +180,16 @@ class PulledServer:
         return self._renewal is not None and self._delivery.running
 
     async def _prepare_here(self, login: Login) -> None:
-        """As the schedule does for the servers that it watches."""
-        now = time.monotonic()
-        if self._is_from(login) or now < self._hook_at:
-            return
-        try:
-            await self._delivery.prepare(login, False)
-        except HookFailed as failed:
-            self._hook_at = now + _HOOK_PAUSE
-            words = "Cannot give the tokens of %s: %s"
-            self.spawner.log.error(words, self.spawner._log_name, failed)
+        """As the schedule does for the servers that it watches: once for all who ask."""
+        async with self._preparing:
+            if self._is_from(login) or time.monotonic() < self._hook_at:
+                return
+            try:
+                await asyncio.wait_for(self._delivery.prepare(login, False), _HOOK_TIME)
+            except (HookFailed, asyncio.TimeoutError) as failed:
+                self._hook_at = time.monotonic() + _HOOK_PAUSE
+                words = "Cannot give the tokens of %s: %s"
+                self.spawner.log.error(words, self.spawner._log_name, describe_error(failed))
 
     def _is_from(self, login: Login) -> bool:
         source = self._delivery.current.source if self._delivery.current else None

@@ -115,3 +115,55 @@ async def test_a_wrapped_server_that_waits_gets_each_new_token_also_from_a_hub_s
             orm.Share.grant(again.app.db, alice.spawners[""].orm_spawner, bob)
 
         assert (await wait_for_another(again, share)).body["reason"] == "shared"
+
+
+async def test_a_hook_is_called_once_for_all_requests_of_a_wrapped_server_and_may_hang(
+    start_hub, monkeypatch
+):
+    calls, answers = [], asyncio.Event()
+
+    async def hook(spawner, auth_state, tokens):
+        calls.append(auth_state["access_token"])
+        await answers.wait()
+        return tokens
+
+    wrapped = {**WRAPPED, **PULL, "WrapSpawner.child_class": VariablesOnly}
+    hub = await start_hub(WrapSpawner, {**wrapped, "TokenSpawnerMixin.tokens_hook": hook})
+    user = await hub.user("alice", {"access_token": "first"})
+    answers.set()
+    await hub.spawn(user)
+    calls.clear(), answers.clear()
+
+    async def ask_thrice():
+        token = user.spawners[""].api_token
+        found = await asyncio.gather(*(ask(hub, token, "t") for _ in range(3)))
+        return {answer.body["token"] for answer in found}
+
+    await user.save_auth_state({"access_token": "second"})
+    pulled = user.spawners[""].child_spawner._tokens_pulled
+    asking = asyncio.ensure_future(ask_thrice())
+    await until(lambda: len(pulled._preparing._waiters or ()) == 2)
+    answers.set()
+    assert (await asking, calls) == ({"second"}, ["second"])
+    answers.clear()
+    monkeypatch.setattr("spawner_tokens.api.server._HOOK_TIME", 0.1)
+    await user.save_auth_state({"access_token": "third"})
+    assert await ask_thrice() == {"second"}  # until the hook answers
+    answers.set()
+
+
+async def test_a_profile_gets_no_token_of_the_one_before(start_hub):
+    without = ("", "without", VariablesOnly, {"tokens_pull": False})
+    profiles = [("", "with", VariablesOnly, {}), without]
+    settings = {**WRAPPED, **PULL, "ProfilesSpawner.profiles": profiles}
+    hub = await start_hub(ProfilesSpawner, settings)
+    user = await hub.user("alice", {"access_token": "first"})
+
+    async def start_and_ask(profile):
+        await user.spawn("", options={"profile": profile})
+        found = await ask(hub, user.spawners[""].api_token, "t")
+        await user.stop("")
+        return found
+
+    assert (await start_and_ask("with")).body["token"] == "first"
+    assert (await start_and_ask("without")).body["reason"] == "pull_is_off"
