@@ -121,6 +121,8 @@ class Pull:
         facts = read_facts(path.with_name(f"{path.name}.json"))
         if not self._known:  # what was delivered is still there
             read_files([self._name])
+        elif facts.get("status") == "shared":  # its files are withdrawn, so this copy goes, too
+            self._withdraw("shared", "this server is shared")
         elif str(facts.get("renewed_at") or "") > (self._known.get("renewed_at") or ""):
             with suppress(OSError, UnicodeDecodeError):  # just withdrawn
                 self._take({"token": path.read_bytes().decode(), **facts})
@@ -134,7 +136,7 @@ class Pull:
             answer = hub.ask(self._name, known=self._known, wait=wait)
         except hub.HubError as error:
             if error.is_withheld:
-                self._withdraw(error)
+                self._withdraw(error.reason, error)
             return max(self._back_off(), error.retry_after)
         except OSError as error:
             if not self._failures:
@@ -161,11 +163,11 @@ class Pull:
         set_variables(self._name, text)
         _lead_to(self._directory, self._name)
 
-    def _withdraw(self, error: hub.HubError) -> None:
+    def _withdraw(self, reason: str, words: object) -> None:
         if self._known or not self._failures:
-            self._log.warning("The Hub gives no token %s: %s", self._name, error)
+            self._log.warning("The Hub gives no token %s: %s", self._name, words)
         self._directory.delete(self._name)
-        facts = {**dict.fromkeys(("expires_at", "renewed_at", "scopes")), "status": error.reason}
+        facts = {**dict.fromkeys(("expires_at", "renewed_at", "scopes")), "status": reason}
         self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
         self._known = {}
         set_variables(self._name, None)

@@ -115,6 +115,10 @@ async def test_while_the_hub_cannot_be_asked_what_it_delivers_is_taken(
     for n in (1, 2):
         await user.save_auth_state(login("alice", left=3000 + n, n=n))
         await until(lambda n=n: file.read_text() == environ.get("T") == f"alice-a{n}", 30)
+    bob = (await hub.user("bob")).orm_user
+    orm.Share.grant(hub.app.db, user.spawners[""].orm_spawner, bob)
+    await until(lambda: not file.exists() and "T" not in environ, 30)
+    assert json.loads(file.with_name("t.json").read_text())["status"] == "shared"
     stop()
 
 
