@@ -11,20 +11,25 @@ from .selection import Token
 from .spec import TokenSpec
 
 # Asks the Hub for the token whose name is its argument, and prints git's line with it. http.client
-# uses no proxy and follows no redirect.
+# uses no proxy and follows no redirect. It ends after 20 seconds, whatever the Hub does, which takes
+# less: git waits for it.
 _ASK = """
-import http.client as c, os, ssl, sys, urllib.parse as p
+import http.client as c, os, signal, ssl, sys, urllib.parse as p
+signal.alarm(20)
 e, u = os.environ.get, p.urlsplit(os.environ["SPAWNER_TOKENS_URL"])
 s = {}
 if u.scheme == "https":
     s["context"] = ssl.create_default_context(cafile=e("JUPYTERHUB_SSL_CLIENT_CA") or None)
     if e("JUPYTERHUB_SSL_KEYFILE"):
         s["context"].load_cert_chain(e("JUPYTERHUB_SSL_CERTFILE"), e("JUPYTERHUB_SSL_KEYFILE"))
-h = (c.HTTPSConnection if s else c.HTTPConnection)(u.hostname, u.port, timeout=30, **s)
+h = (c.HTTPSConnection if s else c.HTTPConnection)(u.hostname, u.port, **s)
 k = {"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"], "Accept": "text/plain"}
-h.request("GET", u.path + "/" + p.quote(sys.argv[1]), headers=k)
-a = h.getresponse()
-t = a.read().decode()
+try:
+    h.request("GET", u.path + "/" + p.quote(sys.argv[1]), headers=k)
+    a = h.getresponse()
+    t = a.read().decode()
+except (OSError, ValueError, c.HTTPException) as x:
+    sys.exit("spawner_tokens: the Hub does not answer: " + type(x).__name__)
 if a.status != 200 or "\\n" in t:
     sys.exit("spawner_tokens: " + t if a.status != 200 else 1)
 print("password=" + t)

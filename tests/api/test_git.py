@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import ssl
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from certipy import Certipy
@@ -42,6 +44,30 @@ async def test_git_gets_the_token_of_now_and_without_a_hub_that_of_the_start(
     password, error = await fill(server)
     assert password == "alice-a0" and "does not run any more" in error
     user.spawners[""]._stop_pending = False
+
+
+async def test_git_waits_for_a_hub_that_hangs_no_longer_than_it_has_to_and_says_so_in_a_line():
+    async def drip(reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.1)
+                await writer.drain()
+
+    async def run(seconds):
+        env = {"PATH": os.environ["PATH"], "JUPYTERHUB_API_TOKEN": "x", "SPAWNER_TOKENS_URL": url}
+        command = ("python3", "-c", _ASK.replace("alarm(20)", f"alarm({seconds})"), "t")
+        options = {"env": env, "capture_output": True, "text": True}
+        return await asyncio.to_thread(subprocess.run, command, **options)
+
+    async with await asyncio.start_server(drip, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert (await run(2)).returncode == -signal.SIGALRM
+    done = await run(20)
+    assert (
+        done.returncode == 1 and done.stderr.count("\n") == 1 and "ConnectionRefused" in done.stderr
+    )
 
 
 @pytest.fixture
