@@ -25,11 +25,6 @@ class Authenticators:
         for each in (self.hubs, *self._held):
             each.install(*arguments)
 
-    @property
-    def renews_itself(self) -> bool:
-        """Whether any renews tokens in its own way."""
-        return any(each.renews_itself for each in (self.hubs, *self._held))
-
     def can_exchange(self, exchange: Exchange) -> bool:
         """Whether any has a way to make it."""
         return any(each.can_exchange(exchange) for each in (self.hubs, *self._held))

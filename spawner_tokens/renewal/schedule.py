@@ -243,12 +243,9 @@ class RunningServers:
         self._plan()
 
     def _take_turn(self, failures: int) -> AbstractAsyncContextManager[None]:
-        # A provider that does not answer has few requests to repeat. Of an authenticator's own
-        # code nothing is known but that it may hang.
-        is_retry, own = failures > 0, self._renewal.tools.authenticators.renews_itself
-        seconds = _RENEWAL_TIME if own or not is_retry else None
-        priority = failures, self._ends_at
-        return self._renewals.take(priority, is_retry=is_retry, seconds=seconds)
+        return self._renewals.take(
+            (failures, self._ends_at), is_retry=failures > 0, seconds=_RENEWAL_TIME
+        )
 
     def _log_error(self, error: Exception) -> None:
         words = "Cannot look after the tokens of %s now: %s"

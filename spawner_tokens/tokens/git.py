@@ -11,8 +11,8 @@ from .selection import Token
 from .spec import TokenSpec
 
 # Asks the Hub for the token whose name is its argument, and prints git's line with it. http.client
-# uses no proxy and follows no redirect. It ends after 20 seconds, whatever the Hub does, which takes
-# less: git waits for it.
+# uses no proxy and follows no redirect. git waits for it, so it ends after 20 seconds, whatever the
+# Hub does, which takes less.
 _ASK = """
 import http.client as c, os, signal, ssl, sys, urllib.parse as p
 signal.alarm(20)

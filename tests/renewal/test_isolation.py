@@ -15,6 +15,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.renewal.places import Places
 
+from ..support.faults import Answer
 from ..support.scripted import Provider, login, shown, tokens
 from ..support.waiting import until
 
@@ -78,6 +79,17 @@ class Sharing(GenericOAuthenticator):
 
     http_client = OAuthenticator.http_client
     _default_http_client = OAuthenticator._default_http_client
+
+
+async def test_a_user_who_has_failed_once_is_renewed_though_all_other_retries_hang(start_hub):
+    async def grant(user, n):
+        if n == 1:
+            return Answer(503)
+        return short(user, n) if user == "alice" else await asyncio.Event().wait()
+
+    hub = await start_hub(SIMPLE, Provider(grant).settings())
+    await start_all(hub, lambda name: login(name, -10), OTHERS[:8])
+    await see_alice_renewed(hub)
 
 
 class Fixed(AsyncHTTPClient):
