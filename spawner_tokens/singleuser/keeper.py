@@ -106,14 +106,17 @@ class Pull:
             try:
                 pause = self._ask()
             except Exception as error:  # its text is not ours
-                self._log.warning("Cannot keep the token %s: %s", self._name, type(error).__name__)
+                if not self._failures:
+                    words = "Cannot keep the token %s: %s"
+                    self._log.warning(words, self._name, type(error).__name__)
                 pause = self._back_off()
             self._pause(time.monotonic() + max(pause, _APART - (time.monotonic() - begun)))
 
     def _pause(self, ends_at: float) -> None:
         while (left := ends_at - time.monotonic()) > 0 and not self._stopped.is_set():
             if self._failures and self._delivered:
-                self._take_delivered(self._delivered)
+                with suppress(OSError, UnicodeDecodeError):  # just withdrawn, or no place for it
+                    self._take_delivered(self._delivered)
             self._stopped.wait(min(_LOOK, left))
 
     def _take_delivered(self, path: Path) -> None:
@@ -124,8 +127,7 @@ class Pull:
         elif facts.get("status") == "shared":  # its files are withdrawn, so this copy goes, too
             self._withdraw("shared", "this server is shared")
         elif str(facts.get("renewed_at") or "") > (self._known.get("renewed_at") or ""):
-            with suppress(OSError, UnicodeDecodeError):  # just withdrawn
-                self._take({"token": path.read_bytes().decode(), **facts})
+            self._take({"token": path.read_bytes().decode(), **facts})
 
     def _ask(self) -> float:
         """Ask once. Returns the seconds to wait before the next time."""
@@ -142,10 +144,10 @@ class Pull:
             if not self._failures:
                 self._log.warning("The Hub does not answer for the token %s: %s", self._name, error)
             return self._back_off()
-        self._failures = 0
-        if answer | {"version": ""} != self._known | {"version": ""}:
+        is_new = answer | {"version": ""} != self._known | {"version": ""}
+        if is_new or find_file(self._name) is None:  # or somebody has removed it
             self._take(answer)
-        self._known = answer  # with its version
+        self._known, self._failures = answer, 0  # with its version
         return 0.0
 
     def _back_off(self) -> float:
@@ -155,22 +157,22 @@ class Pull:
 
     def _take(self, answer: dict[str, Any]) -> None:
         text = str(answer["token"])
+        set_variables(self._name, text)  # also where no file can be written
         hidden = ("token", "version")
         facts = {name: value for name, value in answer.items() if name not in hidden}
         self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
         self._write(self._name, text.encode())
         self._known = answer
-        set_variables(self._name, text)
         _lead_to(self._directory, self._name)
 
     def _withdraw(self, reason: str, words: object) -> None:
         if self._known or not self._failures:
             self._log.warning("The Hub gives no token %s: %s", self._name, words)
+        self._known = {}
+        set_variables(self._name, None)
         self._directory.delete(self._name)
         facts = {**dict.fromkeys(("expires_at", "renewed_at", "scopes")), "status": reason}
         self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
-        self._known = {}
-        set_variables(self._name, None)
 
     def _write(self, name: str, contents: bytes) -> None:
         if not self._stopped.is_set():  # else the directory goes

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from jupyterhub import orm
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.singleuser import hub
 from spawner_tokens.singleuser.keeper import keep
 
 from ..support.hub import Server
@@ -137,6 +139,35 @@ async def test_a_token_of_no_known_age_that_changes_between_two_requests_is_ther
         await until(lambda: environ["T"] == "second")
     finally:
         stop()
+
+
+async def test_a_file_that_was_removed_comes_again_and_where_none_can_be_the_variable_is_live(
+    start_hub, environ, tmp_path, monkeypatch, caplog
+):
+    asked = []
+    monkeypatch.setattr(hub, "LONGEST_WAIT", 2)
+    ask = hub.ask
+    monkeypatch.setattr(hub, "ask", lambda *args, **more: asked.append(1) or ask(*args, **more))
+    running = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    user = await running.user("alice", login("alice"))
+    texts = await (await running.spawn(user)).texts()
+    environ.update({name: texts[name] for name in NAMES})
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+    stop = keep(logging.getLogger("server"))
+    await until(lambda: "T_TOKEN_FILE" in environ)
+    file = Path(environ["T_TOKEN_FILE"])
+    file.unlink()
+    await until(file.exists)
+    shutil.rmtree(file.parent)
+    await user.save_auth_state(login("alice", n=1))
+    await until(lambda: environ["T"] == "alice-a1")
+    so_far = len(asked)
+    await until(lambda: len(asked) > so_far + 2)
+    bob = (await running.user("bob")).orm_user
+    orm.Share.grant(running.app.db, user.spawners[""].orm_spawner, bob)
+    await until(lambda: "T" not in environ, 30)
+    stop()
+    assert caplog.text.count("Cannot keep the token t: FileNotFoundError") == 1
 
 
 SERVER = """
