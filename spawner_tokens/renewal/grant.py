@@ -192,7 +192,7 @@ def is_transient(error: Exception | None) -> bool:
 
 
 def _explain_code(code: Any) -> Failure:
-    is_word = isinstance(code, str) and re.fullmatch(r"\w{1,40}", code, re.ASCII)
+    is_word = isinstance(code, str) and re.fullmatch(r"[A-Za-z_]{1,40}", code)
     words = code if is_word else "an error of its own"
     if code in _REJECTIONS:
         return Failure(FailureKind.REJECTED, words)
@@ -203,7 +203,7 @@ def _explain_code(code: Any) -> Failure:
 def _find_oauth_error(error: HTTPClientError) -> Any:
     try:
         return json.loads(error.response.body)["error"] if error.response else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

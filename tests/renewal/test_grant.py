@@ -38,6 +38,13 @@ def oauth(code, error):
         param(oauth(401, "invalid_client"), MISCONFIGURED, "invalid_client", id="wrong secret"),
         param(oauth(400, "invalid_scope"), MISCONFIGURED, "invalid_scope", id="scope"),
         param(oauth(400, SECRET), MISCONFIGURED, "an error of its own", id="no code"),
+        param(
+            oauth(400, "gho_16C7e42F292c6912E7710c838347Ae178B4a"),
+            MISCONFIGURED,
+            "an error of its own",
+            id="a token",
+        ),
+        param(answer(400, b"[" * 10**5), MISCONFIGURED, "HTTP 400", id="deep"),
         param(oauth(400, [SECRET]), MISCONFIGURED, "an error of its own", id="a list"),
         param(oauth(400, "temporarily_unavailable"), TRANSIENT, "temporarily_unavailable"),
         param(oauth(503, "invalid_grant"), TRANSIENT, "HTTP 503", id="a status of 5xx counts more"),
