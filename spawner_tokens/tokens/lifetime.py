@@ -114,7 +114,7 @@ def find_lifetime(value: str, source: Mapping[str, Any], now: float = math.inf) 
             return Lifetime(issued_at, end)
         return Lifetime(issued_at, end, end - issued_at)
     if issued_at is not None:
-        return Lifetime(issued_at, _time(issued_at + total), total)
+        return Lifetime(issued_at, min(issued_at + total, _LATEST_TIME), total)
     if end is None or times:  # which are in the future: the provider's clock is not believed
         return Lifetime(None, None, total)
     return Lifetime(_time(end - total), end, total)

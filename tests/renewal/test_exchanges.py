@@ -512,6 +512,17 @@ def test_a_life_is_never_shorter_than_a_second_for_the_provider(run):
     run(scenario, Provider(exchange=partial(exchanged, expires_in=0.5)))
 
 
+def test_an_end_that_is_too_late_for_a_date_is_no_reason_to_ask_again(run):
+    async def scenario(world):
+        await asyncio.sleep(0.5)
+        until_9999 = jwt(iat=int(world.clocks.hub()), exp=253402300799)
+        world.provider.exchange = partial(exchanged, expires_in=None, access_token=until_9999)
+        assert {*await world.poll(100)} == {until_9999}
+        assert len(world.provider.exchanges["alice"]) == 1
+
+    run(scenario)
+
+
 def test_what_nobody_asks_for_any_more_is_forgotten(run):
     async def scenario(world):
         for n in range(150):
