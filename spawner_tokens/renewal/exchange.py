@@ -162,7 +162,7 @@ class Exchanges:
         self, known: KnownExchange, exchange: Exchange, subject: str, request: _Request
     ) -> None:
         """One request, which nobody's cancellation ends."""
-        places = self._places[exchange.token_url]
+        places = self._places[exchange.token_url or request.adapter.token_url]
         priority, is_retry = (not request.waits, known.ends_at), known.has_failed
         seconds = None if is_retry else _TIME
         try:

@@ -496,6 +496,36 @@ def test_few_are_asked_for_at_a_time_a_spawn_first_and_another_provider_delays_n
     run(scenario, Provider(exchange=exchange))
 
 
+def test_a_provider_of_several_that_does_not_answer_delays_the_retries_of_no_other(run):
+    async def exchange(user, n):
+        if "slow" in user:
+            await asyncio.sleep(1e6)
+        return Answer(503) if n == 1 else exchanged(user, n)
+
+    several, provider = DummyAuthenticator(), Provider(exchange=exchange)
+    several.held = []
+    for name in ("slow", "quick"):
+        each = provider.settings(token_url=f"http://{name}/token")
+        base = each["JupyterHub.authenticator_class"]
+        base.username_prefix = f"{name}:"
+        traits = {key.partition(".")[2]: value for key, value in each.items() if "OAuth" in key}
+        several.held.append(base(**traits))
+
+    async def scenario(world):
+        names = [f"slow:{n}" for n in range(9)]
+        slow = [(Login({"access_token": f"{name}-a0"}), User(name)) for name in names]
+        await asyncio.gather(*(world.ask(login, user=user, seconds=22) for login, user in slow))
+        await asyncio.sleep(2)
+        tasks = [asyncio.ensure_future(world.ask(login, user=user)) for login, user in slow]
+        quick, login = User("quick:bob"), Login({"access_token": "quick:bob-a0"})
+        assert await world.value(login, user=quick) is FAILED
+        await asyncio.sleep(2)
+        assert await world.value(login, user=quick, seconds=1) == "quick:bob-x2"
+        assert len(tasks) == len([each for each in tasks if not each.done()])
+
+    run(scenario, provider, authenticator=several)
+
+
 def test_what_is_dead_when_it_comes_is_asked_for_ever_later(run):
     async def scenario(world):
         await world.poll(LIFE)
