@@ -21,6 +21,12 @@ from ..tokens.exchange import Exchange
 _REQUESTS_AT_ONCE = 400
 # Seconds for an exchange's request: an answer that comes too late is no loss.
 EXCHANGE_TIMEOUT = 10.0
+# Bytes of its answer: to read more would keep the event loop.
+_LARGEST = 2**18
+
+
+class AnswerTooLarge(OSError):
+    """An answer that is no token's."""
 
 
 def use_own_client(authenticator: Any) -> None:
@@ -68,5 +74,7 @@ async def request_exchange(
     )
     if not isinstance(response, HTTPResponse):  # of a class with a fetch() of its own
         return response
+    if len(response.body) > _LARGEST:
+        raise AnswerTooLarge
     response.rethrow()
     return json.loads(response.body.decode("utf8", "replace"))

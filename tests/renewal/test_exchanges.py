@@ -260,6 +260,10 @@ TRANSIENT = [
     param(lambda user, n: Answer(body=b'{"access_token": "gar'), id="garbage"),
     param(lambda user, n: {"access_token": None}, id="no-token"),
     param(lambda user, n: [], id="no-object"),
+    param(lambda user, n: exchanged("x" * 10**6, n), id="large"),
+    param(
+        lambda user, n: Answer(400, b'{"error": "invalid_grant"}' + b" " * 10**6), id="large-400"
+    ),
     param(lambda user, n: Answer(500, b'{"error": "invalid_target"}'), id="500-with-an-error"),
     param(lambda user, n: Answer(404, b"{}"), id="404"),
     param(lambda user, n: Answer(401, b'{"error": "invalid_client"}'), id="invalid-client"),
