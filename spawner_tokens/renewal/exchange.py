@@ -23,7 +23,7 @@ from ..tokens.lifetime import Lifetime
 from ..tokens.selection import Exchanged, Login, Reason, select_found
 from ..tokens.spec import TokenSpec
 from .authenticators import Authenticators
-from .exchanged import FindDue, KnownExchange, is_denial
+from .exchanged import FindDue, KnownExchange, find_owner, is_denial
 from .grant import Failure, FailureKind, GrantFailed
 from .oauthenticator import AuthenticatorAdapter
 from .places import Places
@@ -67,6 +67,7 @@ class _Request:
     find_due: FindDue
     deadline: float
     waits: bool
+    owner: Any = None  # of the login's token
 
 
 class Exchanges:
@@ -133,6 +134,7 @@ class Exchanges:
     async def _find(self, login: Login, request: _Request) -> Exchanged:
         spec, find_due = request.spec, request.find_due
         token = select_found(spec, login, self._clock())
+        request = replace(request, owner=find_owner(token.value or ""))
         subject = Exchanged(token.value, token.lifetime, None, token.reason, token.detail)
         for exchange in (spec.exchange and spec.exchange.first, spec.exchange):
             if exchange is None or subject.reason not in (None, Reason.EXCHANGE_FAILED):
@@ -140,7 +142,7 @@ class Exchanges:
             known = _get_known(request, exchange, self._clock)
             if subject.value is not None and subject.lifetime.left(self._clock()) > 0:
                 await self._keep_fresh(known, exchange, subject.value, request)
-            subject = known.make_result(subject, find_due)
+            subject = known.make_result(subject, request.owner, find_due)
         return subject
 
     async def _keep_fresh(
@@ -171,7 +173,7 @@ class Exchanges:
                 answer = await request.adapter.exchange(exchange, subject)
             if str(answer.get("issued_token_type")).endswith(":refresh_token"):
                 raise GrantFailed(Failure(FailureKind.MISCONFIGURED, "it gave a refresh token"))
-            known.note_answer(subject, answer, asked_at, offset)
+            known.note_answer(subject, request.owner, answer, asked_at, offset)
             count_exchange(SUCCESS)
         except GrantFailed as failed:
             self._note_failure(known, subject, failed.failure, request)

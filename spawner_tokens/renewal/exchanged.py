@@ -28,9 +28,10 @@ FindDue = Callable[[Lifetime], float]
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the provider gave for the subject with this digest, whose ``sub`` is ``owner``, if any.
+    """What the provider gave for the subject with this digest.
 
-    ``offset``: :func:`.find_offset` when it was asked.
+    ``owner``: :func:`find_owner` of the login's token that it began with. ``offset``:
+    :func:`.find_offset` when it was asked.
     """
 
     subject: bytes
@@ -79,7 +80,7 @@ class KnownExchange:
         return is_new or asyncio.get_running_loop().time() >= self._not_before
 
     def note_answer(
-        self, subject: str, answer: Mapping[str, Any], asked_at: float, offset: float
+        self, subject: str, owner: Any, answer: Mapping[str, Any], asked_at: float, offset: float
     ) -> None:
         """``asked_at`` and ``offset`` are of when the provider was asked."""
         value = answer["access_token"]
@@ -87,7 +88,7 @@ class KnownExchange:
         lifetime = find_lifetime(value, {**times, "created_at": asked_at}, asked_at)
         scopes = find_answer_scopes(value, answer)
         self._asked, self._failure = _digest(subject), None
-        self._answer = _Answer(self._asked, _owner(subject), value, lifetime, scopes, offset)
+        self._answer = _Answer(self._asked, owner, value, lifetime, scopes, offset)
         life = lifetime.left(self.clock())
         self._attempts = 0 if life > 0 else self._attempts + 1
         pause = max(FIRST_RETRY, life * _SHARE if math.isfinite(life) else 0.0)
@@ -109,10 +110,10 @@ class KnownExchange:
     def _put_off(self, seconds: float) -> None:
         self._not_before = asyncio.get_running_loop().time() + seconds
 
-    def make_result(self, subject: Exchanged, find_due: FindDue) -> Exchanged:
+    def make_result(self, subject: Exchanged, owner: Any, find_due: FindDue) -> Exchanged:
         """What there is to give for a subject token, which may be missing or have ended."""
         failure, again_at = self._failure, self._find_again(subject, find_due)
-        digest, owner = _digest(subject.value or ""), _owner(subject.value or "")
+        digest = _digest(subject.value or "")
         if failure is not None and is_denial(failure) and self._asked == digest:
             reason = Reason.EXCHANGE_DENIED
             return Exchanged(reason=reason, detail=failure.words, due_at=again_at)
@@ -151,7 +152,7 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
-def _owner(text: str) -> Any:
+def find_owner(text: str) -> Any:
     """Whose token it is, if it is a JWT that says so (RFC 7519, section 4.1.2)."""
     owner = jwt_claims(text).get("sub")
     return owner if isinstance(owner, str) else None
