@@ -55,7 +55,7 @@ class ServerDelivery:
         self._is_invalid = False
         self._delivered_from: Source | None = None
         self._delivered = DeliveredFiles(spawner)
-        self._exchange_due, self._hook_due = math.inf, math.inf
+        self.exchange_due, self._hook_due = math.inf, math.inf
         self._kinds: Mapping[str, Kind] = {}
 
     # -- what it gets ----------------------------------------------------------------------------
@@ -77,12 +77,12 @@ class ServerDelivery:
         return self._find(login, now, self._make_find_stale(spread))
 
     def find_recall_due(self, spread: float) -> float:
-        """When what its hook or an exchange gave is to be had anew, in seconds since the epoch."""
+        """When what its hook gave is to be had anew, in seconds since the epoch."""
         tokens = self.current.tokens if self.current is not None else ()
         given = [token for token in tokens if self._gets(token.spec)]
         least = self._spawner.tokens_min_lifetime
         self._hook_due = find_hook_due(given, least, self._make_find_stale(spread))
-        return min(self._hook_due, self._exchange_due)
+        return self._hook_due
 
     def recall(self) -> None:
         """Have :meth:`prepare` get it anew, though the login has not changed."""
@@ -220,7 +220,7 @@ class ServerDelivery:
             self._is_invalid, self._delivered_from = False, None
             self._delivered.forget()
         login = await self.exchange(login)
-        self._exchange_due = min((e.due_at for e in login.exchanged.values()), default=math.inf)
+        self.exchange_due = min((e.due_at for e in login.exchanged.values()), default=math.inf)
         source = Source.from_login(login, login_ended, self.is_shared())
         if source == self._delivered_from:
             return None

@@ -29,13 +29,18 @@ _RETRY = 60.0
 
 
 class Server(Protocol):
-    """A running server."""
+    """A running server.
+
+    ``exchange_due``: when an exchange is to be asked for, in seconds since the epoch.
+    """
+
+    exchange_due: float
 
     def find_due(self, login: Login, now: float, spread: float) -> Mapping[TokenId, Due]:
         """The tokens that it gets. ``spread``: see :meth:`.Lifetime.stale_at`."""
 
     def find_recall_due(self, spread: float) -> float:
-        """When what its hook or an exchange gave is to be had anew, in seconds since the epoch."""
+        """When what its hook gave is to be had anew, in seconds since the epoch."""
 
     def recall(self) -> None:
         """Have :meth:`prepare` get it anew, though the login has not changed."""
@@ -97,6 +102,7 @@ class RunningServers:
         """From now on, deliver each change to it, and renew its tokens in time."""
         timer = RecallTimer(
             lambda: server.find_recall_due(self._spread),
+            lambda: server.exchange_due,
             lambda: self._recall(server),
             self._renewal.tools.clock,
         )

@@ -157,7 +157,9 @@ async def test_an_end_that_is_no_time_is_a_failure_of_the_hook_that_names_no_val
 async def test_values_that_are_due_at_once_are_asked_for_ever_later(monkeypatch):
     monkeypatch.setattr(recall, "backoff", lambda failures, *_: pauses.append(failures) or 0)
     pauses, calls, due, now = [], [], [0.0], [100.0]
-    timer = recall.RecallTimer(lambda: due[0], lambda: calls.append(now[0]), lambda: now[0])
+    timer = recall.RecallTimer(
+        lambda: due[0], lambda: math.inf, lambda: calls.append(now[0]), lambda: now[0]
+    )
     for _ in range(3):
         timer.set()
     assert (pauses, len(calls)) == ([1, 2, 3], 3)
@@ -170,3 +172,18 @@ async def test_values_that_are_due_at_once_are_asked_for_ever_later(monkeypatch)
     due[0] = math.inf
     timer.set()
     assert len(calls) == 4 and timer._timer is None
+
+
+async def test_values_of_a_hook_that_are_due_at_once_delay_no_exchange(monkeypatch):
+    monkeypatch.setattr(recall, "backoff", lambda failures, *_: 2.0**failures)
+    calls, due = [], [time.time() + 7]
+    timer = recall.RecallTimer(lambda: 0.0, lambda: due[0], lambda: calls.append(1), time.time)
+    for _ in range(10):
+        timer.set()
+    left = timer._timer.when() - asyncio.get_running_loop().time()
+    assert left == pytest.approx(7, abs=1)
+    due[0] = 0.0
+    timer.set()
+    left = timer._timer.when() - asyncio.get_running_loop().time()
+    assert left == pytest.approx(recall.FIRST_PAUSE, abs=1) and not calls  # not at once, either
+    timer.cancel()
