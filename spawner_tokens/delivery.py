@@ -241,7 +241,7 @@ class ServerDelivery:
                 return
             if self.is_shared() != source.is_shared:
                 raise SharingChanged
-            given = [token for token in tokens if not self._is_unknown(token)]
+            given = self._delivered.list_known(tokens, self.started.hook is not None)
             files = self.make_files(given, source.login_ended) if self._sees_files else {}
             if not (are_all := len(given) == len(tokens)):
                 files.pop(PUBLIC_FILE, None)
@@ -253,11 +253,6 @@ class ServerDelivery:
                 new = [each for each in tokens if each.spec.file and each.spec.name in changed]
                 observe_lifetimes(new, time.time(), running=True)
             self._delivered_from, self._kinds = change.source, change.kinds
-
-    def _is_unknown(self, token: Token) -> bool:
-        """Whether a server that another Hub started may have what is not exchanged yet."""
-        is_failed = token.reason is Reason.EXCHANGE_FAILED
-        return is_failed and f"{token.spec.name}.json" not in self._delivered
 
     async def withhold(self) -> None:
         """Withdraw what a running server must not have if it is shared; log what it keeps.

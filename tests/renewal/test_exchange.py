@@ -125,24 +125,50 @@ async def test_a_login_that_ends_soon_is_renewed_first(start_hub):
 
 
 async def test_a_hub_that_starts_again_leaves_what_there_is_until_it_has_another(start_hub):
+    def hook(spawner, auth_state, tokens):
+        return {**tokens, "made": f"of {tokens['eos']}"} if "eos" in tokens else tokens
+
     provider = Provider()
-    hub = await start_hub(SIMPLE, settings(provider))
+    given = settings(provider, {**TOKENS, "made": {"key": "nothing"}}, tokens_hook=hook)
+    hub = await start_hub(SIMPLE, given)
     alice = await hub.user("alice", login("alice"))
     server = await hub.spawn(alice)
     provider.exchange, works = lambda user, n: Answer(503), provider.exchange
-    async with restarted(start_hub, alice, SIMPLE, settings(provider)) as again:
+    async with restarted(start_hub, alice, SIMPLE, given) as again:
         found = await again.user("alice")
         await until(lambda: len(provider.exchanges["alice"]) >= 2)
         await found.save_auth_state(login("alice", n=1))
         assert await server.until(b"alice-a1") is None
         assert await server.token("eos") == b"alice-x1" and status(found)["status"] == "ok"
+        assert await server.token("made") == b"of alice-x1"
         provider.exchange = works
         await until(lambda: show(found) not in ("alice-x1", None))
+        await until(lambda: shown(found, file="made") == f"of {show(found)}")
         assert status(found)["status"] == "ok"
         provider.exchange = lambda user, n: Answer(400, b'{"error": "access_denied"}')
         await found.save_auth_state(login("alice", n=2))
         await server.until(None, "eos")
+        await server.until(None, "made")
         await until(lambda: status(found)["status"] == "exchange_denied")
+
+
+async def test_what_has_ended_is_withdrawn_though_that_fails_at_first(start_hub):
+    failures = []
+
+    class Failing(SIMPLE):
+        async def deliver_files(self, files):
+            if files["eos"] is None and not failures:
+                failures.append(files)
+                raise OSError
+            await super().deliver_files(files)
+
+    provider = Provider(exchange=partial(exchanged, expires_in=2))
+    hub = await start_hub(Failing, settings(provider))
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    provider.exchange = lambda user, n: Answer(503)
+    await until(lambda: status(alice)["status"] == "exchange_failed")
+    assert failures
 
 
 async def test_a_provider_that_does_not_answer_keeps_no_spawn_and_its_answer_is_delivered(
