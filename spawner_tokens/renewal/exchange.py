@@ -153,6 +153,7 @@ class Exchanges:
             if not known.is_due(subject, request.find_due):
                 return
             if known.task is None and known.may_ask(subject):
+                known.note_request(subject)
                 asking = self._ask(known, exchange, subject, request)
                 # In an empty context: it would keep a refresh's, and so its tokens.
                 known.task = Context().run(asyncio.ensure_future, asking)

@@ -18,6 +18,8 @@ from .recall import DRIFT, find_offset
 
 # Two requests for the same subject are at least this share of the exchanged token's life apart.
 _SHARE = 0.2
+# Requests in a row, each for another subject as soon as the last was answered, that need not wait.
+_SUBJECTS_AT_ONCE = 5
 # What the provider says of this subject, or of what is asked for it (RFC 6749, section 5.2; RFC
 # 8693, section 2.2.2), beside the rejections of a grant.
 _DENIALS = ("invalid_target", "invalid_scope", "access_denied", "invalid_request")
@@ -55,7 +57,10 @@ class KnownExchange:
     _asked: bytes = b""  # the digest of the subject of the last request
     _failure: Failure | None = None  # why there is nothing newer than the answer
     _attempts: int = 0  # requests in a row that brought no live token
-    _not_before: float = 0.0  # by the event loop's clock
+    _hurried: int = 0  # requests in a row, each for another subject as soon as it could be
+    # By the event loop's clock: for the same subject, and for another one.
+    _not_before: float = 0.0
+    _others_not_before: float = -math.inf
 
     @property
     def has_failed(self) -> bool:
@@ -75,9 +80,18 @@ class KnownExchange:
 
     def may_ask(self, subject: str) -> bool:
         """Whether a request for this subject would not be too early."""
+        return asyncio.get_running_loop().time() >= self._find_not_before(subject)
+
+    def _find_not_before(self, subject: str) -> float:
         is_about_subject = self._failure is None or is_denial(self._failure)
         is_new = is_about_subject and self._asked != _digest(subject)
-        return is_new or asyncio.get_running_loop().time() >= self._not_before
+        return min(self._others_not_before, self._not_before) if is_new else self._not_before
+
+    def note_request(self, subject: str) -> None:
+        """A key that is a function may find another subject whenever it is called."""
+        is_soon = asyncio.get_running_loop().time() < self._others_not_before + FIRST_RETRY
+        is_hurried = is_soon and self._asked != _digest(subject)
+        self._hurried = self._hurried + 1 if is_hurried else 0
 
     def note_answer(
         self, subject: str, owner: Any, answer: Mapping[str, Any], asked_at: float, offset: float
@@ -108,7 +122,9 @@ class KnownExchange:
         return before is None or (before.kind, is_denial(before)) != (failure.kind, denied)
 
     def _put_off(self, seconds: float) -> None:
-        self._not_before = asyncio.get_running_loop().time() + seconds
+        now, many = asyncio.get_running_loop().time(), self._hurried - _SUBJECTS_AT_ONCE
+        self._not_before = now + seconds
+        self._others_not_before = now + (backoff(many, FIRST_PAUSE, LAST_PAUSE) if many > 0 else 0)
 
     def make_result(self, subject: Exchanged, owner: Any, find_due: FindDue) -> Exchanged:
         """What there is to give for a subject token, which may be missing or have ended."""
@@ -137,7 +153,8 @@ class KnownExchange:
             return subject.due_at
         if self.task is not None or subject.lifetime.left(now) <= 0:
             return math.inf  # it comes with the answer, or with the next subject
-        not_before = now + max(0.0, self._not_before - asyncio.get_running_loop().time())
+        passed = asyncio.get_running_loop().time()
+        not_before = now + max(0.0, self._find_not_before(subject.value) - passed)
         if self._answer is None or self.is_due(subject.value, find_due):
             return not_before
         return max(not_before, find_due(self._answer.lifetime))

@@ -236,6 +236,19 @@ def test_another_subject_is_exchanged_at_once_and_the_same_one_no_sooner_than_a_
     run(scenario)
 
 
+def test_a_key_that_finds_another_subject_at_each_look_is_exchanged_ever_later(run):
+    async def scenario(world):
+        def mint(auth_state):
+            return f"alice-{world.clocks.loop}"
+
+        world.specs = parse_tokens({"eos": {**EOS["eos"], "key": mint}}, files=True)
+        await world.poll(LIFE)
+        assert 6 <= len(world.provider.exchanges["alice"]) <= 6 + 18
+        assert await world.value() is not FAILED
+
+    run(scenario, Provider(exchange=exchange_in(1)))
+
+
 async def hang(user, n):
     await asyncio.sleep(1e6)
 
