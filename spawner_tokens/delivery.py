@@ -89,10 +89,11 @@ class ServerDelivery:
         if self._hook_due < math.inf:  # what is exchanged says itself whether it has changed
             self._delivered_from = None
 
-    async def exchange(self, login: Login, *, early: bool = False) -> Login:
+    async def exchange(self, login: Login, *, early: bool = False, waits: bool = True) -> Login:
         """The login with what is exchanged for its tokens: at a start what lives long enough.
 
-        For a server that runs that is renewed in time, and if ``early`` as at a start.
+        For a server that runs that is renewed in time, and if ``early`` as at a start. ``waits``:
+        whether what is not exchanged yet may be waited for.
         """
         spawner = self._spawner
         gets = [spec for spec in self.specs if self._gets(spec) or self.started.hook]
@@ -105,7 +106,7 @@ class ServerDelivery:
             return stale_at if self.started.renews else math.inf
 
         specs = [spec for spec in gets if spec.exchange is not None]
-        waits = early or not (self.running and self.started.renews)
+        waits = waits and (early or not (self.running and self.started.renews))
         return await self._exchange(login, specs, find_due, waits) if specs else login
 
     def _make_find_stale(self, spread: float) -> FindTime:
@@ -219,7 +220,8 @@ class ServerDelivery:
         if self._is_invalid:
             self._is_invalid, self._delivered_from = False, None
             self._delivered.forget()
-        login = await self.exchange(login)
+        if not login.exchanged:
+            login = await self.exchange(login)
         self.exchange_due = min((e.due_at for e in login.exchanged.values()), default=math.inf)
         source = Source.from_login(login, login_ended, self.is_shared())
         if source == self._delivered_from:

@@ -165,7 +165,10 @@ class PulledServer:
             login = await renewal.ensure(self.spawner.user, delivery.find_short, timeout)
         else:
             login = await self._read_login()
-        login = await delivery.exchange(login, early=True)
+        # What is exchanged delays no other token.
+        asked = [each for each in delivery.specs if each.name == name and each.exchange]
+        waits = bool(asked or delivery.started.hook)
+        login = await delivery.exchange(login, early=True, waits=waits)
         if not is_watched:
             await self._prepare_here(login)
             return

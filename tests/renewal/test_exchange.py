@@ -203,6 +203,28 @@ async def test_a_server_that_asks_gets_a_token_that_is_not_short_lived(start_hub
     assert (await ask(hub, alice.spawners[""].api_token, "eos")).body["token"] != token.value
 
 
+async def test_a_server_that_asks_for_another_token_does_not_wait_for_an_exchange(start_hub):
+    provider, gate, ended = Provider(), Gate(), []
+
+    async def exchange(user, n):
+        try:
+            await gate.wait()
+        finally:
+            ended.append(n)
+        return exchanged(user, n)
+
+    hub = await start_hub(VariablesOnly, {**settings(provider, tokens_renew=False), **PULL})
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    provider.exchange, token = exchange, alice.spawners[""].api_token
+    await alice.save_auth_state(login("alice", n=1))
+    found = await ask(hub, token, "t")
+    assert found.body["token"] == "alice-a1" and gate.reached.is_set() and not ended
+    waiting = asyncio.ensure_future(ask(hub, token, "eos"))
+    gate.open()
+    assert (await waiting).body["token"] in ("alice-x1", "alice-x2")
+
+
 async def test_a_server_that_asks_gets_a_token_that_lives(start_hub):
     lives = [3600]
     provider = Provider(exchange=lambda user, n: exchanged(user, n, expires_in=lives[0]))
