@@ -23,6 +23,8 @@ _SUBJECTS_AT_ONCE = 5
 # What the provider says of this subject, or of what is asked for it (RFC 6749, section 5.2; RFC
 # 8693, section 2.2.2), beside the rejections of a grant.
 _DENIALS = ("invalid_target", "invalid_scope", "access_denied", "invalid_request")
+# What it says of the client, which is no denial: the subject's token may live on.
+_OF_CLIENT = ("unauthorized_client", "unsupported_grant_type")
 
 # When a token is to be exchanged again, by its life: in seconds since the epoch.
 FindDue = Callable[[Lifetime], float]
@@ -162,7 +164,8 @@ class KnownExchange:
 
 def is_denial(failure: Failure) -> bool:
     """Whether the provider does not give what is asked for this subject."""
-    return failure.kind is FailureKind.REJECTED or failure.words in _DENIALS
+    is_rejected = failure.kind is FailureKind.REJECTED and failure.words not in _OF_CLIENT
+    return is_rejected or failure.words in _DENIALS
 
 
 def _digest(text: str) -> bytes:

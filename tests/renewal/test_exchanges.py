@@ -280,6 +280,9 @@ TRANSIENT = [
     param(lambda user, n: Answer(500, b'{"error": "invalid_target"}'), id="500-with-an-error"),
     param(lambda user, n: Answer(404, b"{}"), id="404"),
     param(lambda user, n: Answer(401, b'{"error": "invalid_client"}'), id="invalid-client"),
+    param(
+        lambda user, n: Answer(400, b'{"error": "unauthorized_client"}'), id="unauthorized-client"
+    ),
     param(lambda user, n: Answer(302, headers=HTTPHeaders({"Location": "http://x"})), id="302"),
     param(
         partial(exchanged, issued_token_type="urn:ietf:params:oauth:token-type:refresh_token"),
@@ -317,7 +320,7 @@ def test_while_the_provider_gives_nothing_what_there_is_stays_as_long_as_it_live
     "code",
     [
         *("invalid_target", "invalid_scope", "access_denied", "invalid_request", "invalid_grant"),
-        *("interaction_required", "unauthorized_client"),
+        "interaction_required",
     ],
 )
 def test_what_the_provider_denies_is_withheld_at_once_and_asked_for_ever_later(run, code, status):
