@@ -1,7 +1,7 @@
 """The renewal at scale, by simulation: what it asks of a provider, and of the Hub's event loop.
 
-``python -m benchmarks.renewal [--servers 10000] [--users 5000] [--hours 8] [--lifetime 7200]``,
-from the folder above.
+``python -m benchmarks.renewal [--servers 10000] [--users 5000] [--hours 8] [--lifetime 7200]
+[--exchanged 2]``, from the folder above.
 
 Simulated are the provider, which rotates refresh tokens and rejects spent ones, and waiting: when
 nothing is ready to run, the clock jumps to the next timer. All else is real and takes its time:
@@ -42,14 +42,15 @@ def steady(hours, lifetime):
         began = world.clock()
         await asyncio.sleep(3600 * hours)
         await provider.calm()
-        seconds, requests, granted = (
+        seconds, requests, exchanges, granted = (
             world.clock() - began,
             len(provider.requests),
+            provider.exchanges,
             list(provider.granted),
         )
         figures = [*provider.figures("steady"), *loop.figures("steady")]
         await asyncio.sleep(10)  # for the last deliveries
-        cycles = sum(servers.seen[token] == world.servers_each for token in granted) / users
+        cycles = sum(servers.seen[token] >= world.servers_each for token in granted) / users
         dead = 100 * servers.dead_share()
 
         words = "from one renewal of a user that reached all servers to the next"
@@ -61,6 +62,8 @@ def steady(hours, lifetime):
             "",
             "of a user, to the token endpoint",
         )
+        words = "of these, for tokens that live half as long"
+        yield Figure("steady", "exchanges per cycle", exchanges / users / cycles, "", words)
         yield Figure(
             "steady",
             "requests per lifetime",
@@ -78,10 +81,20 @@ def steady(hours, lifetime):
             "KiB",
             "per server: what the process grew in the first cycle",
         )
-        for figure in figures:
+        for figure in [*figures, *find_exchanged(world, "steady")]:
             yield figure
 
     return life
+
+
+def find_exchanged(world, phase):
+    """Figures of the tokens for which the users' were exchanged."""
+    exchanged = world.exchanged
+    if exchanged.names:
+        words = "of the time, in which a file has a dead exchanged token"
+        yield Figure(phase, "exchanged, dead share", 100 * exchanged.dead_share(), "%", words)
+        dead_for = max(0.0, exchanged.last_revived - exchanged.since)
+        yield Figure(phase, "exchanged, dead for", dead_for, "s", "until no file had a dead one")
 
 
 async def restart_and_outage(world, loop, spawners):
@@ -101,6 +114,8 @@ async def restart_and_outage(world, loop, spawners):
         "servers",
         f"of {len(spawners):,} have a dead token by then",
     )
+    words = f"of {len(spawners) * len(world.exchanged.names):,} are dead by then"
+    yield Figure("restart", "exchanged, dead", world.exchanged.count_dead(), "files", words)
     began, wall, busy = world.clock(), time.perf_counter(), time.process_time()
     await world.start(spawners)
     wall, busy = time.perf_counter() - wall, time.process_time() - busy
@@ -117,7 +132,11 @@ async def restart_and_outage(world, loop, spawners):
         "s",
         "until no server had a dead token",
     )
-    for figure in [*provider.figures("restart"), *loop.figures("restart")]:
+    for figure in [
+        *provider.figures("restart"),
+        *loop.figures("restart"),
+        *find_exchanged(world, "restart"),
+    ]:
         yield figure
 
     await provider.calm()
@@ -176,14 +195,14 @@ def find_memory():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(servers, users, hours, lifetime):
+def measure(servers, users, hours, lifetime, exchanged=0):
     """Yields :class:`Figure`."""
     with (
         make_crypt_key(),
         tempfile.TemporaryDirectory() as disk,
         tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
     ):
-        world = World(servers, users, lifetime, disk, memory)
+        world = World(servers, users, lifetime, disk, memory, exchanged=exchanged)
         try:
             yield from world.live(steady(hours, lifetime))
             world.clock.skipped += DOWN
@@ -203,6 +222,9 @@ def main():
     )
     parser.add_argument(
         "--lifetime", type=int, default=7200, help="of the provider's tokens, in seconds"
+    )
+    parser.add_argument(
+        "--exchanged", type=int, default=0, metavar="N", help="tokens by exchange for each user"
     )
     for phase, figures in groupby(
         measure(**vars(parser.parse_args())), key=lambda figure: figure.phase

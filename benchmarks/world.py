@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.hub import TokenHub
-from spawner_tokens.renewal import renewal
+from spawner_tokens.renewal import exchange, renewal
 from tests.support.oauth import make_auth_state
 
 from .simulation import Clock, Figure, Loop
@@ -33,7 +33,10 @@ LATENCY = 0.1, 0.3  # seconds that the provider takes
 
 
 class Provider:
-    """Answers refresh grants with tokens whose text has their user and their end."""
+    """Answers refresh grants with tokens whose text has their user and their end.
+
+    It exchanges each of them for others that live half as long.
+    """
 
     def __init__(self, clock, lifetime, skew=0.0, make_token=None):
         self._clock = clock
@@ -50,6 +53,7 @@ class Provider:
     def forget(self):
         """Begin to count anew."""
         self.requests = []  # when they came
+        self.exchanges = 0  # of these
         self.asked = Counter()  # user → requests
         self.granted = []
         self.rejected = 0
@@ -83,7 +87,10 @@ class Provider:
             self.in_flight -= 1
         if self.is_down:
             raise HTTPClientError(503)
-        refresh_token = parse_qs(body.decode())["refresh_token"][0]
+        fields = parse_qs(body.decode())
+        if "subject_token" in fields:
+            return self._exchange(url, *fields["subject_token"])
+        [refresh_token] = fields["refresh_token"]
         user = self._users.get(refresh_token)
         self.asked[user] += 1
         if self.hangs(user):
@@ -91,14 +98,25 @@ class Provider:
             raise HTTPClientError(599)
         self._users.pop(refresh_token, None)
         if user is None:
-            self.rejected += 1
-            buffer = io.BytesIO(b'{"error": "invalid_grant"}')
-            raise HTTPClientError(400, response=HTTPResponse(HTTPRequest(url), 400, buffer=buffer))
+            raise self._reject(url)
         if self._is_overdue(user):
             self.last_overdue = self._clock()
         answer = self.log_in(user)
         self.granted.append(answer["access_token"])
         return answer
+
+    def _exchange(self, url, subject_token):
+        self.exchanges += 1
+        if find_end(subject_token) < self._clock():
+            raise self._reject(url)
+        user, life = subject_token.rsplit("-", 2)[0], self._lifetime // 2
+        text = f"{user}-{int(self._clock()) + life}-{secrets.token_hex(24)}"
+        return {"access_token": text, "token_type": "Bearer", "expires_in": life}
+
+    def _reject(self, url):
+        self.rejected += 1
+        buffer = io.BytesIO(b'{"error": "invalid_grant"}')
+        return HTTPClientError(400, response=HTTPResponse(HTTPRequest(url), 400, buffer=buffer))
 
     def _is_overdue(self, user):
         """Whether less than a fifth of a token's life is left, by more than ten seconds."""
@@ -115,7 +133,8 @@ class Provider:
 
     def figures(self, phase):
         busiest = max(Counter(map(int, self.requests)).values(), default=0)
-        words = f"most at once, of {renewal._RENEWALS_AT_ONCE} that may be"
+        most = renewal._RENEWALS_AT_ONCE, exchange._AT_ONCE
+        words = "most at once, of {} renewals that may be, and {} exchanges".format(*most)
         yield Figure(phase, "requests, in flight", self.most_in_flight, "", words)
         yield Figure(phase, "requests, busiest second", busiest, "1/s")
         yield Figure(phase, "rejected", self.rejected, "", "grants with a spent refresh token")
@@ -124,14 +143,15 @@ class Provider:
 class Servers:
     """What the servers' files hold."""
 
-    def __init__(self, clock):
+    def __init__(self, clock, names=("login",)):
         self._clock = clock
-        self._ends = {}  # server → its token's end
+        self.names = names  # of their tokens
+        self._ends = {}  # server → its token's end; of several tokens, server and name
         self.forget()
 
     def forget(self):
         """Begin to count anew."""
-        self._since = self.last_revived = self._clock()
+        self.since = self.last_revived = self._clock()
         self._dead = Counter()  # server → seconds
         self.seen = Counter()  # token → servers
 
@@ -140,17 +160,17 @@ class Servers:
         if dead := self._dead_for(server):
             self._dead[server] += dead
             self.last_revived = self._clock()
-        self._ends[server] = find_end(token)
+        self._ends[server] = find_end(token) if token else self._clock()
 
     def _dead_for(self, server):
         now = self._clock()
-        return max(0.0, now - max(self._ends.get(server, now), self._since))
+        return max(0.0, now - max(self._ends.get(server, now), self.since))
 
     def dead_share(self, *servers):
         """The share of these servers' time with a dead token in the file; of all, if none."""
         servers = servers or [*self._ends]
         dead = sum(self._dead[server] + self._dead_for(server) for server in servers)
-        return dead / len(servers) / (self._clock() - self._since)
+        return dead / len(servers) / (self._clock() - self.since)
 
     def count_dead(self):
         return sum(self._clock() > end for end in self._ends.values())
@@ -178,18 +198,22 @@ class Spawner(TokenSimpleLocalProcessSpawner):
     async def deliver_files(self, files):
         await super().deliver_files(files)
         self.user.settings["servers"].see(self.orm_spawner.id, files["login"].decode())
+        exchanged = self.user.settings["exchanged"]
+        for name in files.keys() & exchanged.names:  # what a server has may be left as it is
+            exchanged.see((self.orm_spawner.id, name), (files[name] or b"").decode())
 
 
 class World:
     """A provider, and a Hub's database whose users have logged in there and have servers."""
 
-    def __init__(self, servers, users, lifetime, disk, memory, scenario=None):
+    def __init__(self, servers, users, lifetime, disk, memory, scenario=None, exchanged=0):
         self.clock = Clock()
         self._scenario = scenario
         self.skips = True  # all waiting
         skew, make_token = (scenario.skew, scenario.make_token) if scenario else (0.0, None)
         self.provider = Provider(self.clock, lifetime, skew, make_token)
         self.servers = Servers(self.clock)
+        self.exchanged = Servers(self.clock, [f"exchanged{number}" for number in range(exchanged)])
         self.servers_each = servers // users
         self._memory = memory
         self._sessions = orm.new_session_factory(f"sqlite:///{disk}/jupyterhub.sqlite")
@@ -245,6 +269,7 @@ class World:
         if self._scenario is not None:
             self._scenario.prepare(self, authenticator, config, session)
         more = self._scenario.tokens if self._scenario else {}
+        more |= {name: {"exchange": {"audience": name}} for name in self.exchanged.names}
         config.TokenSpawnerMixin.tokens = {"login": {}, **more}
         config.LocalTokenMixin.tokens_mount_path = f"{self._memory}/tokens"
         settings = {
@@ -252,6 +277,7 @@ class World:
             "config": config,
             "hub": Hub(),
             "servers": self.servers,
+            "exchanged": self.exchanged,
             "spawner_class": Spawner,
         }
         log = logging.getLogger("benchmarks")
@@ -275,6 +301,7 @@ class World:
         """Begin to measure and count anew."""
         self.provider.forget()
         self.servers.forget()
+        self.exchanged.forget()
         await loop.forget()
 
 
