@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from .support.apiproxy import ApiProxy
 from .support.cluster import Cluster, Namespace, clean, stop_clients
 from .support.engine import Engine, OwnEngine
 from .support.hub import launch
+from .support.oidc import find_oidc_provider, start_oidc_provider
 from .support.ports import random_port
 from .support.systems import make_users
 from .support.waiting import until
@@ -88,6 +90,13 @@ def system_users(need):
     """Two ordinary users of the system, and a command for their servers that they can run."""
     with make_users(need) as found:
         yield found
+
+
+@pytest.fixture
+def start_oidc(need, tmp_path):
+    """Start a provider that exchanges tokens: ``async with start_oidc(20, 7) as provider``."""
+    module = need(find_oidc_provider(), "oidc-provider, from npm, or Node.js 20,")
+    return partial(start_oidc_provider, module, tmp_path)
 
 
 @pytest.fixture

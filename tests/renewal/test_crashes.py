@@ -26,6 +26,7 @@ from ..support.crashing import (
 )
 from ..support.oauth import hub_settings, start_by_token, wait_for_server
 from ..support.oauth import log_in as log_in_by_browser
+from ..support.oidc import oidc_settings
 from ..support.ports import random_port
 from ..support.provider import Provider
 from ..support.waiting import until
@@ -205,3 +206,32 @@ async def test_the_files_of_two_servers_are_live_while_the_hub_is_up_and_soon_af
     assert (status, count) == (200, provider.grants() - grants)
     # Once for both servers; after 1 s of 3 s, since the provider's times have no fractions.
     assert count <= 5 * LIFETIME + 2
+
+
+async def test_a_hub_killed_between_the_logins_renewal_and_an_exchange_has_both_live_again(
+    start_oidc, start_process
+):
+    async with start_oidc(LIFETIME, 60) as provider:
+        exchange = {"exchange": {"audience": "eos"}}
+        settings = oidc_settings(provider) | {"TokenSpawnerMixin.tokens": {"t": {}, "x": exchange}}
+        logins = {"alice": (await log_in(provider, "alice"), [""])}
+        hub = start_process(settings, logins, "before the exchange request")
+        [file] = await hub.ready()
+        exchanged = file.with_name("x")
+        before, looks = exchanged.read_text(), []
+        looking = asyncio.create_task(keep_looking(provider, exchanged, 0.1, looks))
+        assert await hub.died()
+        assert exchanged.read_text() == before
+        await start_process(settings).ready()
+
+        async def are_live():
+            is_new = exchanged.read_text() != before
+            return is_new and await asyncio.gather(
+                shows_live_token(provider, file), shows_live_token(provider, exchanged)
+            ) == [True, True]
+
+        await until(are_live)
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+        assert len(looks) > 10 and [each for each in looks if each.dead] == []

@@ -114,6 +114,8 @@ fault = Fault()
 class Authenticator(GenericOAuthenticator):
     async def httpfetch(self, url, *args, **kwargs):
         name = "token" if url == self.token_url else "userinfo"
+        if b"subject_token" in (kwargs.get("body") or b""):
+            name = "exchange"
         fault.reach(f"before the {name} request")
         answer = await super().httpfetch(url, *args, **kwargs)
         fault.reach(f"after the {name}'s answer")
@@ -142,7 +144,7 @@ class _Owner:
         )
 
     def __iter__(self):
-        fault.reach(next(self._steps))
+        fault.reach(next(self._steps, "with another file"))
         return iter(self._ids)
 
 

@@ -39,7 +39,34 @@ async def start_provider(folder, *options):
         await asyncio.to_thread(running.__exit__, None, None, None)
 
 
-class Provider:
+class Client:
+    """What a client can ask of a provider with these paths, by its ``url`` and credentials."""
+
+    async def is_live(self, access_token):
+        """What the provider itself says of the token (RFC 7662)."""
+        return (await self.introspect(access_token))["active"]
+
+    async def introspect(self, access_token):
+        return json.loads((await self.post("/o/introspect/", token=access_token)).body)
+
+    async def revoke(self, token):
+        assert (await self.post("/o/revoke_token/", token=token)).code == 200
+
+    async def refresh(self, refresh_token):
+        """The answer, with its ``code`` and ``body``."""
+        return await self.post("/o/token/", grant_type="refresh_token", refresh_token=refresh_token)
+
+    async def post(self, path, **fields):
+        """What the client gets that sends these fields, with its credentials."""
+        return await request(
+            self.url + path,
+            form=fields,
+            auth_username=self.client_id,
+            auth_password=self.client_secret,
+        )
+
+
+class Provider(Client):
     def __init__(self, described, folder):
         self.described = described
         self.url = described.url
@@ -94,29 +121,6 @@ class Provider:
                     rf"{request} (\d+)$", self.described.child.log.read_text(), re.MULTILINE
                 ),
             )
-        )
-
-    async def is_live(self, access_token):
-        """What the provider itself says of the token (RFC 7662)."""
-        return (await self.introspect(access_token))["active"]
-
-    async def introspect(self, access_token):
-        return json.loads((await self.post("/o/introspect/", token=access_token)).body)
-
-    async def revoke(self, token):
-        assert (await self.post("/o/revoke_token/", token=token)).code == 200
-
-    async def refresh(self, refresh_token):
-        """The answer, with its ``code`` and ``body``."""
-        return await self.post("/o/token/", grant_type="refresh_token", refresh_token=refresh_token)
-
-    async def post(self, path, **fields):
-        """What the client gets that sends these fields, with its credentials."""
-        return await request(
-            self.url + path,
-            form=fields,
-            auth_username=self.client_id,
-            auth_password=self.client_secret,
         )
 
     async def log_in(self, username, scope="profile read"):
