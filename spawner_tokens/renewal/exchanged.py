@@ -115,8 +115,6 @@ class KnownExchange:
     def note_failure(self, subject: str, failure: Failure) -> bool:
         """Returns whether it is another one than before."""
         before, denied = self._failure, is_denial(failure)
-        if denied:
-            self._answer = None
         self._asked, self._failure = _digest(subject), failure
         self._attempts += 1
         first, last = (FIRST_PAUSE, LAST_PAUSE) if denied else (FIRST_RETRY, LAST_RETRY)
@@ -133,7 +131,7 @@ class KnownExchange:
         failure, again_at = self._failure, self._find_again(subject, find_due)
         digest = _digest(subject.value or "")
         if failure is not None and is_denial(failure) and self._asked == digest:
-            reason = Reason.EXCHANGE_DENIED
+            self._answer, reason = None, Reason.EXCHANGE_DENIED  # it does not come back
             return Exchanged(reason=reason, detail=failure.words, due_at=again_at)
         now, answer = self.clock(), self._answer
         can_ask = subject.lifetime.left(now) > 0

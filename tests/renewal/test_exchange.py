@@ -225,6 +225,28 @@ async def test_a_server_that_asks_for_another_token_does_not_wait_for_an_exchang
     assert (await waiting).body["token"] in ("alice-x1", "alice-x2")
 
 
+async def test_an_exchange_that_is_not_answered_keeps_no_login_token_from_a_running_server(
+    start_hub,
+):
+    provider = Provider()
+    hub = await start_hub(SIMPLE, settings(provider))
+    alice = await hub.user("alice", login("alice"))
+    await hub.spawn(alice)
+    gate, works = Gate(), provider.exchange
+
+    async def hold(user, n):
+        await gate.wait()
+        return works(user, n)
+
+    provider.exchange = hold
+    await alice.save_auth_state(login("alice", n=1))
+    await gate.reached.wait()
+    await until(lambda: shown(alice) == "alice-a1", 5)  # tokens_renew_timeout is 10
+    assert show(alice) == "alice-x1"
+    gate.open()
+    await until(lambda: show(alice) == "alice-x2", 5)
+
+
 async def test_a_server_that_asks_gets_a_token_that_lives(start_hub):
     lives = [3600]
     provider = Provider(exchange=lambda user, n: exchanged(user, n, expires_in=lives[0]))

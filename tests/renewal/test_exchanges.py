@@ -348,6 +348,23 @@ def test_what_the_provider_denies_is_withheld_at_once_and_asked_for_ever_later(r
     run(scenario)
 
 
+def test_a_denial_for_a_subject_that_was_rotated_meanwhile_takes_nothing_away(run):
+    async def exchange(user, n):
+        await asyncio.sleep(1)
+        return Answer(400, b'{"error": "invalid_request"}') if n == 2 else exchanged(user, n)
+
+    async def scenario(world):
+        assert await world.value() == "alice-x1"
+        await asyncio.sleep(LIFE - 300)
+        assert await world.value(waits=False) == "alice-x1"  # it is asked for
+        await asyncio.sleep(0.5)
+        values = await world.poll(60, world.login(1))
+        assert world.provider.subjects("alice") == ["alice-a0", "alice-a0", "alice-a1"]
+        assert [*dict.fromkeys(values)] == ["alice-x1", "alice-x3"]
+
+    run(scenario, Provider(exchange=exchange))
+
+
 def test_a_request_goes_on_though_those_who_wait_are_cancelled_or_wait_no_longer(run):
     async def scenario(world):
         first = asyncio.ensure_future(world.ask())
