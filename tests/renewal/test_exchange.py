@@ -316,3 +316,30 @@ async def test_what_is_denied_at_a_spawn_is_a_matter_of_its_policy(start_hub, mi
     else:
         assert "EOS" not in await (await hub.spawn(alice)).texts()
         assert status(alice)["status"] == "exchange_denied"
+
+
+def go_down(user, n):
+    raise ConnectionRefusedError
+
+
+async def test_a_running_server_keeps_what_lives_whatever_the_provider_says_but_a_denial(start_hub):
+    failures = {
+        "down": go_down,
+        "broken": lambda user, n: Answer(503),
+        "garbage": lambda user, n: Answer(body=b'{"access_token": "gar'),
+        "elsewhere": lambda user, n: Answer(404, b"<html>"),
+        "denied": lambda user, n: Answer(400, b'{"error": "invalid_target"}'),
+    }
+    provider = Provider(exchange=lambda user, n: (exchanged if n == 1 else failures[user])(user, n))
+    hub = await start_hub(SIMPLE, settings(provider))
+    users = {name: await hub.user(name, login(name)) for name in failures}
+    await asyncio.gather(*map(hub.spawn, users.values()))
+    for name, user in users.items():
+        await user.save_auth_state(login(name, n=1))
+        await until(lambda name=name: len(provider.exchanges[name]) > 1)
+        await until(lambda user=user, name=name: shown(user) == f"{name}-a1")
+    await until(lambda: status(users["denied"])["status"] == "exchange_denied")
+    with pytest.raises(FileNotFoundError):
+        show(users.pop("denied"))
+    for name, user in users.items():
+        assert (show(user), status(user)["status"]) == (f"{name}-x1", "ok")
