@@ -6,7 +6,6 @@ import signal
 import ssl
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 from certipy import Certipy
@@ -47,13 +46,19 @@ async def test_git_gets_the_token_of_now_and_without_a_hub_that_of_the_start(
 
 
 async def test_git_waits_for_a_hub_that_hangs_no_longer_than_it_has_to_and_says_so_in_a_line():
+    ended = asyncio.Event()
+
     async def drip(reader, writer):
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
-        with suppress(ConnectionError):
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
             while True:
                 writer.write(b"x")
                 await asyncio.sleep(0.1)
                 await writer.drain()
+        except ConnectionError:
+            ended.set()
+        finally:
+            writer.close()
 
     async def run(seconds):
         env = {"PATH": os.environ["PATH"], "JUPYTERHUB_API_TOKEN": "x", "SPAWNER_TOKENS_URL": url}
@@ -64,6 +69,7 @@ async def test_git_waits_for_a_hub_that_hangs_no_longer_than_it_has_to_and_says_
     async with await asyncio.start_server(drip, "127.0.0.1") as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert (await run(2)).returncode == -signal.SIGALRM
+        await ended.wait()
     done = await run(20)
     assert (
         done.returncode == 1 and done.stderr.count("\n") == 1 and "ConnectionRefused" in done.stderr

@@ -115,9 +115,11 @@ async def test_requests_without_an_answer_take_no_place_of_the_hubs_client(
     asked, over = [], asyncio.Event()
 
     async def hang(reader, writer):
-        asked.append(await reader.readline())
-        await over.wait()
-        writer.close()
+        try:
+            asked.append(await reader.readline())
+            await over.wait()
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(hang, "127.0.0.1") as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
