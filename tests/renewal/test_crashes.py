@@ -234,4 +234,4 @@ async def test_a_hub_killed_between_the_logins_renewal_and_an_exchange_has_both_
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking
-        assert len(looks) > 10 and [each for each in looks if each.dead] == []
+        assert looks and [each for each in looks if each.dead] == []
