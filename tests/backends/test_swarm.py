@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 
 import pytest
 from docker.errors import APIError
@@ -142,7 +143,7 @@ async def test_what_is_not_ours_stays_and_what_the_admin_sets_wins(
 async def test_a_server_that_ends_by_itself_is_not_started_again_and_leaves_nothing(start, swarm):
     _, user, server = await start()
     (service,) = swarm.services()
-    with pytest.raises(OSError):
+    with suppress(OSError):  # it may answer before it ends
         await server.run("kill", "1")
     assert await until(user.spawners[""].poll)
     await until(lambda: [task["DesiredState"] for task in swarm.tasks(service)] == ["shutdown"])
@@ -241,7 +242,7 @@ async def test_a_hub_that_starts_again_keeps_the_secrets_of_running_servers_and_
     running = swarm.secrets()
     await hub.spawner(await hub.user("bob", LOGIN)).deliver_files({"t": b"x"})  # and no further
     carol = await hub.user("carol", LOGIN)
-    with pytest.raises(OSError):
+    with suppress(OSError):  # it may answer before it ends
         await (await hub.spawn(carol)).run("kill", "1")
     await until(carol.spawners[""].poll)
     assert len(swarm.secrets()) == 5
