@@ -22,6 +22,10 @@ class Source:
     def from_login(cls, login: Login, login_ended: bool, is_shared: bool) -> Source:
         return cls(login.digest, login.exchanged_digest, login_ended, is_shared)
 
+    def is_from(self, login: Login, is_shared: bool) -> bool:
+        """Whether it is from this login, whether or not that has ended."""
+        return self == self.from_login(login, self.login_ended, is_shared)
+
 
 @dataclass(frozen=True)
 class Change:

@@ -14,7 +14,7 @@ from .hook import HookFailed, describe_failure, run_tokens_hook
 from .metrics import count_delivery, observe_lifetimes
 from .refusal import Problem, log_omitted, log_problems, refuse
 from .sharing import SharingChanged, is_shared
-from .tokens.due import FindTime, find_due, find_hook_due, keep_lives
+from .tokens.due import FindExchangeDue, FindTime, find_due, find_hook_due, keep_lives
 from .tokens.files import PUBLIC_FILE, make_files
 from .tokens.guard import find_policy, guard, list_withheld
 from .tokens.kind import Kind, note_changes
@@ -32,8 +32,7 @@ def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
 
 # By a login, specs with an exchange, when each is due, and whether somebody waits for them: the
 # login with what there is.
-_FindExchangeDue = Callable[[TokenSpec, float, Lifetime], float]
-_Exchange = Callable[[Login, Sequence[TokenSpec], _FindExchangeDue, bool], Awaitable[Login]]
+_Exchange = Callable[[Login, Sequence[TokenSpec], FindExchangeDue, bool], Awaitable[Login]]
 
 
 class ServerDelivery:

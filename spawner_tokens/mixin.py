@@ -250,7 +250,7 @@ class TokenSpawnerMixin(TokenBackend):
 
     async def _exchange(self, login: Login, specs: Any, find_due: Any, waits: bool) -> Login:
         hub, start, seconds = self.tokens_hub, self._tokens_start, self.tokens_renew_timeout
-        assert hub is not None  # without one there is no login
+        assert hub is not None  # only a Spawner of a Hub has a login
         renewal = self._find_renewal() or hub.renewal
         if renewal is None:
             exchanges = Exchanges.alone(hub.known, self.authenticator, self.log)

@@ -196,11 +196,7 @@ class PulledServer:
 
     def _is_from(self, login: Login) -> bool:
         source = self._delivery.current.source if self._delivery.current else None
-        return source is not None and (source.stored, source.exchanged, source.is_shared) == (
-            login.digest,
-            login.exchanged_digest,
-            self._delivery.is_shared(),
-        )
+        return source is not None and source.is_from(login, self._delivery.is_shared())
 
     def _is_short(self, name: str | None) -> bool:
         token = self._look_up(name)

@@ -18,8 +18,8 @@ from jupyterhub import orm
 
 from ..metrics import SUCCESS, count_exchange
 from ..redaction import describe_error
+from ..tokens.due import FindExchangeDue
 from ..tokens.exchange import Exchange
-from ..tokens.lifetime import Lifetime
 from ..tokens.selection import Exchanged, Login, Reason, select_found
 from ..tokens.spec import TokenSpec
 from .authenticators import Authenticators
@@ -39,10 +39,6 @@ _KEPT = 100
 
 # An exchange, and the key of the token that it is for.
 _Key = tuple[Exchange, Any]
-
-# When a spec's token is to be exchanged again, in seconds since the epoch: by a number from 0 to 1
-# that scatters what was issued together, and the token's life.
-FindExchangeDue = Callable[[TokenSpec, float, Lifetime], float]
 
 
 @dataclass(eq=False)
@@ -94,8 +90,9 @@ class Exchanges:
 
         ``known`` is what there is once for that Hub.
         """
-        exchanges = cls(Authenticators(authenticator), time.time, log)
-        found: Exchanges = known.setdefault(cls, exchanges)
+        if cls not in known:
+            known[cls] = cls(Authenticators(authenticator), time.time, log)
+        found: Exchanges = known[cls]
         return found
 
     async def exchange(
@@ -109,7 +106,8 @@ class Exchanges:
         """The login with what there is for these specs, which have an exchange.
 
         What is due by ``find_due``, or was for another subject token, is asked for. ``seconds``:
-        for which somebody waits at most, who is served first; ``None`` if nobody does.
+        how long the caller waits at most; a caller that waits is served first. ``None``: it does
+        not wait.
         """
         if login.auth_state is None:
             self._users.pop(user.orm_user, None)
@@ -164,7 +162,7 @@ class Exchanges:
     async def _ask(
         self, known: KnownExchange, exchange: Exchange, subject: str, request: _Request
     ) -> None:
-        """One request, which nobody's cancellation ends."""
+        """Make one request. It goes on if a caller is cancelled."""
         places = self._places[exchange.token_url or request.adapter.token_url]
         priority, is_retry = (not request.waits, known.ends_at), known.has_failed
         seconds = None if is_retry else _TIME

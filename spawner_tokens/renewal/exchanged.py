@@ -20,10 +20,10 @@ from .recall import DRIFT, find_offset
 _SHARE = 0.2
 # Requests in a row, each for another subject as soon as the last was answered, that need not wait.
 _SUBJECTS_AT_ONCE = 5
-# What the provider says of this subject, or of what is asked for it (RFC 6749, section 5.2; RFC
-# 8693, section 2.2.2), beside the rejections of a grant.
+# Errors about the subject token, or about what is asked for it, beside those that end a login
+# (RFC 6749, section 5.2; RFC 8693, section 2.2.2).
 _DENIALS = ("invalid_target", "invalid_scope", "access_denied", "invalid_request")
-# What it says of the client, which is no denial: the subject's token may live on.
+# Errors about the client: they are no denial, and what was exchanged before is kept.
 _OF_CLIENT = ("unauthorized_client", "unsupported_grant_type")
 
 # When a token is to be exchanged again, by its life: in seconds since the epoch.

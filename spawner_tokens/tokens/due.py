@@ -12,6 +12,9 @@ from .spec import TokenSpec
 
 # By a token's lifetime and the seconds that it has to live: a time in seconds since the epoch.
 FindTime = Callable[[Lifetime, float], float]
+# When a spec's token is to be exchanged again, in seconds since the epoch: by a number from 0 to 1
+# that scatters what was issued together, and the token's life.
+FindExchangeDue = Callable[[TokenSpec, float, Lifetime], float]
 
 
 def find_due(
