@@ -66,8 +66,8 @@ async def test_a_server_without_files_has_live_ones_as_long_as_the_hub_gives_the
     share = orm.Share.grant(
         hub.app.db, user.spawners[""].orm_spawner, (await hub.user("bob")).orm_user
     )
-    await until(lambda: not file.exists() and "T" not in environ)
     await until(lambda: json.loads((directory / "t.json").read_text())["status"] == "shared")
+    assert not file.exists() and "T" not in environ
     hub.app.db.delete(share)
     hub.app.db.commit()
     await expect(2)
@@ -119,8 +119,9 @@ async def test_while_the_hub_cannot_be_asked_what_it_delivers_is_taken(
         await until(lambda n=n: file.read_text() == environ.get("T") == f"alice-a{n}", 30)
     bob = (await hub.user("bob")).orm_user
     orm.Share.grant(hub.app.db, user.spawners[""].orm_spawner, bob)
-    await until(lambda: not file.exists() and "T" not in environ, 30)
-    assert json.loads(file.with_name("t.json").read_text())["status"] == "shared"
+    facts = file.with_name("t.json")  # written last
+    await until(lambda: json.loads(facts.read_text())["status"] == "shared", 30)
+    assert not file.exists() and "T" not in environ
     stop()
 
 
