@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.hub import TokenHub
-from spawner_tokens.renewal import exchange, renewal
+from spawner_tokens.renewal import exchange, oauthenticator, renewal
 from tests.support.oauth import make_auth_state
 
 from .simulation import Clock, Figure, Loop
@@ -133,7 +133,7 @@ class Provider:
 
     def figures(self, phase):
         busiest = max(Counter(map(int, self.requests)).values(), default=0)
-        most = renewal._RENEWALS_AT_ONCE, exchange._AT_ONCE
+        most = oauthenticator._RENEWALS_AT_ONCE, exchange._AT_ONCE
         words = "most at once, of {} renewals that may be, and {} exchanges".format(*most)
         yield Figure(phase, "requests, in flight", self.most_in_flight, "", words)
         yield Figure(phase, "requests, busiest second", busiest, "1/s")

@@ -37,24 +37,32 @@ from .grant import (
     record_responses,
 )
 from .issuer import ISSUER, are_same, find_issuer
+from .places import Places
 from .request import EXCHANGE_TIMEOUT, request_exchange, use_own_client
 
 # Seconds for a request of a grant: an answer that comes too late is a lost refresh token.
 _REQUEST_TIMEOUT = 60.0
 # Grants at a time: each has a socket, and a provider that hangs must not have all of the Hub's.
 _GRANTS_AT_ONCE = 300
+# Scheduled renewals at a time, and of these those after a failure.
+_RENEWALS_AT_ONCE, _RETRIES_AT_ONCE = 20, 3
 # Seconds for the authenticator's and the admin's own code.
 _CODE_TIMEOUT = 30.0
 
 
 class AuthenticatorAdapter:
-    """An authenticator, which is as it was until :meth:`install`."""
+    """An authenticator, which is as it was until :meth:`install`.
+
+    ``renewals`` are the places for its users' scheduled renewals: a provider that does not answer
+    delays nobody who logged in by another one.
+    """
 
     def __init__(self, authenticator: Any) -> None:
         self._authenticator = authenticator
         self._refresh_user = authenticator.refresh_user
         self._get_authenticated_user = authenticator.get_authenticated_user
         self._grants = asyncio.Semaphore(_GRANTS_AT_ONCE)
+        self.renewals = Places(_RENEWALS_AT_ONCE, _RETRIES_AT_ONCE)
         names = ("build_refresh_token_request_params", "get_token_info", "httpfetch", "fetch")
         self._is_oauth = all(callable(getattr(authenticator, name, None)) for name in names)
         if self._is_oauth:

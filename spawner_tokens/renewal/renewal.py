@@ -25,8 +25,8 @@ from .schedule import RunningServers, Server
 from .store import AuthStateStore
 from .user import FindDue, UserRenewal
 
-# Scheduled renewals at a time, deliveries at a time, and of each those after a failure.
-_RENEWALS_AT_ONCE, _DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 20, 20, 3
+# Deliveries at a time, and of these those after a failure.
+_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE = 20, 3
 # The same of hooks that prepare deliveries.
 _HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE = 50, 10
 
@@ -57,7 +57,6 @@ class Renewal:
         self._timeout = timeout
         self._log = log
         self._users: dict[int, _User] = {}
-        self._renewals = Places(_RENEWALS_AT_ONCE, _RETRIES_AT_ONCE)
         self._hooks = Places(_HOOKS_AT_ONCE, _FAILED_HOOKS_AT_ONCE)
         self._deliveries = Places(_DELIVERIES_AT_ONCE, _RETRIES_AT_ONCE)
         store = AuthStateStore(session, clock, log, self._see_save, self._see_deletion)
@@ -124,8 +123,7 @@ class Renewal:
         # The id of a deleted user may come again.
         if known is None or known.renewal.user.orm_user is not user.orm_user:
             renewal = UserRenewal(self._tools, user, on_ended=lambda: servers.change())
-            places = self._renewals, self._hooks, self._deliveries
-            servers = RunningServers(renewal, *places, self._offset)
+            servers = RunningServers(renewal, self._hooks, self._deliveries, self._offset)
             known = self._users[user.orm_user.id] = _User(renewal, servers)
         return known
 

@@ -66,7 +66,7 @@ class _Progress:
 
 
 class RunningServers:
-    """One user's. The places for renewals, hooks and deliveries are those of all users.
+    """One user's. The places for hooks and deliveries are those of all users.
 
     ``offset``: :func:`.find_offset` at the Hub's start, if it is known. What is stored was there.
     """
@@ -74,13 +74,12 @@ class RunningServers:
     def __init__(
         self,
         renewal: UserRenewal,
-        renewals: Places,
         hooks: Places,
         deliveries: Places,
         offset: float | None = None,
     ) -> None:
         self._renewal = renewal
-        self._renewals = renewals
+        self._adapter = renewal.tools.authenticators.hubs
         self._hooks = hooks
         self._deliveries = deliveries
         self._servers: dict[Server, _Progress] = {}
@@ -249,7 +248,7 @@ class RunningServers:
         self._plan()
 
     def _take_turn(self, failures: int) -> AbstractAsyncContextManager[None]:
-        return self._renewals.take(
+        return self._adapter.renewals.take(
             (failures, self._ends_at), is_retry=failures > 0, seconds=_RENEWAL_TIME
         )
 
@@ -276,6 +275,7 @@ class RunningServers:
         auth_state = login.auth_state
         if auth_state is None:
             return math.inf
+        self._adapter = renewal.tools.authenticators.find(renewal.name, auth_state)
         due = self._find_due(login, renewal.tools.clock())
         self._set_back = {key: self._find_set_back(key) for key in due}
         times = renewal.find_times(due) if renewal.can_renew(auth_state) else {}

@@ -2,7 +2,7 @@
 
 from benchmarks import pull
 from benchmarks.renewal import measure
-from spawner_tokens.renewal.renewal import _RENEWALS_AT_ONCE
+from spawner_tokens.renewal.oauthenticator import _RENEWALS_AT_ONCE
 
 
 def test_each_renewal_is_one_request_and_comes_in_time():

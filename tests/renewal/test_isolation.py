@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from jupyterhub.auth import Authenticator
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthenticator
 from sqlalchemy import event
@@ -13,6 +14,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.renewal import schedule
 from spawner_tokens.renewal.places import Places
 
 from ..support.faults import Answer
@@ -72,6 +74,25 @@ async def test_a_provider_that_does_not_answer_for_others_does_not_keep_a_user_w
     hub = await start_hub(SIMPLE, Provider(grant).settings())
     await start_all(hub, lambda name: login(name, -10), OTHERS[:20])
     await see_alice_renewed(hub)
+
+
+async def test_a_provider_that_does_not_answer_delays_nobody_of_another_one(start_hub, monkeypatch):
+    monkeypatch.setattr(schedule, "_RENEWAL_TIME", 3600.0)
+    one, two = Provider(lambda user, n: asyncio.Event().wait()), Provider(short)
+    classes = [each.settings()["JupyterHub.authenticator_class"] for each in (one, two)]
+    classes[0].username_prefix, classes[1].username_prefix = "1:", "2:"
+
+    class Both(Authenticator):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            self.held = [provider_class(parent=self) for provider_class in classes]
+
+    own = {"JupyterHub.authenticator_class": Both, "Authenticator.enable_auth_state": True}
+    hub = await start_hub(SIMPLE, one.settings() | own)
+    await start_all(hub, lambda name: login(name, -10), [f"1:{name}" for name in OTHERS[:30]])
+    await until(lambda: len(one.grants) >= 20)
+    users = await start_all(hub, lambda name: login(name, -10), ["2:alice"])
+    await until(lambda: held(users["2:alice"]) == "2:alice-a1")
 
 
 class Sharing(GenericOAuthenticator):
