@@ -2,6 +2,7 @@
 
 import base64
 import os
+from contextlib import suppress
 from pathlib import Path
 
 # Tests that run beside these plant theirs.
@@ -62,7 +63,8 @@ async def places(hub, user, log, error=None):
             {name: getattr(spawner, name) for name in spawner.trait_names() if name != "db"}
         ).encode()
         found["instance"] = repr(vars(spawner)).encode()
-    for path in Path(os.getcwd()).rglob("*"):  # the database with its journal, homes
-        if path.is_file():
-            found[path.name] = path.read_bytes()
+    for place, _, names in os.walk(os.getcwd()):  # the database with its journal, homes
+        for name in names:
+            with suppress(OSError):  # it has gone
+                found[name] = Path(place, name).read_bytes()
     return found
