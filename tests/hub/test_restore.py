@@ -62,7 +62,7 @@ async def test_a_running_server_gets_no_more_after_a_restart_than_it_was_started
     others = {"key": "narrow-1 narrow-1 1", "set": "- narrow-1 1", "old": "1 narrow-1 1"}
     assert files() == narrowed | others
     try:
-        again = await start_hub(SIMPLE, settings | {"JupyterHub.hub_port": hub.app.hub.port + 1})
+        again = await start_hub(SIMPLE, settings)
         for name in users:
             await again.user(name, auth_state("2"))
         known = {"set": "- narrow-2 2", "key": "narrow-1 narrow-2 2", "old": "1 narrow-2 2"}

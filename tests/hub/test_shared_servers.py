@@ -192,7 +192,6 @@ async def test_a_hub_that_starts_again_withholds_what_was_shared_meanwhile(start
     user.spawners[""].stop_polling()  # this Hub is no more
     share(user)
     try:
-        settings |= {"JupyterHub.hub_port": hub.app.hub.port + 1}
         again = await start_hub(TokenSimpleLocalProcessSpawner, settings)
         await server.until(None)
         await server.until(None, "lost")
