@@ -149,15 +149,17 @@ async def test_a_token_that_may_only_read_clones_and_does_not_push(make_place):
 async def test_after_an_expiry_the_same_process_pushes_again_once_the_token_is_renewed(make_place):
     place = await make_place(options=["--token-lifetime", "8"])
     is_back = asyncio.Event()
+    is_back.set()
 
     async def down(forward):
         return await forward() if is_back.is_set() else faults.Answer(503, b"", HTTPHeaders())
 
     place.wire.on("/o/token/", down, times=1000)
-    old = await place.log_in()
+    await place.log_in()
     await place.spawn()
     await place.ok(f"git clone --quiet {place.git.url}/repo.git")
-    before = place.git.head("repo")
+    is_back.clear()
+    before, old = place.git.head("repo"), place.token_file.read_text()
 
     async def has_ended():
         return not await place.provider.is_live(old)
