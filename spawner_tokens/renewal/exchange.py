@@ -23,7 +23,7 @@ from ..tokens.exchange import Exchange
 from ..tokens.selection import Exchanged, Login, Reason, select_found
 from ..tokens.spec import TokenSpec
 from .authenticators import Authenticators
-from .exchanged import FindDue, KnownExchange, find_owner, is_denial
+from .exchanged import OF_CLIENT, FindDue, KnownExchange, find_owner, is_denial
 from .grant import Failure, FailureKind, GrantFailed
 from .oauthenticator import AuthenticatorAdapter
 from .places import Places
@@ -186,6 +186,8 @@ class Exchanges:
     def _note_failure(
         self, known: KnownExchange, subject: str, failure: Failure, request: _Request
     ) -> None:
+        if failure.words in OF_CLIENT:
+            failure = replace(failure, kind=FailureKind.MISCONFIGURED)
         count_exchange("denied" if is_denial(failure) else failure.kind.name.lower())
         if known.note_failure(subject, failure):
             is_admins = failure.kind is FailureKind.MISCONFIGURED

@@ -24,7 +24,7 @@ _SUBJECTS_AT_ONCE = 5
 # (RFC 6749, section 5.2; RFC 8693, section 2.2.2).
 _DENIALS = ("invalid_target", "invalid_scope", "access_denied", "invalid_request")
 # Errors about the client: they are no denial, and what was exchanged before is kept.
-_OF_CLIENT = ("unauthorized_client", "unsupported_grant_type")
+OF_CLIENT = ("unauthorized_client", "unsupported_grant_type")
 
 # When a token is to be exchanged again, by its life: in seconds since the epoch.
 FindDue = Callable[[Lifetime], float]
@@ -162,8 +162,7 @@ class KnownExchange:
 
 def is_denial(failure: Failure) -> bool:
     """Whether the provider does not give what is asked for this subject."""
-    is_rejected = failure.kind is FailureKind.REJECTED and failure.words not in _OF_CLIENT
-    return is_rejected or failure.words in _DENIALS
+    return failure.kind is FailureKind.REJECTED or failure.words in _DENIALS
 
 
 def _digest(text: str) -> bytes:

@@ -15,6 +15,7 @@ from pytest import param
 from tornado.httpclient import HTTPClientError
 from tornado.httputil import HTTPHeaders
 
+from spawner_tokens.metrics import EXCHANGE_STATUSES, EXCHANGES
 from spawner_tokens.renewal import Exchanges
 from spawner_tokens.renewal.authenticators import Authenticators
 from spawner_tokens.tokens.lifetime import Lifetime
@@ -311,6 +312,8 @@ def test_while_the_provider_gives_nothing_what_there_is_stays_as_long_as_it_live
         provider.exchange = works
         n = len(provider.exchanges["alice"]) + 1
         assert (await world.poll(90, login))[-1] == f"alice-x{n}"
+        counted = {sample.labels["status"] for sample in EXCHANGES.collect()[0].samples}
+        assert counted == {*EXCHANGE_STATUSES}
 
     run(scenario)
 
