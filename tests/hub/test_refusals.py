@@ -165,13 +165,12 @@ async def test_a_real_browser_shows_it_where_the_script_of_the_pending_page_writ
             driver.get(f"{hub.url}/hub/login?next=/hub/spawn/alice")
             driver.find_element(By.NAME, "username").send_keys("alice")
             driver.find_element(By.NAME, "password").send_keys("x", Keys.ENTER)
-            WebDriverWait(driver, 30).until(
-                lambda d: d.execute_script("return window._jupyterhub_page_loaded")
-            )
-            loop.call_soon_threadsafe(released.set)
-            WebDriverWait(driver, 30).until(
-                lambda d: "nothing was kept" in d.find_element(By.ID, "progress-message").text
-            )
+            # The page has its first event: JupyterHub tells none to who asks after a spawn's end.
+            for words in ("Spawning server", "nothing was kept"):
+                WebDriverWait(driver, 90).until(
+                    lambda d, words=words: words in d.find_element(By.ID, "progress-message").text
+                )
+                loop.call_soon_threadsafe(released.set)
             link = driver.find_element(By.CSS_SELECTOR, "#progress-message a")
             return link.text, link.get_attribute("href")
         finally:

@@ -31,6 +31,15 @@ async def status(server, name="t"):
     return json.loads(await server.token(f"{name}.json"))["status"]
 
 
+async def see(server, expected, name="t"):
+    """The status is written after the token."""
+
+    async def is_expected():
+        return await status(server, name) == expected
+
+    await until(is_expected)
+
+
 async def test_a_running_server_loses_its_files_while_it_is_shared(start_hub, caplog):
     hub = await start_hub(TokenSimpleLocalProcessSpawner, {"TokenSpawnerMixin.tokens": BOTH})
     user = await hub.user("alice", {"access_token": "1"})
@@ -39,14 +48,14 @@ async def test_a_running_server_loses_its_files_while_it_is_shared(start_hub, ca
         share(user)
         await server.until(None)
         await until(lambda n=n: caplog.text.count("may have: t") >= n)
-        assert await status(server) == "shared"
+        await see(server, "shared")
         assert await status(server, "open") == "ok" and await server.token("open") == b"%d" % n
         await user.save_auth_state({"access_token": str(n + 1)})  # a renewal meanwhile
         await server.until(b"%d" % (n + 1), "open")
         assert await server.token() is None and await other.token() == b"%d" % (n + 1)
         unshare(user)
         await server.until(b"%d" % (n + 1))
-        assert await status(server) == "ok"
+        await see(server, "ok")
 
 
 async def test_a_server_that_is_shared_when_it_starts_gets_no_token_and_its_files_later(start_hub):
@@ -58,7 +67,7 @@ async def test_a_server_that_is_shared_when_it_starts_gets_no_token_and_its_file
     env = await server.env()
     assert not {"T", "T_TOKEN_FILE"} & env.keys() and env["OPEN"] == b"1"
     assert await server.token() is None and await server.token("open") == b"1"
-    assert await status(server) == "shared"
+    await see(server, "shared")
     unshare(user)
     await server.until(b"1")
 
@@ -121,7 +130,7 @@ async def test_what_is_shared_is_withheld_whatever_fails(start_hub, trouble):
         hub.app.db.commit()
     share(user)
     await server.until(None)
-    assert await status(server) == "shared"
+    await see(server, "shared")
     works.set()
     if trouble == "login":
         user.orm_user.encrypted_auth_state = stored
@@ -174,7 +183,7 @@ async def test_a_share_that_is_made_while_files_are_written_has_them_withdrawn(s
     await user.save_auth_state({"access_token": value})
     await until(lambda: written == [value])
     await server.until(None)
-    assert await status(server) == "shared"
+    await see(server, "shared")
 
 
 async def test_a_hub_that_starts_again_withholds_what_was_shared_meanwhile(start_hub):
@@ -195,7 +204,7 @@ async def test_a_hub_that_starts_again_withholds_what_was_shared_meanwhile(start
         again = await start_hub(TokenSimpleLocalProcessSpawner, settings)
         await server.until(None)
         await server.until(None, "lost")
-        assert await status(server, "lost") == "shared"
+        await see(server, "shared", "lost")
         unshare(again.app.users["alice"])
         await server.until(b"1")
         assert await server.token("lost") is None  # it is not known what it may have
