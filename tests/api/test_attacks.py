@@ -78,7 +78,7 @@ async def test_a_shared_server_gets_none_and_a_request_that_waits_is_refused_at_
     row = alice.spawners[""].orm_spawner
     share = orm.Share.grant(hub.app.db, row, bob.orm_user)
     # at this very moment, whatever has been seen by then
-    for found in (await ask(hub, own[""], "t"), await asyncio.wait_for(waiting, 10)):
+    for found in (await ask(hub, own[""], "t"), await asyncio.wait_for(waiting, 30)):
         assert (found.code, found.body["reason"]) == (403, "shared")
         assert "stop sharing" in found.body["message"]
     assert (await ask(hub, own[""])).body["t"]["status"] == "shared"
@@ -209,6 +209,6 @@ async def test_a_request_that_waits_gets_nothing_more_when_its_server_stops(star
         spawner._stop_pending = True
         assert (await ask(hub, own[""], "t")).body["reason"] == "stopped"
     await user.stop("")
-    assert (await asyncio.wait_for(waiting, 10)).code == 403
+    assert (await asyncio.wait_for(waiting, 30)).code == 403
     reason = {"token-goes": "not_a_server", "token-stays": "stopped"}[stop]
     assert (await ask(hub, own[""], "t")).body["reason"] == reason

@@ -103,7 +103,7 @@ async def test_a_request_that_waits_is_answered_when_there_is_a_newer_token(star
     begun = time.monotonic()
     await user.save_auth_state(login("alice", left=3500, n=5))
     assert (await waiting).body["token"] == "alice-a5"
-    assert time.monotonic() - begun < 2 and delivery.running
+    assert time.monotonic() - begun < 30 and delivery.running
     at_once = await ask(hub, token, "t", wait=60, renewed_at=known)
     assert at_once.body["token"] == "alice-a5"
 

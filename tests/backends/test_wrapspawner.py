@@ -88,14 +88,14 @@ async def test_a_wrapped_server_that_waits_gets_each_new_token_also_from_a_hub_s
 
     async def wait_for_another(hub, change=None):
         known = (await ask(hub, token, "t")).body
-        query = {"wait": 20, "renewed_at": known["renewed_at"]}
+        query = {"wait": 60, "renewed_at": known["renewed_at"]}
         begun, waiting = time.monotonic(), asyncio.ensure_future(ask(hub, token, "t", **query))
         pulled = hub.app.users["alice"].spawners[""].child_spawner._tokens_pulled
         await until(lambda: pulled._waiting or waiting.done())
         if change is not None:
             await change()
         found = await waiting
-        assert time.monotonic() - begun < 10  # and not when it has waited in vain
+        assert time.monotonic() - begun < 50  # and not when it has waited in vain
         assert found.body.get("token") != known["token"]
         return found
 

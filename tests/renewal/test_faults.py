@@ -93,7 +93,7 @@ class House:
         issued = len(self.wire.issued)
         await until(lambda: len(self.wire.issued) > issued)
         token = self.wire.issued[issued]["access_token"]
-        await until(lambda: self.has(token), 2)
+        await until(lambda: self.has(token))
         return token
 
     async def can_go_on(self):
@@ -102,7 +102,7 @@ class House:
         async def is_current():
             return self.provider.knows_refresh_token((await self.stored())["refresh_token"])
 
-        return await until(is_current, 3)  # just now, it may be on its way from one to the other
+        return await until(is_current)  # just now, it may be on its way from one to the other
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -175,14 +175,16 @@ async def test_while_the_provider_gives_no_token_the_old_one_stays_and_is_renewe
 ):
     house = await build()
     asked, before = await meet(house, fault, times=2)
+    gate = faults.Gate()
+    house.wire.on(TOKEN, faults.hold_after(gate))
     assert await house.visit() == (200, "")
     assert await house.file(await house.start("second")) == await house.file() == before
+    gate.open()
     assert await house.can_go_on()
 
-    await until(lambda: 200 in house.wire.results()[asked:])
-    after = house.wire.issued[-1]["access_token"]
-    await until(lambda: house.has(after), 2)
-    assert house.wire.results()[asked : asked + 3] == [fault.__name__, fault.__name__, 200]
+    await house.renewed()
+    results = house.wire.results()[asked : asked + 3]
+    assert results == [fault.__name__, fault.__name__, "hold_after"]
     times = house.wire.asked_at[asked : asked + 3]
     assert all(
         later - earlier >= gap for earlier, later, gap in zip(times, times[1:], gaps, strict=False)
@@ -198,12 +200,12 @@ async def test_an_answer_that_takes_long_is_not_waited_for_and_not_lost(build):
     began, asked = time.monotonic(), len(house.wire.asked_at)
     assert await house.visit() == (200, "")
     second = await house.start("second")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8  # tokens_renew_timeout would be 10
     assert await house.file(second) == await house.file() == before
     assert len(house.wire.asked_at) == asked
     gate.open()
-    await until(lambda: house.has(after), 2)
-    await until(lambda: house.has(after, second), 2)
+    await until(lambda: house.has(after))
+    await until(lambda: house.has(after, second))
     assert await house.can_go_on()
 
 
@@ -227,8 +229,12 @@ async def test_an_ended_login_is_said_once_and_a_new_one_heals_everything(build,
 
     await house.log_in()
     after = house.wire.issued[-1]["access_token"]
-    await until(lambda: house.has(after), 2)
-    assert await house.status() == "ok"
+    await until(lambda: house.has(after))
+
+    async def is_said():  # after the token is there
+        return await house.status() == "ok"
+
+    await until(is_said)
     assert await house.visit() == (200, "")
     await house.renewed()
     assert await house.can_go_on()
@@ -251,7 +257,7 @@ async def test_a_renewed_token_is_kept_whatever_userinfo_then_says(
     visit = asyncio.create_task(house.visit())
     await until(lambda: caplog.messages.count("Refreshing auth for alice") > refreshes)
     gate.open()
-    await until(lambda: house.has(after), 2)
+    await until(lambda: house.has(after))
     answer = await visit
     assert answer == (200, "") if stays else is_login(answer)
     assert [path for _, path, result in house.wire.requests if result == fault.__name__] == [
@@ -265,7 +271,7 @@ async def test_a_login_during_a_flight_wins_and_nothing_older_comes_back(build):
     gate, before, late = await hold(house)
     await house.log_in()
     login = house.wire.issued[-1]["access_token"]
-    await until(lambda: house.has(login), 2)
+    await until(lambda: house.has(login))
     gate.open()
     seen = []
 
@@ -291,7 +297,7 @@ async def test_a_flight_goes_on_when_all_who_wait_for_it_are_gone(build):
         task.cancel()
     await asyncio.wait(tasks)
     gate.open()
-    await until(lambda: house.has(after), 2)
+    await until(lambda: house.has(after))
     assert await house.can_go_on()
 
 
@@ -310,10 +316,10 @@ async def test_a_spawn_that_timed_out_while_it_waited_for_the_provider_starts_no
     with pytest.raises(asyncio.TimeoutError):
         await house.alice.spawn("second")
     gate.open()
-    await until(lambda: house.has(after), 2)
+    await until(lambda: house.has(after))
     tasks = {task for task in asyncio.all_tasks() if task.get_coro().__name__ == "start"}
     if tasks:
-        await asyncio.wait(tasks, timeout=5)
+        await asyncio.wait(tasks, timeout=30)
     assert not starts
     assert len(house.hub.token_directories) == 1
 
@@ -366,7 +372,7 @@ async def test_renewed_tokens_are_stored_and_delivered_before_the_admins_hook_is
     armed = True
     await gate.reached.wait()
     after = house.wire.issued[-1]["access_token"]
-    await until(lambda: house.has(after), 2)
+    await until(lambda: house.has(after))
     assert await house.can_go_on()
     gate.open()
     await house.renewed()
@@ -415,7 +421,7 @@ async def test_an_answer_outlives_a_database_that_cannot_store_it_yet(build, cap
     gate, _, after = await hold(house)
     with failing(house.hub.app.db, "before_commit", 3) as failures:
         gate.open()
-        await until(lambda: house.has(after), 5)
+        await until(lambda: house.has(after))
         await until(lambda: len(failures) == 3)
     assert any("Could not store" in text and "alice" in text for text in caplog.messages)
     await until(house.can_go_on)

@@ -197,7 +197,7 @@ async def test_a_server_keeps_its_files_when_its_hub_is_killed_and_the_next_one_
     assert await server.token() == held
     hub = await start_hub(VariablesOnly, settings)
     user = await hub.user("alice", {"access_token": "later-token"})
-    await server.until(b"later-token", seconds=30)
+    await server.until(b"later-token", seconds=60)
     assert (await server.texts())["T"] == "later-token" and user.spawners[""].ready
 
 

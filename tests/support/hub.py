@@ -76,7 +76,7 @@ class Server:
 
     async def ask(self, path):
         def get():
-            with urllib.request.urlopen(f"{self.url}/{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=30) as answer:
                 return json.load(answer)
 
         return await asyncio.to_thread(get)
@@ -113,7 +113,7 @@ class Server:
         """The contents of one file; ``None`` if it is not there."""
         return (await self.files()).get(name)
 
-    async def until(self, contents, name="t", seconds=15):
+    async def until(self, contents, name="t", seconds=30):
         """Wait until a file has these contents; ``None``: until it is gone."""
 
         async def has_them():

@@ -104,7 +104,7 @@ async def wait_for_server(hub, username, server=""):
     """
     user = await hub.user(username)
     idle_since = time.monotonic()
-    while time.monotonic() < idle_since + 10:
+    while time.monotonic() < idle_since + 30:
         spawner = user.spawners.get(server)
         if spawner is not None:
             if spawner.ready or spawner._failed:

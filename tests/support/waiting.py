@@ -5,7 +5,7 @@ import inspect
 import time
 
 
-async def until(condition, seconds=15, pause=0.02):
+async def until(condition, seconds=30, pause=0.02):
     """The first true value of a function, which may be async."""
     deadline = time.monotonic() + seconds
     while True:
