@@ -35,7 +35,8 @@ async def serving(statuses, patience):
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
-        yield ApiServer(client, timeout=1, patience=patience), asked
+        timeout = 1 if TOO_SLOW in statuses else 30
+        yield ApiServer(client, timeout=timeout, patience=patience), asked
     await runner.cleanup()
 
 

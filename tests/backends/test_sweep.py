@@ -68,7 +68,7 @@ async def test_a_few_removals_at_a_time_and_a_start_waits_for_its_own_alone():
     lefts = [Leftover({"server": number}, partial(remove, number)) for number in range(20)]
     sweeping = asyncio.ensure_future(sweeps.run_once(finds(*lefts)))
     await until(lambda: len(running) == 8)
-    await asyncio.wait_for(sweeps.keep(19, {"server": 19}), 1)  # it is not being removed yet
+    await asyncio.wait_for(sweeps.keep(19, {"server": 19}), 30)  # it is not being removed yet
     own = asyncio.ensure_future(sweeps.keep(0, {"server": 0}))
     await asyncio.sleep(0)
     assert not own.done() and most == len(running) == 8
@@ -80,7 +80,7 @@ async def test_a_few_removals_at_a_time_and_a_start_waits_for_its_own_alone():
 async def test_a_removal_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(sweep, "_PATIENCE", 0.1)
     lefts = [Leftover({"server": number}, asyncio.Event().wait) for number in range(20)]
-    assert not await asyncio.wait_for(Sweeps().run_once(finds(*lefts)), 15)
+    assert not await asyncio.wait_for(Sweeps().run_once(finds(*lefts)), 30)
 
 
 async def test_a_source_that_fails_keeps_no_other_waiting():

@@ -46,7 +46,7 @@ async def test_a_turn_that_is_given_to_who_gives_up_at_that_moment_is_passed_on(
         first, second = asyncio.create_task(take()), asyncio.create_task(take())
         await asyncio.sleep(0)
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 30)
     assert first.cancelled() or first.done()
 
 
@@ -66,7 +66,7 @@ async def test_a_place_is_given_back_once_when_its_time_is_over():
         await asyncio.sleep(0)
         assert not waiting.done()
         order.append("first")
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 30)
     assert order == ["first"]
 
 
