@@ -20,8 +20,8 @@ from .places import Places
 from .recall import DRIFT, LONGEST_TIMER, RecallTimer, find_offset
 from .user import FindDue, UserRenewal
 
-# Seconds for which a hook and a renewal keep a place, if they take longer.
-_HOOK_TIME, _RENEWAL_TIME = 1.0, 1.0
+# Seconds for which a hook, a renewal and a delivery keep a place, if they take longer.
+_HOOK_TIME, _RENEWAL_TIME, _DELIVERY_TIME = 1.0, 1.0, 1.0
 # Seconds that a delivery may take.
 DELIVERY_TIMEOUT = 30.0
 # Seconds to the next try after an error that should never happen.
@@ -185,7 +185,7 @@ class RunningServers:
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, DELIVERY_TIMEOUT)
         if change is not None and (await renewal.read()).digest == login.digest:
-            async with self._deliveries.take(is_retry=is_retry):
+            async with self._deliveries.take(is_retry=is_retry, seconds=_DELIVERY_TIME):
                 await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 
     # -- renewals --------------------------------------------------------------------------------

@@ -172,6 +172,24 @@ async def test_tokens_hooks_that_hang_delay_no_other_delivery(start_hub):
     await until(lambda: held(users["alice"]) == "alice-a1", 20)  # a delivery may take 30 seconds
 
 
+async def test_deliveries_that_hang_delay_no_other(start_hub):
+    hangs = set()
+
+    class Spawner(SIMPLE):
+        async def deliver_files(self, files):
+            if self.user.name in hangs:
+                await asyncio.Event().wait()
+            await super().deliver_files(files)
+
+    hub = await start_hub(Spawner, {"TokenSpawnerMixin.tokens": {"t": {}}})
+    users = await start_all(hub, login, [*OTHERS[:40], "alice"])
+    await until(lambda: all(map(held, users.values())))
+    hangs.update(OTHERS)
+    for name in users:  # she is the last
+        await users[name].save_auth_state(login(name, n=1))
+    await until(lambda: held(users["alice"]) == "alice-a1", 20)
+
+
 @contextmanager
 def refusing(engine, names):
     """The database refuses what is stored for these users, as a column does that is too short."""
