@@ -15,6 +15,7 @@ from ..foreign import run_foreign
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
+from .auth_state import hash_tokens
 from .pace import backoff, find_shortest_life
 from .places import Places
 from .recall import DRIFT, LONGEST_TIMER, RecallTimer, find_offset
@@ -24,6 +25,8 @@ from .user import FindDue, UserRenewal
 _HOOK_TIME, _RENEWAL_TIME, _DELIVERY_TIME = 1.0, 1.0, 1.0
 # Seconds that a delivery may take.
 DELIVERY_TIMEOUT = 30.0
+# Deliveries in a row, each of another auth_state, that need not wait.
+_CHANGES_AT_ONCE = 5
 # Seconds to the next try after an error that should never happen.
 _RETRY = 60.0
 
@@ -112,8 +115,7 @@ class RunningServers:
 
     def remove(self, *servers: Server) -> None:
         for server in servers:
-            progress = self._servers.pop(server, None)
-            if progress is not None:
+            if (progress := self._servers.pop(server, None)) is not None:
                 progress.recall_timer.cancel()
                 if progress.task is not None:
                     progress.task.cancel()
@@ -156,7 +158,7 @@ class RunningServers:
             progress.task = asyncio.create_task(self._keep_updated(server, progress))
 
     async def _keep_updated(self, server: Server, progress: _Progress) -> None:
-        renewal, failures = self._renewal, 0
+        renewal, failures, changes = self._renewal, 0, -_CHANGES_AT_ONCE
         while progress.done != progress.wanted:
             wanted = progress.wanted
             try:
@@ -168,7 +170,12 @@ class RunningServers:
                 failures += 1
                 await asyncio.sleep(backoff(failures))
             else:
-                progress.done = wanted
+                progress.done, changes = wanted, changes + 1
+                if changes > 0 and progress.wanted != wanted:
+                    if changes == 1:
+                        words = "Each delivery for %s finds a new auth_state: does a hook save it?"
+                        renewal.tools.log.warning(words, renewal.name)
+                    await asyncio.sleep(backoff(changes))
         progress.task = None
         progress.recall_timer.set()
 
@@ -184,7 +191,8 @@ class RunningServers:
         async with self._hooks.take(is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, DELIVERY_TIMEOUT)
-        if change is not None and (await renewal.read()).digest == login.digest:
+        tokens = hash_tokens((await renewal.read()).auth_state)  # the hook may have saved the rest
+        if change is not None and tokens == hash_tokens(login.auth_state):
             async with self._deliveries.take(is_retry=is_retry, seconds=_DELIVERY_TIME):
                 await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 
@@ -212,8 +220,7 @@ class RunningServers:
 
     def _set_timer(self) -> None:
         if self._due_at < math.inf:
-            loop = asyncio.get_running_loop()
-            clock = self._renewal.tools.clock
+            loop, clock = asyncio.get_running_loop(), self._renewal.tools.clock
             seconds = max(self._due_at - clock(), self._renewal.find_pause(self._life))
             self._timer = loop.call_later(min(seconds, LONGEST_TIMER), self._come_due)
 
@@ -238,10 +245,7 @@ class RunningServers:
 
     async def _renew(self) -> None:
         try:
-            await self._renewal.renew(
-                self._find_due,
-                in_turn=self._take_turn,
-            )
+            await self._renewal.renew(self._find_due, in_turn=self._take_turn)
         except Exception as error:
             self._log_error(error)
         self._renewing = None

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.hook import HookFailed, run_tokens_hook
-from spawner_tokens.renewal import recall
+from spawner_tokens.renewal import recall, schedule
 from spawner_tokens.tokens.selection import Login, Token
 from spawner_tokens.tokens.spec import parse_tokens
 
@@ -96,6 +96,26 @@ async def test_a_hook_without_a_token_whose_spec_is_lost_fails_by_name(start_hub
     await alice.save_auth_state(login("alice", n=2))
     await until(lambda: shown(alice, file="new") == "alice-a2")
     assert shown(alice) == "own-alice-a0" and "not declared" not in caplog.text
+
+
+async def test_a_hook_that_saves_an_auth_state_at_each_call_is_called_ever_later(
+    start_hub, caplog, monkeypatch
+):
+    pauses, calls = [], []
+    monkeypatch.setattr(schedule, "backoff", lambda failures, *_: pauses.append(failures) or 3600)
+
+    async def hook(spawner, auth_state, tokens):
+        calls.append(spawner)
+        await spawner.user.save_auth_state(auth_state | {"of_the_hooks": len(calls)})
+        return tokens
+
+    settings = {"TokenSpawnerMixin.tokens": {"t": {}}, "TokenSpawnerMixin.tokens_hook": hook}
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
+    user = await hub.user("alice", login("alice"))
+    hub.spawner(user).start_polling()
+    await until(lambda: pauses)
+    assert (pauses, len(calls)) == ([1], 6)
+    assert "does a hook save it?" in caplog.text and shown(user) == "alice-a0"
 
 
 async def test_a_hook_is_called_again_before_its_value_ends_and_again_if_it_fails(start_hub):
