@@ -162,7 +162,8 @@ class PulledServer:
             return
         if renewal is not None:
             timeout = self.spawner.tokens_renew_timeout
-            login = await renewal.ensure(self.spawner.user, delivery.find_short, timeout)
+            user, find_due = self.spawner.user, delivery.find_short
+            login = await renewal.ensure(user, find_due, timeout, paced=True)
         else:
             login = await self._read_login()
         # What is exchanged delays no other token.

@@ -87,15 +87,18 @@ class Renewal:
             self._log.warning(words, user.name)
             return True
 
-    async def ensure(self, user: Any, find_due: FindDue, seconds: float) -> Login:
+    async def ensure(
+        self, user: Any, find_due: FindDue, seconds: float, *, paced: bool = False
+    ) -> Login:
         """Renew what is due by ``find_due``, at once, but wait for at most so many ``seconds``.
 
-        Returns the login, as it is stored or will be when the database is not locked. Errors are
-        logged, and the tokens are as they were.
+        ``paced``: not if one of these was renewed less than a fifth of its life ago. Returns the
+        login, as it is stored or will be when the database is not locked. Errors are logged, and
+        the tokens are as they were.
         """
         renewal, servers = self._find_user(user)
         try:
-            if not await renewal.renew(servers.correct(find_due), seconds):
+            if not await renewal.renew(servers.correct(find_due), seconds, paced=paced):
                 words = "No answer yet with new tokens for %s: not waiting any longer"
                 self._log.warning(words, user.name)
         except Exception as error:

@@ -133,16 +133,17 @@ class UserRenewal:
         find_due: FindDue,
         seconds: float = math.inf,
         *,
+        paced: bool = False,
         in_turn: Callable[[int], AbstractAsyncContextManager[None]] | None = None,
     ) -> bool:
         """Renew until no token is due, or none can be renewed now.
 
         Waits at most ``seconds``, which count from the start of a refresh that runs already.
-        Returns whether it was done by then. A scheduled renewal is paced, and has ``in_turn``: a
-        place among all users' renewals, by its failures in a row, while the provider is asked.
+        Returns whether it was done by then. A scheduled renewal is ``paced``, and has ``in_turn``:
+        a place among all users' renewals, by its failures in a row, while the provider is asked.
         """
         deadline, is_scheduled = None, in_turn is not None
-        while due := await self.find_renewable(find_due, paced=is_scheduled):
+        while due := await self.find_renewable(find_due, paced=paced or is_scheduled):
             if in_turn is None:
                 refresh = await self.get_refresh(due)
             else:

@@ -17,6 +17,7 @@ from ..support.pulling import PULL, ask, restarted
 from ..support.scripted import Provider, login, tokens
 from ..support.spawners import VariablesOnly
 from ..support.waiting import until
+from ..tokens.test_selection import jwt
 
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
 
@@ -122,6 +123,26 @@ async def test_a_server_that_asks_without_end_is_refused_and_costs_the_provider_
     assert int(refused.headers["Retry-After"]) >= 1 and "too often" in refused.body["message"]
     assert len(provider.grants["alice"]) == 1
     assert (await ask(hub, own["other"], "t")).code == 200  # one server's bound is its own
+
+
+async def test_a_server_that_asks_for_a_token_that_is_always_short_lived_costs_no_request(
+    start_hub,
+):
+    def hook(authenticator, auth_state):
+        return auth_state | {"nested": jwt(jti=auth_state["access_token"], exp=time.time() + 240)}
+
+    provider = Provider()
+    settings = {**provider.settings(modify_auth_state_hook=hook), **PULL}
+    settings["TokenSpawnerMixin.tokens"] = {"t": {"env": "T", "key": "nested"}}
+    hub = await start_hub(VariablesOnly, settings)
+    user = await hub.user("alice", hook(None, login("alice")))
+    await hub.spawn(user)
+    assert len(provider.grants["alice"]) == 1  # the spawn's own need
+    ends_at = time.monotonic() + 2.5  # after a second, the next one would be possible
+    while time.monotonic() < ends_at:
+        assert (await ask(hub, user.spawners[""].api_token, "t")).code == 200
+        await asyncio.sleep(0.1)
+    assert len(provider.grants["alice"]) == 1
 
 
 @contextmanager
