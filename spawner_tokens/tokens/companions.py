@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .lookup import Contents, Key, KeyFailed, holds_tokens, is_deliverable
+from .lookup import Contents, Key, KeyFailed, holds_tokens, is_deliverable, is_longer
 from .spec import TokenSpec
 
 # MAX_ARG_STRLEN of Linux: the most that one `NAME=value` may have, with its NUL byte.
 _LONGEST_VARIABLE = 131072
+
+_TOO_LONG = "it is longer than the 128 KiB that a variable can carry"
 
 # What git removes from both ends of a name (ident.c): it refuses one that has nothing else.
 _NO_NAME = "".join(map(chr, range(33))) + ".,:;<>\"\\'"
@@ -32,33 +34,45 @@ def _find_texts(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Variable → text, and variable → why it has none that can be delivered.
 
-    What is no text is given as JSON: lists and dicts only if ``objects``.
+    What is no text is given as JSON: lists and dicts only if ``objects``. Each is made once, for
+    all specs and servers.
     """
     texts, omitted = {}, {}
     for variable, key in keys.items():
-        try:
-            value = contents.find(key)
-            text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
-            problem = _find_problem(variable, value, text, contents, token)
-        except KeyFailed as failed:
-            problem = f"its key, a function, {failed}"
-        except (TypeError, ValueError, RecursionError):
-            problem = f"JSON has no form for the {type(value).__name__} that its key finds"
-        if problem or not (objects or isinstance(value, (str, bool, int, float))):
+        known = id(key) if callable(key) else key, token
+        if known not in contents.companions:
+            contents.companions[known] = _make_companion(key, contents, token)
+        text, problem, is_object = contents.companions[known]
+        if not problem and not fits(variable, text):
+            problem = _TOO_LONG
+        if problem or (is_object and not objects):
             omitted[variable] = problem
         else:
             texts[variable] = text
     return texts, omitted
 
 
-def _find_problem(variable: str, value: Any, text: str, contents: Contents, token: str) -> str:
+def _make_companion(key: Key, contents: Contents, token: str) -> tuple[str, str, bool]:
+    """The text, why it cannot be delivered (empty if it can), and whether it is a list or dict."""
+    try:
+        value = contents.find(key)
+        is_object = not isinstance(value, (str, bool, int, float))
+        if is_object and is_longer(value, _LONGEST_VARIABLE):
+            return "", _TOO_LONG, True
+        text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+        return text, _find_problem(value, text, contents, token), is_object
+    except KeyFailed as failed:
+        return "", f"its key, a function, {failed}", False
+    except (TypeError, ValueError, RecursionError):
+        return "", f"JSON has no form for the {type(value).__name__} that its key finds", False
+
+
+def _find_problem(value: Any, text: str, contents: Contents, token: str) -> str:
     """Why a companion cannot be delivered; empty if it can."""
     if value is None or value == "":
         return "its key finds nothing"
     if not is_deliverable(text):
         return "it has a NUL byte or a lone surrogate, which no variable can carry"
-    if not fits(variable, text):
-        return "it is longer than the 128 KiB that a variable can carry"
     if holds_tokens([value, text], token, contents):
         return "there is a token in it, which is no companion value"
     return ""

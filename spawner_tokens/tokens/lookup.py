@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import iscoroutine
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from .lifetime import jwt_claims
@@ -46,6 +46,8 @@ class Contents:
     answers: Mapping[str, Mapping[str, Any]] = field(repr=False)
     refresh_tokens: frozenset[str] = field(repr=False)
     scoped: Mapping[str, Sequence[Mapping[str, Any]]] = field(repr=False)
+    # What goes with a token, by its key and that token: see there.
+    companions: dict[Any, tuple[str, str, bool]] = field(default_factory=dict, repr=False)
     # id of a function → the function, so that the id stays its own, and its result
     _called: dict[int, tuple[Any, Any]] = field(default_factory=dict, repr=False)
 
@@ -131,6 +133,15 @@ def _nodes(root: Any) -> Iterator[Any]:
             nodes.extend(node.values())
         elif isinstance(node, (list, tuple)):
             nodes.extend(node)
+
+
+def is_longer(value: Any, length: int) -> bool:
+    """Whether the JSON of a value has more characters than that, for certain. It is soon known."""
+    for node in _nodes(value):
+        length -= len(node) if isinstance(node, (str, dict)) else 1
+        if length < 0:
+            return True
+    return False
 
 
 def find_dicts(auth_state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -229,7 +240,7 @@ def _find_named(
     value: str, nodes: Iterable[Mapping[str, Any]]
 ) -> tuple[bool, tuple[str, ...] | None]:
     """Whether scopes are named in one of these, or in the token, and which; ``None``: unusable."""
-    for node in [*nodes, jwt_claims(value)]:
+    for node in chain(nodes, map(jwt_claims, [value])):  # not decoded if it need not be
         for name in _SCOPES:
             if node.get(name) not in (None, [""]):  # OAuthenticator's [""]: not named
                 return True, _split(node[name])

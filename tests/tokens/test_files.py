@@ -56,6 +56,20 @@ def test_a_companion_that_fails_or_holds_the_refresh_token_is_left_out():
     assert find(fields, auth_state).companions == {}
 
 
+def test_a_companion_is_made_once_for_all_specs_and_servers_and_one_that_is_too_long_never(
+    monkeypatch,
+):
+    made, dumps = [], json.dumps
+    monkeypatch.setattr(json, "dumps", lambda *args, **more: made.append(args) or dumps(*args))
+    fields = {f"t{n}": {"variables": {f"A{n}": "groups", f"B{n}": "teams"}} for n in range(5)}
+    teams = [{"name": "x" * 100}] * 2000
+    login = Login({"access_token": "v", "groups": ["g", "h"], "teams": teams})
+    for _ in range(10):
+        tokens = [select(spec, login) for spec in parse_tokens(fields, files=True)]
+    assert made == [(["g", "h"],)]
+    assert tokens[4].companions == {"A4": '["g", "h"]'} and "128 KiB" in tokens[4].omitted["B4"]
+
+
 def test_the_template_is_filled_by_the_token_alone():
     token = find(
         {"env": "T", "template": "oauth2:{token}:{user}"}, {"access_token": "{token}{user}"}
