@@ -111,7 +111,8 @@ def _make_helper(spec: TokenSpec, directory: str | None, pull: bool) -> str | No
     else:
         return None
     if pull:  # the file may be that of the start, too; it is for where no Python is, or no Hub
-        ask = f"python3 -c {shlex.quote(_ASK)} {spec.name}"
+        # -I: git runs it in the repository, whose modules would come before Python's own.
+        ask = f"python3 -I -c {shlex.quote(_ASK)} {spec.name}"
         password = f"{{ {ask} || {{ {found} && {password}; }}; }}"
         found = 'test -n "$SPAWNER_TOKENS_URL"'
     username = shlex.quote(f"username={spec.git_username}")

@@ -22,6 +22,8 @@ from ..support.spawners import FilesAtStart, VariablesOnly
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
 FILL = "printf 'url=https://git.example.org/r\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill"
 
+HOSTILE = "git init -q . && mkdir http && echo 'raise SystemExit(1)' >http/__init__.py"
+
 
 async def fill(server):
     """What git gets in the server's own process environment."""
@@ -38,6 +40,8 @@ async def test_git_gets_the_token_of_now_and_without_a_hub_that_of_the_start(
     server = await hub.spawn(user)
     assert (await fill(server))[0] == "alice-a0"
     await user.save_auth_state(login("alice", n=7))
+    assert (await fill(server))[0] == "alice-a7"
+    await server.run("sh", "-c", HOSTILE)  # a repository that git works in
     assert (await fill(server))[0] == "alice-a7"
     user.spawners[""]._stop_pending = True
     password, error = await fill(server)
