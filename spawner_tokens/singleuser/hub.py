@@ -7,8 +7,9 @@ import json
 import os
 import ssl
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 LONGEST_WAIT = 60  # seconds, that the Hub grants
 _PATIENCE = 10.0  # seconds for a connection, and for an answer that nothing is waited for
@@ -49,21 +50,19 @@ def ask(
     after ``wait`` seconds. ``seconds``: how long the Hub may take beside that. Raises
     :exc:`HubError`, and :exc:`OSError` if the Hub cannot be reached.
     """
-    url = urlsplit(os.environ["SPAWNER_TOKENS_URL"])
     query = {each: known.get(each) or "" for each in ("renewed_at", "version")} if known else {}
     query["wait"] = str(wait)
-    path = "/".join([url.path, *([quote(name, safe="")] if name else [])])
     headers = {"Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}"}
-    # No proxy, and no redirect: the Hub's address is that of the Hub.
-    connection = _connect(url.scheme, url.hostname or "", url.port, seconds + wait)
     try:
-        connection.request("GET", f"{path}?{urlencode(query)}", headers=headers)
-        answer = connection.getresponse()
-        body = json.loads(answer.read())
+        url = urlsplit(os.environ["SPAWNER_TOKENS_URL"])
+        path = "/".join([url.path, *([quote(name, safe="")] if name else [])])
+        # No proxy, and no redirect: the Hub's address is that of the Hub.
+        with closing(_connect(url, seconds + wait)) as connection:
+            connection.request("GET", f"{path}?{urlencode(query)}", headers=headers)
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"the Hub does not answer as it should: {type(error).__name__}") from None
-    finally:
-        connection.close()
     if answer.status == 200:
         found: dict[str, Any] = body
         return found
@@ -75,10 +74,9 @@ def ask(
     )
 
 
-def _connect(
-    scheme: str, host: str, port: int | None, seconds: float
-) -> http.client.HTTPConnection:
-    if scheme != "https":
+def _connect(url: SplitResult, seconds: float) -> http.client.HTTPConnection:
+    host, port = url.hostname or "", url.port
+    if url.scheme != "https":
         return http.client.HTTPConnection(host, port, timeout=seconds)
     env = os.environ.get
     context = ssl.create_default_context(cafile=env("JUPYTERHUB_SSL_CLIENT_CA") or None)

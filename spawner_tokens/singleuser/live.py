@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from .sources import find_file, read_variables
+from .sources import read_file, read_variables
 
 
 def set_variables(name: str, text: str | None) -> None:
@@ -20,10 +20,5 @@ def set_variables(name: str, text: str | None) -> None:
 def read_files(names: Iterable[str] | None = None) -> None:
     """Give the tokens in the files to their variables. One without a file stays as it is."""
     for name in read_variables() if names is None else names:
-        try:
-            path = find_file(name)
-            text = None if path is None else path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError):  # just withdrawn
-            text = None
-        if text is not None:
+        if (text := read_file(name)) is not None:
             set_variables(name, text)

@@ -40,7 +40,15 @@ def find_file(name: str) -> Path | None:
     directory = os.environ.get("SPAWNER_TOKENS_DIR")
     is_name = name and name[0] != "." and "/" not in name
     path = Path(directory, name) if directory and is_name else None
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and os.path.isfile(path) else None
+
+
+def read_file(name: str) -> str | None:
+    """What is in a token's file; ``None`` if there is none that this process can read."""
+    try:
+        return path.read_bytes().decode() if (path := find_file(name)) is not None else None
+    except (OSError, UnicodeDecodeError):  # it was just withdrawn, or is another user's
+        return None
 
 
 def get_token(name: str) -> str:
@@ -49,11 +57,8 @@ def get_token(name: str) -> str:
     It is read from its file, or asked for at the Hub, or that of a variable: the one of the
     server's start. Call it each time that you need the token.
     """
-    try:
-        if (path := find_file(name)) is not None:
-            return path.read_bytes().decode()
-    except FileNotFoundError:  # it was just withdrawn
-        pass
+    if (text := read_file(name)) is not None:
+        return text
     why = ""
     if hub.is_there():
         try:
@@ -99,8 +104,8 @@ def get_status() -> list[dict[str, Any]]:
     ``None`` if it is not there.
     """
     found: dict[str, dict[str, Any]] = {name: {} for name in read_variables()}
-    directory = os.environ.get("SPAWNER_TOKENS_DIR")
-    for path in sorted(Path(directory).glob("*.json")) if directory else ():
+    directory = os.environ.get("SPAWNER_TOKENS_DIR", "")
+    for path in sorted(Path(directory).glob("*.json")) if os.path.isdir(directory) else ():
         if not path.name.endswith(".config.json"):
             found[path.name.removesuffix(".json")] = read_facts(path)
     if hub.is_there() and not all(found.values()):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spawner_tokens.__main__ import main
-from spawner_tokens.singleuser import NoToken, TokenAuth, get_token
+from spawner_tokens.singleuser import NoToken, TokenAuth, get_status, get_token
 
 from ..support.pulling import PULL
 from ..support.spawners import VariablesOnly
@@ -54,10 +55,25 @@ def test_a_token_is_that_of_its_file_else_that_of_its_variable(tokens, environ):
     del environ["T"]
     with pytest.raises(NoToken, match="the Hub cannot be reached"):
         get_token("t")
+    for url in ("http://127.0.0.1:1/x", "http://[", "http://x:y", "x"):
+        environ["SPAWNER_TOKENS_URL"] = url
+        with pytest.raises(NoToken, match="the Hub cannot be reached"):
+            get_token(name="\udcff")  # as a program's argument may be
     del environ["SPAWNER_TOKENS_URL"]
-    for name in ("u", "", "../tokens/t.json", ".lock"):
+    for name in ("u", "", "../tokens/t.json", ".lock", "x" * 300):
         with pytest.raises(NoToken, match="Tokens of this server: t"):
             get_token(name)
+
+
+def test_files_of_another_user_are_as_none(tokens):
+    tokens.chmod(0)
+    if user := (os.geteuid() == 0 and 65534):
+        os.seteuid(user)
+    try:
+        assert get_token("t") == "token-0"
+        assert [each["where"] for each in get_status()] == ["variable"]
+    finally:
+        os.seteuid(os.getuid())
 
 
 def test_requests_have_the_token_of_their_moment(tokens):
