@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .hub import is_there
 from .live import set_variables
 from .sources import NoToken, get_token, read_variables
 
@@ -27,5 +26,4 @@ def update(*_: Any) -> None:
             try:
                 set_variables(name, get_token(name))
             except NoToken:
-                if is_there():
-                    set_variables(name, None)
+                set_variables(name, None)

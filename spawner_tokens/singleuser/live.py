@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from .sources import read_file, read_variables
+from .sources import find_withheld, read_file, read_variables
 
 
 def set_variables(name: str, text: str | None) -> None:
@@ -18,7 +18,10 @@ def set_variables(name: str, text: str | None) -> None:
 
 
 def read_files(names: Iterable[str] | None = None) -> None:
-    """Give the tokens in the files to their variables. One without a file stays as it is."""
+    """Give the tokens in the files to their variables, and take away what is withheld.
+
+    Another one without a file stays as it is.
+    """
     for name in read_variables() if names is None else names:
-        if (text := read_file(name)) is not None:
+        if (text := read_file(name)) is not None or find_withheld(name):
             set_variables(name, text)

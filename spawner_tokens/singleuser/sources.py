@@ -51,11 +51,19 @@ def read_file(name: str) -> str | None:
         return None
 
 
+def find_withheld(name: str) -> str | None:
+    """Why this server does not have a token any more, as its files say; ``None`` if it may."""
+    directory = os.environ.get("SPAWNER_TOKENS_DIR")
+    facts = read_facts(Path(directory, f"{name}.json")) if directory else {}
+    status = facts.get("status")
+    return None if status in (None, "ok") or find_file(name) is not None else str(status)
+
+
 def get_token(name: str) -> str:
     """The live token of this name. Raises :exc:`NoToken`.
 
     It is read from its file, or asked for at the Hub, or that of a variable: the one of the
-    server's start. Call it each time that you need the token.
+    server's start, unless it is withheld since. Call it each time that you need the token.
     """
     if (text := read_file(name)) is not None:
         return text
@@ -69,6 +77,8 @@ def get_token(name: str) -> str:
             why = f": {error}"
         except OSError as error:
             why = f": the Hub cannot be reached ({error})"
+    if status := find_withheld(name):
+        raise NoToken(f"the token {name!r} is withheld{why}. Its status: {status}.")
     for variable in read_variables().get(name, {}).get("env", ()):
         if variable in os.environ:
             return os.environ[variable]

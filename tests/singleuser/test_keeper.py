@@ -207,6 +207,11 @@ async def test_files_are_watched_and_the_variables_are_theirs(tokens, environ):
     (tokens / "t.new").write_text("token-2")
     os.replace(tokens / "t.new", tokens / "t")
     await until(lambda: environ["T"] == environ["ALSO_T"] == "token-2")
+    (tokens / "t").unlink()  # the Hub withholds it: the server is shared
+    (tokens / "t.json").write_text('{"status": "shared"}')
+    await until(lambda: not {"T", "ALSO_T"} & environ.keys())
+    (tokens / "t").write_text("token-3")
+    await until(lambda: environ.get("T") == environ.get("ALSO_T") == "token-3")
     stop()
 
 

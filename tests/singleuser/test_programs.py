@@ -105,6 +105,13 @@ def test_a_running_kernel_has_the_live_token_before_each_cell(tokens, environ):
     (tokens / "t").write_text("token-3")
     shell.run_cell("third = os.environ['T']")
     assert shell.user_ns["third"] == "token-2"
+    shell.extension_manager.load_extension("spawner_tokens")
+    (tokens / "t").unlink()
+    (tokens / "t.json").write_text('{"status": "shared"}')
+    shell.run_cell("left = 'T' in os.environ")
+    assert shell.user_ns["left"] is False
+    with pytest.raises(NoToken, match="is withheld. Its status: shared."):
+        get_token("t")
 
 
 def test_the_commands_print_the_token_and_what_is_known_of_all(tokens, capsys):
