@@ -40,14 +40,18 @@ def keep(log: logging.Logger) -> Callable[[], None] | None:
     directory = PrivateDirectory()
     delivered = os.environ.get("SPAWNER_TOKENS_DIR")
     if delivered:
-        _show_delivered(Path(delivered), directory, names)
+        with suppress(OSError):  # no place for it, so far
+            _show_delivered(Path(delivered), directory, names)
     pulls = [Pull(name, directory, delivered, stopped, log) for name in names]
     for pull in pulls:
         _begin(pull.run)
 
+    process = os.getpid()
+
     def stop() -> None:
-        stopped.set()
-        directory.remove()
+        if os.getpid() == process:  # and not in one that it has forked
+            stopped.set()
+            directory.remove()
 
     atexit.register(stop)
     return stop
@@ -139,7 +143,7 @@ class Pull:
         except hub.HubError as error:
             if error.is_withheld:
                 self._withdraw(error.reason, error)
-            return max(self._back_off(), error.retry_after)
+            return max(self._back_off(), min(error.retry_after, _LAST_RETRY))
         except OSError as error:
             if not self._failures:
                 self._log.warning("The Hub does not answer for the token %s: %s", self._name, error)
@@ -160,8 +164,8 @@ class Pull:
         set_variables(self._name, text)  # also where no file can be written
         hidden = ("token", "version")
         facts = {name: value for name, value in answer.items() if name not in hidden}
-        self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
-        self._write(self._name, text.encode())
+        self._directory.write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
+        self._directory.write(self._name, text.encode())
         self._known = answer
         _lead_to(self._directory, self._name)
 
@@ -172,8 +176,4 @@ class Pull:
         set_variables(self._name, None)
         self._directory.delete(self._name)
         facts = {**dict.fromkeys(("expires_at", "renewed_at", "scopes")), "status": reason}
-        self._write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
-
-    def _write(self, name: str, contents: bytes) -> None:
-        if not self._stopped.is_set():  # else the directory goes
-            self._directory.write(name, contents)
+        self._directory.write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")

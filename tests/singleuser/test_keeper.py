@@ -7,14 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from jupyterhub import orm
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
-from spawner_tokens.singleuser import hub
-from spawner_tokens.singleuser.keeper import keep
+from spawner_tokens.singleuser import get_token, hub
+from spawner_tokens.singleuser.keeper import Pull, keep
+from spawner_tokens.singleuser.private import PrivateDirectory
 
 from ..support.hub import Server
 from ..support.killed import KEY, run_killed
@@ -24,6 +26,7 @@ from ..support.pulling import PULL
 from ..support.scripted import login
 from ..support.spawners import FilesAtStart, VariablesOnly
 from ..support.waiting import until
+from ..tokens.test_libraries import Service, serve
 
 ROOT = Path(__file__).parents[2]
 TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T"}}}
@@ -142,7 +145,7 @@ async def test_a_token_of_no_known_age_that_changes_between_two_requests_is_ther
         stop()
 
 
-async def test_a_file_that_was_removed_comes_again_and_where_none_can_be_the_variable_is_live(
+async def test_what_was_removed_comes_again_and_where_no_file_can_be_the_variable_is_live(
     start_hub, environ, tmp_path, monkeypatch, caplog
 ):
     asked = []
@@ -153,13 +156,17 @@ async def test_a_file_that_was_removed_comes_again_and_where_none_can_be_the_var
     user = await running.user("alice", login("alice"))
     texts = await (await running.spawn(user)).texts()
     environ.update({name: texts[name] for name in NAMES})
-    environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path / "memory")
+    (tmp_path / "memory").mkdir()
     stop = keep(logging.getLogger("server"))
     await until(lambda: "T_TOKEN_FILE" in environ)
     file = Path(environ["T_TOKEN_FILE"])
     file.unlink()
     await until(file.exists)
     shutil.rmtree(file.parent)
+    await until(file.exists)
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(tmp_path / "memory")
     await user.save_auth_state(login("alice", n=1))
     await until(lambda: environ["T"] == "alice-a1")
     so_far = len(asked)
@@ -219,10 +226,44 @@ def test_a_process_that_is_no_server_keeps_nothing(environ):
     assert keep(logging.getLogger("server")) is None
 
 
+class Unready(Service):
+    """A proxy whose Hub is away for an hour."""
+
+    def do_GET(self):
+        self.send_response(503)
+        self.send_header("Retry-After", "3600")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+
+def test_a_hub_that_is_away_is_asked_again_within_a_minute_whatever_it_says(environ, tmp_path):
+    with serve(Unready) as port:
+        environ |= {"SPAWNER_TOKENS_URL": f"http://127.0.0.1:{port}", "JUPYTERHUB_API_TOKEN": "x"}
+        stopped, log = threading.Event(), logging.getLogger("server")
+        pull = Pull("t", PrivateDirectory(tmp_path), None, stopped, log)
+        assert 1 < pull._ask() <= 60
+
+
+@pytest.mark.parametrize("memory", ["/proc", "relative"])
+def test_a_memory_that_takes_no_directory_keeps_no_server_from_its_start(
+    environ, tokens, memory, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "relative").mkdir()
+    environ |= {"SPAWNER_TOKENS_URL": "http://127.0.0.1:1", "JUPYTERHUB_API_TOKEN": "x"}
+    environ["XDG_RUNTIME_DIR"] = memory
+    stop = keep(logging.getLogger("server"))
+    assert get_token("t") == "token-1" and Path(environ["SPAWNER_TOKENS_DIR"]).is_absolute()
+    stop()
+
+
 CODE = """
-import logging, sys, time
+import logging, os, sys
 from spawner_tokens.singleuser.keeper import keep
 keep(logging.getLogger())
+if not os.fork():
+    sys.exit()
+os.wait()
 print("begun", flush=True)
 sys.stdin.read()
 """
