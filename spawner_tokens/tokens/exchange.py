@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
@@ -116,7 +117,10 @@ class _Reader(FieldReader):
     def token_url(self) -> str | None:
         value = self.text("exchange.token_url")
         if value is not None:
-            self._base_url("exchange.token_url", value)
+            base, _, query = value.partition("?")  # it may have one (RFC 6749, section 3.2)
+            self._base_url("exchange.token_url", base)
+            problem = "has a query with characters that have to be encoded, or a fragment"
+            self.expect(re.fullmatch(r"[!$-~]*", query), "exchange.token_url", problem)
         return value
 
     def check(self, exchange: Exchange, given: Mapping[str, Any]) -> None:

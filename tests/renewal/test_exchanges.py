@@ -142,7 +142,11 @@ def test_all_who_wait_share_one_request_for_each_user_and_exchange(run):
     run(scenario, Provider(exchange=exchange_in(1)), {**tokens, **again})
 
 
-OWN = {"client_id": "mine", "client_secret": "s2", "token_url": "https://sso.example.org/token/"}
+OWN = {
+    "client_id": "mine",
+    "client_secret": "s2",
+    "token_url": "https://sso.example.org/token/?p=b2c",
+}
 OBO = {"type": "azure-obo", "scope": "https://graph.microsoft.com/Files.Read"}
 STANDARD = (
     b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=alice-a0"

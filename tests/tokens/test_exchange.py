@@ -45,6 +45,7 @@ def parse(exchange, **more):
         param({"exchange": {"audience": 5}}, ".audience", "list of texts", id="audience"),
         param({"exchange": {"scope": ["\ud800"]}}, ".scope", "remove it", id="surrogate"),
         param({"exchange": {"token_url": "sso/token"}}, ".token_url", "http(s)", id="url"),
+        param({"exchange": {"token_url": "http://a/t?b#c"}}, ".token_url", "fragment", id="query"),
         param({"exchange": {"client_id": ""}}, ".client_id", "not an empty one", id="empty-client"),
         param({"exchange": {"client_secret": 5, "client_id": "a"}}, ".client_secret", "a text"),
         param({"exchange": {"client_secret": SECRET}}, ".client_secret", "add its client_id"),
