@@ -234,7 +234,7 @@ class TokenSpawnerMixin(TokenBackend):
         self._tokens_start = self._tokens_start.give(self, tokens, files, pull=pull)
 
     def _parse_tokens(self, tokens: Mapping[str, Any]) -> tuple[TokenSpec, ...]:
-        return parse_tokens(tokens, files=self.delivers_files())
+        return parse_tokens(tokens, files=self.delivers_files(), pull=self.tokens_pull)
 
     @property
     def _tokens_traits(self) -> Mapping[str, Any]:

@@ -115,9 +115,9 @@ class PulledServer:
 
     @property
     def _specs(self) -> list[TokenSpec]:
-        """Of the tokens that reach the server itself, by a file or a variable."""
-        shows = self.spawner.shows_files
-        return [spec for spec in self._delivery.specs if spec.env or (spec.file and shows)]
+        """Of the tokens that are for the server itself, and not for what sees its files alone."""
+        specs, shows = self._delivery.specs, self.spawner.shows_files
+        return [spec for spec in specs if spec.env or shows or not spec.file]
 
     @property
     def _version(self) -> str:

@@ -78,8 +78,10 @@ class Setup:
 
     def read_specs(self, tokens: Any) -> tuple[tuple[TokenSpec, ...], SpecError | None]:
         """The specs, or what is wrong with them."""
+        spawner = self.spawner
         try:
-            return parse_tokens(tokens, files=self.spawner.delivers_files()), None
+            files, pull = spawner.delivers_files(), spawner.tokens_pull
+            return parse_tokens(tokens, files=files, pull=pull), None
         except SpecError as error:
             return (), error
 

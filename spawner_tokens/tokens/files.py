@@ -127,7 +127,7 @@ def make_env(
             continue
         env.update(token.companions)
         env.update(dict.fromkeys(token.spec.env, token.text))
-        if directory is not None and token.spec.file_env:
+        if directory is not None and token.spec.file and token.spec.file_env:
             env[token.spec.file_env] = f"{directory}/{token.spec.name}"
         if directory is not None and token.spec.config_env:
             env[token.spec.config_env] = f"{directory}/{_name_config(token)}"
@@ -143,7 +143,7 @@ def make_programs_env(specs: Iterable[TokenSpec], api_url: str | None) -> dict[s
         # one that it pulls has a file, too
         spec.name: {
             "env": spec.env,
-            "file_env": spec.file_env if spec.file else make_file_env(spec.name),
+            "file_env": spec.file_env or (None if spec.file else make_file_env(spec.name)),
         }
         for spec in specs
     }

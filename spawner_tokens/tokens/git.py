@@ -108,6 +108,8 @@ def _make_helper(spec: TokenSpec, directory: str | None, pull: bool) -> str | No
             f'test -n "${{{variable}:+set}}"',
             f"env | sed -n 's/^{variable}=/password=/p'",
         )
+    elif pull:
+        found = password = "false"
     else:
         return None
     if pull:  # the file may be that of the start, too; it is for where no Python is, or no Hub

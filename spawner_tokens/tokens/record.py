@@ -113,7 +113,7 @@ def read_record(
     for name, fields in record["tokens"].items():
         try:
             restored = _restore(fields, functions, ("tokens", name))
-            parsed[name] = parse_token(name, restored, files=files)
+            parsed[name] = parse_token(name, restored, files=files, pull=pull)
         except KeyError as lost:
             unknown[name] = _describe(lost)
         except SpecError as error:

@@ -88,14 +88,18 @@ _NULLABLE = {
 }
 
 
-def parse_tokens(tokens: Mapping[str, Any], *, files: bool) -> tuple[TokenSpec, ...]:
+def parse_tokens(
+    tokens: Mapping[str, Any], *, files: bool, pull: bool = False
+) -> tuple[TokenSpec, ...]:
     """Read the ``tokens`` trait: token name → spec.
 
-    ``files`` says whether the spawner can deliver files. Raises :exc:`SpecError`.
+    ``files`` says whether the spawner can deliver files, ``pull`` whether servers may ask the Hub,
+    and so need none. Raises :exc:`SpecError`.
     """
     if not isinstance(tokens, Mapping):
         raise SpecError("…", None, "tokens is a dict of token name → spec")
-    parsed = {name: parse_token(name, spec, files=files) for name, spec in tokens.items()}
+    options = {"files": files, "pull": pull}
+    parsed = {name: parse_token(name, spec, **options) for name, spec in tokens.items()}
     specs = tuple(link(spec, parsed) for spec in parsed.values())
     owners: dict[str, str] = {}
     for spec in specs:
@@ -142,8 +146,8 @@ def _check_git(specs: Iterable[TokenSpec]) -> None:
                 )
 
 
-def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
-    """Read one entry of the ``tokens`` trait. Raises :exc:`SpecError`."""
+def parse_token(name: str, fields: Any, *, files: bool, pull: bool = False) -> TokenSpec:
+    """Read one entry of the ``tokens`` trait: see :func:`parse_tokens`."""
     _check_name(name)
     _check_shape(name, fields)
     given = {field: value for field, value in fields.items() if field != "url" or value is not None}
@@ -155,7 +159,8 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         merged["git_identity"] = preset.get("git_identity", True)
     read = FieldReader(name, merged)
     url = read.url()
-    file = files if merged["file"] is None else read.boolean("file")
+    file = files if merged["file"] is None else read.boolean("file") and (files or not pull)
+    has_path = file or merged["file_env"] is not DEFAULT  # what keeps it in the server has a file
     spec = TokenSpec(
         name=name,
         url=url,
@@ -163,7 +168,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         exchange=read_exchange(name, merged, fields),
         env=read.names("env"),
         file=file,
-        file_env=read.file_env() if file else None,
+        file_env=read.file_env() if has_path else None,
         template=read.template(),
         variables=read.variables(),
         settings=read.settings(url, "settings" not in fields),
@@ -178,7 +183,7 @@ def parse_token(name: str, fields: Any, *, files: bool) -> TokenSpec:
         forbidden_scopes=read.scopes("forbidden_scopes"),
         shared=read.policy("shared", SHARED_POLICIES),
     )
-    _check_fields(spec, read, files)
+    _check_fields(spec, read, files, pull)
     _check_preset(spec, merged["preset"], preset)
     return spec
 
@@ -203,7 +208,7 @@ def _check_shape(name: str, fields: Any) -> None:
             raise SpecError(name, str(field), f"unknown field{nearest(field, _DEFAULTS)}")
 
 
-def _check_fields(spec: TokenSpec, read: FieldReader, files: bool) -> None:
+def _check_fields(spec: TokenSpec, read: FieldReader, files: bool, pull: bool) -> None:
     """Check those fields that depend on each other, and the names of variables."""
     problem = (
         "this spawner class cannot deliver files; use a class that can (LocalTokenMixin for local "
@@ -216,7 +221,7 @@ def _check_fields(spec: TokenSpec, read: FieldReader, files: bool) -> None:
     problem = f"forbidden_scopes has {both} too; remove it from one of them"
     read.expect(not both, "required_scopes", problem)
     problem = "nothing would be delivered; name a variable for the token"
-    read.expect(spec.env or spec.file, "env", problem)
+    read.expect(spec.env or spec.file or pull, "env", problem)
     for variable in spec.claims:
         read.check_variable(variable)
 

@@ -19,15 +19,16 @@ from ..support.pulling import PULL
 from ..support.scripted import login
 from ..support.spawners import FilesAtStart, VariablesOnly
 
-TOKENS = {"TokenSpawnerMixin.tokens": {"t": {"env": "T", "git": "https://git.example.org"}}}
-FILL = "printf 'url=https://git.example.org/r\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill"
+TOKENS = {"t": {"env": "T", "git": "https://git.example.org"}, "u": {"git": "https://git2.example"}}
+TOKENS = {"TokenSpawnerMixin.tokens": TOKENS}
+FILL = "printf 'url=%s/r\\n\\n' \"$0\" | GIT_TERMINAL_PROMPT=0 git credential fill"
 
 HOSTILE = "git init -q . && mkdir http && echo 'raise SystemExit(1)' >http/__init__.py"
 
 
-async def fill(server):
+async def fill(server, url="https://git.example.org"):
     """What git gets in the server's own process environment."""
-    done = await server.run("sh", "-c", FILL)
+    done = await server.run("sh", "-c", FILL, url)
     return dict(line.split("=", 1) for line in done.out.splitlines()).get("password"), done.error
 
 
@@ -43,6 +44,7 @@ async def test_git_gets_the_token_of_now_and_without_a_hub_that_of_the_start(
     assert (await fill(server))[0] == "alice-a7"
     await server.run("sh", "-c", HOSTILE)  # a repository that git works in
     assert (await fill(server))[0] == "alice-a7"
+    assert (await fill(server, "https://git2.example"))[0] == "alice-a7"
     user.spawners[""]._stop_pending = True
     password, error = await fill(server)
     assert password == "alice-a0" and "does not run any more" in error

@@ -131,7 +131,8 @@ async def test_while_the_hub_cannot_be_asked_what_it_delivers_is_taken(
 async def test_a_token_of_no_known_age_that_changes_between_two_requests_is_there_at_once(
     start_hub, environ, tmp_path
 ):
-    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL})
+    specs = {"t": {"env": "T"}, "grid": {"preset": "wlcg"}}  # which no variable shows
+    hub = await start_hub(VariablesOnly, {"TokenSpawnerMixin.tokens": specs, **PULL})
     user = await hub.user("alice", {"access_token": "first"})
     texts = await (await hub.spawn(user)).texts()
     environ.update({name: texts[name] for name in NAMES})
@@ -141,6 +142,7 @@ async def test_a_token_of_no_known_age_that_changes_between_two_requests_is_ther
         await until(lambda: environ.get("T") == "first")
         await user.save_auth_state({"access_token": "second"})  # it asks once in a second at most
         await until(lambda: environ["T"] == "second")
+        await until(lambda: Path(environ["BEARER_TOKEN_FILE"]).read_text() == "second")
     finally:
         stop()
 

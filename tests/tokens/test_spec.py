@@ -1,5 +1,7 @@
 """What a spec may say, and what is said of one that is wrong."""
 
+import json
+
 import pytest
 from pytest import param
 from traitlets import TraitError
@@ -7,6 +9,8 @@ from traitlets.config import Config
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.tokens.fields import SpecError
+from spawner_tokens.tokens.files import make_env, make_programs_env
+from spawner_tokens.tokens.selection import Token
 from spawner_tokens.tokens.spec import parse_tokens
 
 
@@ -106,6 +110,26 @@ def test_a_wrong_spec_is_a_trait_error_that_names_entry_field_and_fix(fields, fi
         TokenSimpleLocalProcessSpawner(config=config)
     assert f"TokenSimpleLocalProcessSpawner.tokens['gitlab']{field}" in str(error.value)
     assert fix in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields, path",
+    [
+        param({}, "T_TOKEN_FILE", id="default"),
+        param({"preset": "wlcg"}, "BEARER_TOKEN_FILE", id="preset"),
+        param({"env": "T", "file_env": "PATH_OF_T"}, "PATH_OF_T", id="given"),
+        param({"env": "T", "file": False}, "T_TOKEN_FILE", id="no-file"),
+    ],
+)
+def test_where_servers_ask_the_hub_a_token_needs_neither_variable_nor_file(fields, path):
+    specs = parse_tokens({"t": fields}, files=False, pull=True)
+    assert json.loads(make_programs_env(specs, "x")["SPAWNER_TOKENS_VARIABLES"]) == {
+        "t": {"env": [*specs[0].env], "file_env": path}
+    }
+    assert make_env([Token(specs[0], value="x")], "/d").keys() == {
+        "SPAWNER_TOKENS_DIR",
+        *specs[0].env,
+    }
 
 
 @pytest.mark.parametrize(
