@@ -237,9 +237,9 @@ class PulledServer:
 
 
 def check_running(row: orm.Spawner, *, stops: bool = False) -> None:
-    """Raise :exc:`PullRefused` if a server ``stops``, or has stopped: its token may be kept."""
+    """Raise :exc:`PullRefused` if a server ``stops``, or does not run: its token may be kept."""
     if stops or row.server is None:
-        words = "This server does not run any more, so its tokens are not given to it."
+        words = "For the Hub, this server has stopped, or does not run yet: it gets no tokens."
         raise PullRefused(403, "refused", words, reason="stopped")
 
 

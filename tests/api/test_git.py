@@ -47,7 +47,7 @@ async def test_git_gets_the_token_of_now_and_without_a_hub_that_of_the_start(
     assert (await fill(server, "https://git2.example"))[0] == "alice-a7"
     user.spawners[""]._stop_pending = True
     password, error = await fill(server)
-    assert password == "alice-a0" and "does not run any more" in error
+    assert password == "alice-a0" and "has stopped, or does not run yet" in error
     user.spawners[""]._stop_pending = False
 
 

@@ -34,7 +34,9 @@ def start_server(start_hub):
 
 
 async def test_a_server_without_files_gets_its_tokens_by_the_address_in_its_environment(start_hub):
-    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL, "JupyterHub.base_url": "/base"})
+    no_scope = {"JupyterHub.load_roles": [{"name": "server", "scopes": []}]}
+    base = {"JupyterHub.base_url": "/base"}
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL, **base, **no_scope})
     server = await hub.spawn(await hub.user("alice", {**login_with("a", 500), "other": "b"}))
     env = await server.texts()
     assert env["SPAWNER_TOKENS_URL"] == f"{env['JUPYTERHUB_API_URL']}/spawner-tokens"
