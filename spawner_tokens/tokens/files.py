@@ -149,5 +149,5 @@ def make_programs_env(specs: Iterable[TokenSpec], api_url: str | None) -> dict[s
     }
     env = {"SPAWNER_TOKENS_VARIABLES": json.dumps(variables)} if variables else {}
     if variables and api_url is not None:
-        env["SPAWNER_TOKENS_URL"] = f"{api_url}/{PULL_PATH}"
+        env["SPAWNER_TOKENS_URL"] = f"{api_url.rstrip('/')}/{PULL_PATH}"
     return env

@@ -123,9 +123,10 @@ def test_a_wrong_spec_is_a_trait_error_that_names_entry_field_and_fix(fields, fi
 )
 def test_where_servers_ask_the_hub_a_token_needs_neither_variable_nor_file(fields, path):
     specs = parse_tokens({"t": fields}, files=False, pull=True)
-    assert json.loads(make_programs_env(specs, "x")["SPAWNER_TOKENS_VARIABLES"]) == {
-        "t": {"env": [*specs[0].env], "file_env": path}
-    }
+    env = make_programs_env(specs, "https://h/api/")  # an admin's JUPYTERHUB_API_URL may end so
+    assert env["SPAWNER_TOKENS_URL"] == "https://h/api/spawner-tokens"
+    variables = {"env": [*specs[0].env], "file_env": path}
+    assert json.loads(env["SPAWNER_TOKENS_VARIABLES"]) == {"t": variables}
     assert make_env([Token(specs[0], value="x")], "/d").keys() == {
         "SPAWNER_TOKENS_DIR",
         *specs[0].env,
