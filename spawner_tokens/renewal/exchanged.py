@@ -21,8 +21,11 @@ _SHARE = 0.2
 # Requests in a row, each for another subject as soon as the last was answered, that need not wait.
 _SUBJECTS_AT_ONCE = 5
 # Errors about the subject token, or about what is asked for it, beside those that end a login
-# (RFC 6749, section 5.2; RFC 8693, section 2.2.2).
-_DENIALS = ("invalid_target", "invalid_scope", "access_denied", "invalid_request")
+# (RFC 6749, section 5.2; RFC 8693, section 2.2.2), and for an invalid one Keycloak's before 26.2.
+_DENIALS = (
+    *("invalid_target", "invalid_scope", "access_denied", "invalid_request"),
+    "invalid_token",
+)
 # Errors about the client: they are no denial, and what was exchanged before is kept.
 OF_CLIENT = ("unauthorized_client", "unsupported_grant_type")
 

@@ -327,7 +327,7 @@ def test_while_the_provider_gives_nothing_what_there_is_stays_as_long_as_it_live
     "code",
     [
         *("invalid_target", "invalid_scope", "access_denied", "invalid_request", "invalid_grant"),
-        "interaction_required",
+        *("interaction_required", "invalid_token"),
     ],
 )
 def test_what_the_provider_denies_is_withheld_at_once_and_asked_for_ever_later(run, code, status):
