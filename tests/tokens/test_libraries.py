@@ -10,6 +10,8 @@ from threading import Thread
 from urllib.parse import parse_qs
 
 import pytest
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config import load_kube_config
 
 from spawner_tokens.tokens.files import make_env, make_files
 from spawner_tokens.tokens.selection import Login, select
@@ -144,3 +146,32 @@ def test_each_connection_to_snowflake_has_the_token_of_the_moment(tmp_path):
             deliver(tmp_path, "snowflake", TOKENS[1], settings=account)
             process.communicate("\n\n", timeout=60)
     assert Snowflake.tokens == TOKENS
+
+
+async def test_each_loading_of_the_kubeconfig_has_the_token_of_the_moment(tmp_path):
+    settings, found = {"KUBE_API_SERVER": "https://kubernetes.example.org"}, []
+    for token in TOKENS:
+        env, configuration = (
+            deliver(tmp_path, "kubernetes", token, settings=settings),
+            Configuration(),
+        )
+        await load_kube_config(env["KUBECONFIG"], client_configuration=configuration)
+        found.append(configuration.api_key["BearerToken"])
+        assert configuration.host == settings["KUBE_API_SERVER"]
+    assert found == [f"Bearer {token}" for token in TOKENS]
+
+
+def test_scitokens_discovers_the_token_of_the_moment(tmp_path, monkeypatch):
+    discover = pytest.importorskip("scitokens").SciToken.discover
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from jwt import encode
+
+    key, found = generate_private_key(SECP256R1()), []
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for name in TOKENS:
+        token = encode({"sub": name}, key, algorithm="ES256")
+        for variable, text in deliver(tmp_path, "wlcg", token).items():
+            monkeypatch.setenv(variable, text)
+        found.append(discover(public_key=public)["sub"])
+    assert found == TOKENS
