@@ -59,9 +59,10 @@ class Start:
         values = [token for token in self.tokens if token.text is not None]
         owners = {variable: token.spec.name for token in values for variable in token.spec.env}
         api_url = env.get("JUPYTERHUB_API_URL") if started.pull else None
-        texts = {**make_programs_env(started.specs, api_url), **self.env}
+        admins = spawner.admin_variables  # profiles may change it during the start
+        texts = {**make_programs_env(started.specs, api_url, admins), **self.env}
         for variable, text in texts.items():
-            if variable in spawner.admin_variables:  # profiles may change it during the start
+            if variable in admins:
                 words = "%s: Spawner.environment sets %s, which wins over the tokens"
                 spawner.log.warning(words, spawner._log_name, variable)
             else:

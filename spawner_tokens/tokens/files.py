@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -134,20 +134,21 @@ def make_env(
     return env
 
 
-def make_programs_env(specs: Iterable[TokenSpec], api_url: str | None) -> dict[str, str]:
+def make_programs_env(
+    specs: Iterable[TokenSpec], api_url: str | None, admins: Collection[str] = ()
+) -> dict[str, str]:
     """What programs in the server have to know of its tokens: which variables there are for each.
 
     ``api_url``: the Hub's, as the server sees it, if the server may ask there for its tokens.
+    ``admins``: the variables that the admin sets, which are not for tokens.
     """
-    variables = {
+    variables = {}
+    for spec in specs:
         # one that it pulls has a file, too
-        spec.name: {
-            "env": spec.env,
-            "file_env": spec.file_env or (None if spec.file else make_file_env(spec.name)),
-        }
-        for spec in specs
-    }
-    env = {"SPAWNER_TOKENS_VARIABLES": json.dumps(variables)} if variables else {}
+        path = spec.file_env or (None if spec.file else make_file_env(spec.name))
+        env = [each for each in spec.env if each not in admins]
+        variables[spec.name] = {"env": env, "file_env": None if path in admins else path}
+    found = {"SPAWNER_TOKENS_VARIABLES": json.dumps(variables)} if variables else {}
     if variables and api_url is not None:
-        env["SPAWNER_TOKENS_URL"] = f"{api_url.rstrip('/')}/{PULL_PATH}"
-    return env
+        found["SPAWNER_TOKENS_URL"] = f"{api_url.rstrip('/')}/{PULL_PATH}"
+    return found

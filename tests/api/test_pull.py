@@ -1,6 +1,7 @@
 """What a server that asks its Hub for its tokens is given, and when."""
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -36,11 +37,16 @@ def start_server(start_hub):
 async def test_a_server_without_files_gets_its_tokens_by_the_address_in_its_environment(start_hub):
     no_scope = {"JupyterHub.load_roles": [{"name": "server", "scopes": []}]}
     base = {"JupyterHub.base_url": "/base"}
-    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL, **base, **no_scope})
+    admins = {"Spawner.environment": {"U": "admins", "T_TOKEN_FILE": "admins"}}
+    hub = await start_hub(VariablesOnly, {**TOKENS, **PULL, **base, **no_scope, **admins})
     server = await hub.spawn(await hub.user("alice", {**login_with("a", 500), "other": "b"}))
     env = await server.texts()
     assert env["SPAWNER_TOKENS_URL"] == f"{env['JUPYTERHUB_API_URL']}/spawner-tokens"
     assert "/base/hub/api/" in env["SPAWNER_TOKENS_URL"]
+    assert json.loads(env["SPAWNER_TOKENS_VARIABLES"]) == {  # what the admin sets is not for them
+        "t": {"env": ["T"], "file_env": None},
+        "u": {"env": [], "file_env": "U_TOKEN_FILE"},
+    }
     done = await server.run("python3", "-c", ASK, "u")
     assert '"token": "b"' in done.out, done.error
 
