@@ -183,7 +183,18 @@ async def test_the_kubeconfig_leads_a_client_to_the_token(start_hub, tmp_path):
 
 
 # What is not on this machine says its arguments and what it finds in the environment.
-TOOLS = ("docker", "helm", "kubectl", "spawner-tokens", "gh", "glab", "dvc", "rclone", "sudo")
+TOOLS = (
+    "docker",
+    "helm",
+    "kubectl",
+    "spawner-tokens",
+    "gh",
+    "glab",
+    "dvc",
+    "rclone",
+    "sudo",
+    "curl",
+)
 TOOL = 'echo "$0 $*"; env; [ -t 0 ] || cat'
 TOKENS = ("github", "gitlab", "oidc")
 
@@ -201,6 +212,7 @@ def shell(tmp_path):
         (tmp_path / f"{name}.json").write_text("{}")
         env[f"{name.upper()}_TOKEN_FILE"] = str(tmp_path / name)
     env["SPAWNER_TOKENS_DIR"] = str(tmp_path)
+    env |= {"SPAWNER_TOKENS_URL": "http://hub/x", "JUPYTERHUB_API_TOKEN": "the-servers-own"}
 
     def shell(command):
         command = ["bash", "-euo", "pipefail", "-c", command]
@@ -218,6 +230,15 @@ def shell(tmp_path):
 )
 def test_each_shell_example_runs(shell, code):
     shell(code)
+
+
+def test_what_asks_the_hub_shows_the_servers_own_token_in_no_process_list(shell):
+    [code] = (block.values[0] for block in blocks("shell", "howto/ask-the-hub"))
+    lines = shell(code).splitlines()
+    calls = [line for line in lines if "/bin/curl " in line]
+    assert [line.split()[-1] for line in calls] == ["http://hub/x", *["http://hub/x/gitlab"] * 2]
+    assert "the-servers-own" not in f"{calls}"
+    assert lines.count("Authorization: token the-servers-own") == 3
 
 
 def test_a_tool_that_reads_a_variable_has_the_files_token_in_it(shell):
