@@ -74,6 +74,7 @@ def test_files_of_another_user_are_as_none(tokens):
         assert [each["where"] for each in get_status()] == ["variable"]
     finally:
         os.seteuid(os.getuid())
+        tokens.chmod(0o700)
 
 
 def test_requests_have_the_token_of_their_moment(tokens):
