@@ -177,12 +177,13 @@ async def test_a_job_that_gets_no_files_has_a_live_one_through_two_lifetimes_and
         start_git_server(folder, provider) as git,
     ):
         before = git.create("repo")
-        tokens = {"lab": {"preset": "gitlab", "url": git.url, "env": "LAB_TOKEN"}}
+        tokens = {"lab": {"preset": "gitlab", "url": git.url, "env": None}}
         own = {**keeping, **PULL, "TokenSpawnerMixin.tokens": tokens}
         hub = await start_hub(PulledBatchSpawner, {**batch[0], **hub_settings(provider), **own})
         answer = await provider.log_in("alice", "profile read write") | {"created_at": time.time()}
         user = await hub.user(name, make_auth_state(name, answer))
         server = await hub.spawn(user)
+        assert answer["access_token"] not in f"{await server.texts()}"  # which the job has
 
         async def run(command):
             return await server.run("sh", "-c", f"cd && {command}")
