@@ -74,10 +74,10 @@ class TokenSpawnerMixin(TokenBackend):
 
     def get_env(self) -> dict[str, Any]:
         env: dict[str, Any] = super().get_env()
-        start = self._tokens_start
+        start, delivery = self._tokens_start, self._tokens_delivery
         if start is None:
             return env
-        return start.render(self, self._tokens_delivery.started, env)
+        return start.render(self, delivery.started, env, is_shared=delivery.is_shared())
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)

@@ -10,6 +10,7 @@ from typing import Any
 from .backend import TokenBackend
 from .tokens.files import PUBLIC_FILE, make_env, make_programs_env
 from .tokens.git import make_config, make_variables
+from .tokens.guard import list_withheld
 from .tokens.record import Started
 from .tokens.selection import Token
 
@@ -53,14 +54,20 @@ class Start:
         return replace(self, tokens=tokens, env=env, git=git)
 
     def render(
-        self, spawner: TokenBackend, started: Started, env: dict[str, Any]
+        self, spawner: TokenBackend, started: Started, env: dict[str, Any], *, is_shared: bool
     ) -> dict[str, Any]:
-        """``env`` with the variables of the tokens, and what programs have to know of them."""
+        """``env`` with the variables of the tokens, and what programs have to know of them.
+
+        ``is_shared``: whether others may use the server by now.
+        """
+        withheld = [token.spec for token in list_withheld(started) if is_shared]
+        lost = {variable for spec in withheld for variable in spec.claims}
         values = [token for token in self.tokens if token.text is not None]
         owners = {variable: token.spec.name for token in values for variable in token.spec.env}
         api_url = env.get("JUPYTERHUB_API_URL") if started.pull else None
         admins = spawner.admin_variables  # profiles may change it during the start
-        texts = {**make_programs_env(started.specs, api_url, admins), **self.env}
+        texts = make_programs_env(started.specs, api_url, admins)
+        texts |= {variable: text for variable, text in self.env.items() if variable not in lost}
         for variable, text in texts.items():
             if variable in admins:
                 words = "%s: Spawner.environment sets %s, which wins over the tokens"

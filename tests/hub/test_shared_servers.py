@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from jupyterhub import orm
+from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens import LocalTokenMixin, TokenSimpleLocalProcessSpawner
 
 from ..support.spawners import VariablesOnly
 from ..support.waiting import until
@@ -70,6 +71,22 @@ async def test_a_server_that_is_shared_when_it_starts_gets_no_token_and_its_file
     await see(server, "shared")
     unshare(user)
     await server.until(b"1")
+
+
+async def test_a_share_that_is_made_during_the_start_leaves_no_variable(start_hub):
+    class Pulling(SimpleLocalProcessSpawner):
+        async def start(self):  # as while an image is pulled
+            share(self.user)
+            return await super().start()
+
+    class Spawner(LocalTokenMixin, Pulling):
+        pass
+
+    hub = await start_hub(Spawner, {"TokenSpawnerMixin.tokens": BOTH})
+    server = await hub.spawn(await hub.user("alice", {"access_token": "1"}))
+    env = await server.env()
+    assert not {"T", "T_TOKEN_FILE"} & env.keys() and env["OPEN"] == b"1"
+    await server.until(None)
 
 
 async def test_under_refuse_a_shared_server_does_not_start(start_hub, caplog):
