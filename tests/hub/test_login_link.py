@@ -25,7 +25,7 @@ async def test_the_link_of_a_refusal_leads_through_the_provider_to_the_users_ser
         alice = await log_in(hub, browser, provider, "alice")
         await alice.save_auth_state({})
 
-        refused = await browser.fetch("/hub/spawn/alice")
+        refused = await browser.spawn("alice")
         assert refused.code == 403
         assert "it needs the token t of alice: your login did not give it" in shown(refused)
         pattern = r'<a href="([^"]+)">Log in again</a>'

@@ -54,5 +54,5 @@ async def test_somebody_elses_server_is_not_the_viewers_to_mend(start_hub):
     hub = await start_hub(SIMPLE, {**settings, "Authenticator.admin_users": {"admin"}})
     await hub.user("alice")
     browser = await hub.browser(await hub.user("admin"))
-    answer = await browser.fetch("/hub/spawn/alice")
+    answer = await browser.spawn("alice")
     assert "alice has to follow this link" in shown(answer)

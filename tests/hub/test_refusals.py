@@ -70,7 +70,7 @@ async def test_the_spawn_page_the_api_and_the_log_teach(
 ):
     hub, user, browser = await prepare(start_hub, settings, auth_state, trouble)
     status = 500 if reason in (Reason.AUTH_STATE_OFF, Reason.NO_CRYPT_KEY) else 403
-    answer = await browser.fetch("/hub/spawn/alice")
+    answer = await browser.spawn("alice")
     assert answer.code == status
     assert "needs the token git-lab of alice: " in shown(answer) and users_words in shown(answer)
     assert '<a href="/hub/logout">Log out and log in again</a>' in answer.body.decode()
@@ -118,7 +118,7 @@ async def test_the_options_form_shows_it_again_with_the_link_as_text(start_hub):
     _, _, browser = await prepare(start_hub, form, ABSENT)
     page = await browser.fetch("/hub/spawn/alice")
     assert page.code == 200
-    answer = await browser.post("/hub/spawn/alice", {"x": "y"})
+    answer = await browser.spawn("alice", {"x": "y"})
     assert "Server Options" in shown(answer)
     assert WORDS in shown(answer) and "Log out and log in again: /hub/logout" in shown(answer)
 

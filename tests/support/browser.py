@@ -5,6 +5,8 @@ from urllib.parse import urlencode, urljoin
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from .waiting import until
+
 
 class Browser:
     """One person's browser, at one Hub."""
@@ -42,6 +44,19 @@ class Browser:
                 return answer
             url, form = urljoin(url, answer.headers["Location"]), None
         raise AssertionError(f"too many redirects: {url}")
+
+    async def spawn(self, name, form=None):
+        """The spawn page's answer to who is refused; after a second it would lead to another page.
+
+        ``form``: of the spawn page's options.
+        """
+        path = f"/hub/spawn/{name}"
+
+        async def ask():
+            answer = await (self.fetch(path) if form is None else self.post(path, form))
+            return "/spawn-pending/" not in answer.effective_url and answer
+
+        return await until(ask, pause=0.5)
 
     async def post(self, path, form):
         """Post a form, as a page of the Hub would: with the token against forgery."""
