@@ -39,7 +39,7 @@ class KilledWhenAsked(VariablesOnly):
         self._dying = asyncio.ensure_future(self._die())
 
     async def _die(self):
-        await until(lambda: self._tokens_pulled._waiting, 30)
+        await until(lambda: not self._waiting_for_response and self._tokens_pulled._waiting, 60)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
