@@ -200,7 +200,7 @@ async def test_an_answer_that_takes_long_is_not_waited_for_and_not_lost(build):
     began, asked = time.monotonic(), len(house.wire.asked_at)
     assert await house.visit() == (200, "")
     second = await house.start("second")
-    assert time.monotonic() - began < 8  # tokens_renew_timeout would be 10
+    assert time.monotonic() - began < 30  # the request may take 60
     assert await house.file(second) == await house.file() == before
     assert len(house.wire.asked_at) == asked
     gate.open()
