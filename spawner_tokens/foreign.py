@@ -10,7 +10,10 @@ from jupyterhub.utils import maybe_future
 
 
 class ForeignCancelled(OSError):
-    """What foreign code waited for was cancelled, and not what waits for it."""
+    """What foreign code waited for was cancelled, and not what waits for it.
+
+    Or it ended by an error that is no :exc:`Exception`, as those of some packages for timeouts.
+    """
 
 
 async def call_foreign(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -37,6 +40,6 @@ async def run_foreign(result: Any, seconds: float | None = None) -> Any:
         task.cancel()
     if not done:
         raise asyncio.TimeoutError
-    if task.cancelled():
+    if task.cancelled() or not isinstance(task.exception(), (Exception, type(None))):
         raise ForeignCancelled
     return task.result()
