@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from errno import errorcode
 from os import strerror
 
 
@@ -15,7 +16,7 @@ def describe_error(error: BaseException) -> str:
     if getattr(error, "discreet", False):
         return str(error)
     number, words = getattr(error, "errno", None), ""
-    if isinstance(error, OSError) and isinstance(number, int):
+    if isinstance(error, OSError) and isinstance(number, int) and number in errorcode:
         words = f" ({error.strerror})" if error.strerror == strerror(number) else ""
     place = traceback.extract_tb(error.__traceback__)[-1:]
     return (

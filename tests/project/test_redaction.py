@@ -19,6 +19,7 @@ SECRET = "the-token"
         param(OSError(errno.ENOSPC, SECRET), "OSError", id="own-words"),
         param(OSError(SECRET), "OSError", id="no-number"),
         param(OSError({}, SECRET), "OSError", id="no-number-at-all"),
+        param(OSError(2**40, SECRET), "OSError", id="too-large-a-number"),
         param(ssl.SSLError(1, SECRET), "SSLError", id="another-number"),
         param(ValueError(SECRET), "ValueError", id="not-the-systems"),
     ],
