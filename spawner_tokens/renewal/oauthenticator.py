@@ -2,10 +2,10 @@
 
 Its methods that are used here: ``refresh_user``, ``build_refresh_token_request_params``,
 ``get_token_info``, ``httpfetch``, ``fetch``, ``build_auth_state_dict``; the traits ``token_url``,
-``token_params``, ``http_request_kwargs``, ``user_auth_state_key``, ``userdata_from_id_token``; the
-hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and JupyterHub's
-``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``. What requests of our own
-need is in :mod:`.request`.
+``token_params``, ``scope``, ``http_request_kwargs``, ``user_auth_state_key``,
+``userdata_from_id_token``; the hooks ``refresh_user_hook``, ``modify_auth_state_hook`` and
+JupyterHub's ``reconcile_auth_state_hook``. Of MultiAuthenticator: ``username_prefix``. What
+requests of our own need is in :mod:`.request`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jupyterhub.utils import maybe_future
 from ..foreign import run_foreign
 from ..tokens.exchange import Exchange
 from ..tokens.lifetime import find_lifetime
-from ..tokens.lookup import copy_auth_state
+from ..tokens.lookup import ASKED_SCOPE, copy_auth_state
 from .auth_state import AuthState, take_tokens
 from .grant import (
     NO_TOKEN,
@@ -253,8 +253,16 @@ class AuthenticatorAdapter:
         answer = await self._get_token_info(handler, params)
         if isinstance(answer, dict) and "access_token" in answer:
             times = {"created_at": asked_at, "id_token_created_at": asked_at}  # the Hub's clock's
-            return {**answer, **times, ISSUER: self.token_url}
+            return {**answer, **times, ISSUER: self.token_url, **self._find_asked(params)}
         return answer
+
+    def _find_asked(self, params: Any) -> dict[str, str]:
+        """The scopes of a login that has these parameters: the next Hub's may be others."""
+        scopes = getattr(self._authenticator, "scope", None)
+        is_refresh = isinstance(params, Mapping) and params.get("grant_type") == "refresh_token"
+        if is_refresh or not isinstance(scopes, (list, tuple, set)):
+            return {}
+        return {ASKED_SCOPE: " ".join(scopes)}
 
     async def _log_in(self, *args: Any, **kwargs: Any) -> Any:
         model = await maybe_future(self._get_authenticated_user(*args, **kwargs))

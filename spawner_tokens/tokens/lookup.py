@@ -18,6 +18,9 @@ Key = str | Callable[[dict[str, Any]], Any]
 # What the granted scopes are called: RFC 6749; Bitbucket; Azure's JWTs.
 _SCOPES = ("scope", "scopes", "scp")
 
+# The field of ``token_response`` with the scopes that its login asked for, as text.
+ASKED_SCOPE = "asked_scope"
+
 # The field of auth_state with the times at which the Hub first saw its JWTs: digest → seconds since
 # the epoch.
 FIRST_SEEN = "jwts_first_seen"
@@ -223,12 +226,14 @@ def find_scopes(
     """The scopes that the provider granted to a token; ``None`` if they are not known.
 
     They stand beside the token, or in it, if it is a JWT. For the login's own tokens the provider
-    may leave them out if they are the ``requested`` ones (RFC 6749, section 5.1).
+    may leave them out if they are those that were asked for (RFC 6749, section 5.1): where that is
+    not recorded, the ``requested`` ones of now.
     """
     login = _find_login(value, contents.auth_state)
     others = contents.scoped.get(value, ())
     is_named, scopes = _find_named(value, login or others)
-    return scopes if is_named or not (login and requested) else tuple(requested)
+    asked = next(filter(None, (_split(node.get(ASKED_SCOPE)) for node in login)), requested)
+    return scopes if is_named or not (login and asked) else tuple(asked)
 
 
 def find_answer_scopes(value: str, answer: Mapping[str, Any]) -> tuple[str, ...] | None:

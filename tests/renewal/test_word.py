@@ -252,6 +252,18 @@ async def test_what_the_admin_adds_to_a_login_goes_with_a_grant(start_hub):
     assert (await alice.get_auth_state())["token_response"]["issued_by"] == "http://provider/token"
 
 
+async def test_the_scopes_that_a_login_asks_for_are_kept_with_it(start_hub):
+    class Base(GenericOAuthenticator):
+        async def get_token_info(self, handler, params):
+            return tokens("alice", 0)
+
+    hub, _, _ = await begin(start_hub, Provider(), Base, scope=["api", "read"])
+    for grant_type, asked in (("authorization_code", "api read"), ("refresh_token", None)):
+        params = {"grant_type": grant_type}
+        answer = await hub.app.authenticator.get_token_info(None, params)
+        assert answer.get("asked_scope") == asked
+
+
 async def test_another_kind_of_token_is_told_once(start_hub, caplog):
     caplog.set_level(logging.WARNING)
     auth_state = login("alice", access_token=jwt(aud="storage"), scope="a")

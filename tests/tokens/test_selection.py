@@ -248,6 +248,14 @@ def test_scopes_that_the_provider_does_not_name_are_the_requested_ones():
     )
 
 
+def test_the_requested_scopes_are_those_of_the_login_and_not_of_now():
+    granted = response(asked_scope="api read")
+    assert find({"forbidden_scopes": "api"}, granted, requested=["read"]).value is None
+    assert find({"required_scopes": "api"}, granted, requested=["read"]).reason is None
+    named = response(asked_scope="api", scope="read")
+    assert find({"forbidden_scopes": "api"}, named, requested=["read"]).reason is None
+
+
 @pytest.mark.parametrize(
     "scopes",
     [
