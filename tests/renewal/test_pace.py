@@ -1,15 +1,19 @@
 """How often the provider is asked, whatever specs, hooks and clocks are like."""
 
 import math
+import time
 
 import pytest
 from pytest import param
 
 from benchmarks.pace import SCENARIOS, run
 from benchmarks.world import World, make_crypt_key
+from spawner_tokens import TokenSimpleLocalProcessSpawner
 from spawner_tokens.renewal.pace import Pace
 from spawner_tokens.tokens.lifetime import find_lifetime
 
+from ..support.scripted import Provider, login
+from ..support.waiting import until
 from ..tokens.test_selection import jwt
 
 NOW = 1_000_000.0
@@ -59,3 +63,18 @@ async def test_scheduled_renewals_are_a_fifth_of_a_life_apart_and_a_sleep_counts
     now[0] += 150  # until the database could store it
     pace.note_renewal()
     assert 49 < pace.find_left(1000) <= 50
+
+
+async def test_that_a_renewal_has_brought_nothing_is_said_with_the_token(start_hub, caplog):
+    def hook(authenticator, auth_state):
+        return auth_state | {"short": jwt(jti=auth_state["access_token"], exp=time.time() + 240)}
+
+    provider = Provider()
+    settings = provider.settings(modify_auth_state_hook=hook)
+    settings["TokenSpawnerMixin.tokens"] = {"t": {}, "s": {"key": "short"}}
+    hub = await start_hub(TokenSimpleLocalProcessSpawner, settings)
+    user = await hub.user("alice", hook(None, login("alice")))
+    hub.spawner(user).start_polling()
+    words = "A renewal for alice left these tokens due, so the next ones wait longer: s"
+    await until(lambda: words in caplog.text)
+    assert len(provider.grants["alice"]) == 1
