@@ -142,11 +142,13 @@ async def test_group_overrides_change_the_tokens(start_hub):
     overrides = {
         "1": {
             "groups": ["push"],
-            "spawner_override": {"tokens": {"t": {"key": "other"}, "new": {"env": "NEW"}}},
+            "spawner_override": {
+                "tokens": {"t": {"key": "other"}, "new": {"env": "NEW"}, "off": {"env": False}}
+            },
         }
     }
     settings = {
-        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}},
+        "TokenSpawnerMixin.tokens": {"t": {"env": "T"}, "off": {"env": "OFF"}},
         "Spawner.group_overrides": overrides,
     }
     hub = await start_hub(SIMPLE, settings)
@@ -154,10 +156,10 @@ async def test_group_overrides_change_the_tokens(start_hub):
     user.orm_user.groups.append(orm.Group(name="push"))
     hub.app.db.commit()
     env = await (await hub.spawn(user)).env()
-    assert (env["T"], env["NEW"]) == (b"the-other-token", b"the-token")
+    assert (env["T"], env["NEW"]) == (b"the-other-token", b"the-token") and "OFF" not in env
     bob = await hub.user("bob", auth_state(other="the-other-token"))
     env = await (await hub.spawn(bob)).env()
-    assert env["T"] == b"the-token" and "NEW" not in env
+    assert env["T"] == env["OFF"] == b"the-token" and "NEW" not in env
 
 
 async def test_an_override_that_breaks_a_spec_fails_the_spawn_and_names_the_entry(
@@ -237,6 +239,8 @@ async def test_skip_is_silent_and_warn_is_not(start_hub, caplog):
     tokens = {
         "a": {"key": "absent-a", "env": "A"},
         "b": {"key": "absent-b", "env": "B", "missing": "skip"},
+        "c": {"variables": {"C": "absent-c"}},
+        "d": {"variables": {"D": "absent-d"}, "missing": "skip"},
     }
     hub = await start_hub(SIMPLE, {"TokenSpawnerMixin.tokens": tokens})
     server = await hub.spawn(await hub.user("alice", auth_state()))
@@ -248,7 +252,9 @@ async def test_skip_is_silent_and_warn_is_not(start_hub, caplog):
         "auth_state has 'access_token', 'refresh_token')" in warnings
     )
     assert not [message for message in warnings if "token b" in message]
-    assert not {"A", "B"} & set(await server.env())
+    omitted = [text for text in caplog.messages if "without these variables" in text]
+    assert omitted == ["alice: token c comes without these variables: C (its key finds nothing)"]
+    assert not {"A", "B", "C", "D"} & set(await server.env())
 
 
 async def test_opening_the_spawn_page_prepares_nothing(start_hub):
