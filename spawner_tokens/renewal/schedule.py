@@ -15,7 +15,7 @@ from ..foreign import run_foreign
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
-from .auth_state import hash_tokens
+from .auth_state import fingerprint
 from .pace import backoff, find_shortest_life
 from .places import Places
 from .recall import DRIFT, LONGEST_TIMER, RecallTimer, find_offset
@@ -191,8 +191,8 @@ class RunningServers:
         async with self._hooks.take(is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, DELIVERY_TIMEOUT)
-        tokens = hash_tokens((await renewal.read()).auth_state)  # the hook may have saved the rest
-        if change is not None and tokens == hash_tokens(login.auth_state):
+        tokens = fingerprint((await renewal.read()).auth_state)  # the hook may have saved the rest
+        if change is not None and tokens == fingerprint(login.auth_state):
             async with self._deliveries.take(is_retry=is_retry, seconds=_DELIVERY_TIME):
                 await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 
