@@ -106,7 +106,9 @@ def examine(auth_state: Mapping[str, Any]) -> Contents:
 def _call(key: Callable[[dict[str, Any]], Any], auth_state: Mapping[str, Any]) -> Any:
     try:
         value = key(copy_auth_state(auth_state))
-    except Exception as error:  # its text may hold a value
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a cancellation of its own, too; its text may hold a value
         raise KeyFailed(f"raised {type(error).__name__}") from None
     if iscoroutine(value):
         value.close()

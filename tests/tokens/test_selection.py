@@ -1,5 +1,6 @@
 """Which token a spec gets from an auth_state, and the reason why not."""
 
+import asyncio
 import base64
 import json
 from functools import reduce
@@ -59,6 +60,10 @@ def failing_key(auth_state):
     raise ValueError(auth_state["access_token"])
 
 
+def stopped_key(auth_state):
+    raise asyncio.CancelledError  # which is no Exception, as the errors of some packages
+
+
 @pytest.mark.parametrize(
     "fields, auth_state, reason, detail",
     [
@@ -80,6 +85,7 @@ def failing_key(auth_state):
         param({}, {"access_token": "\ud800"}, "unusable", "surrogate", id="surrogate"),
         param({"env": "T"}, {"access_token": "x" * 131072}, "unusable", "128 KiB"),
         param({"key": failing_key}, {"access_token": "s3cret"}, "key_failed", "raised ValueError"),
+        param({"key": stopped_key}, {}, "key_failed", "raised CancelledError", id="cancelled"),
         param({"key": _coroutine}, {}, "key_failed", "async", id="callable-is-async"),
         param({"key": list}, {"x": deep(100_000)}, "key_failed", "RecursionError", id="deep"),
         param(
