@@ -113,12 +113,20 @@ def take_tokens(auth_state: AuthState) -> AuthState:
     return {name: auth_state[name] for name in _TOKEN_FIELDS if name in auth_state}
 
 
+def is_replaced(auth_state: AuthState) -> bool:
+    """Whether the access token is not the provider's: a hook has made another one of that."""
+    response = auth_state.get("token_response")
+    token = response.get("access_token") if isinstance(response, Mapping) else None
+    return isinstance(token, str) and token != auth_state.get("access_token")
+
+
 def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> AuthState:
     """auth_state with the answer to a refresh grant (RFC 6749, section 6), like OAuthenticator's.
 
     What the answer leaves out stays: refresh_token and scope by the RFC, token_type and id_token
     since providers do so. ``created_at`` is ``asked_at``, when the Hub asked by its own clock: the
-    provider's may differ. A token that the provider gives again keeps its times.
+    provider's may differ. A token that the provider gives again keeps its times. One that a hook
+    has made stays until there is another one of the hook's: the provider's may be worth more.
     """
     before = auth_state.get("token_response")
     before = before if isinstance(before, Mapping) else None
@@ -126,13 +134,15 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
     kept["refresh_token"] = auth_state["refresh_token"]
     response = kept | {key: value for key, value in answer.items() if value or key not in kept}
     response["created_at"] = asked_at
-    if response["access_token"] == auth_state.get("access_token") and before is not None:
+    last = auth_state.get("access_token")
+    if before is not None and is_replaced(auth_state):
+        last = before["access_token"]
+    if response["access_token"] == last and before is not None:
         response |= {name: before[name] for name in _TIMES if name in before}
-    renewed = auth_state | {
-        "access_token": response["access_token"],
-        "refresh_token": response["refresh_token"],
-    }
-    if response["access_token"] != auth_state.get("access_token"):  # what stood beside the old one
+    renewed = auth_state | {"refresh_token": response["refresh_token"]}
+    if not is_replaced(auth_state):
+        renewed["access_token"] = response["access_token"]
+    if response["access_token"] != last:  # what stood beside the old one
         renewed = {key: value for key, value in renewed.items() if key not in _TIMES}
     if response.get("id_token") != kept.get("id_token"):
         response["id_token_created_at"] = asked_at

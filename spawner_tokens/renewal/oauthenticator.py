@@ -23,7 +23,7 @@ from ..foreign import run_foreign
 from ..tokens.exchange import Exchange
 from ..tokens.lifetime import find_lifetime
 from ..tokens.lookup import ASKED_SCOPE, copy_auth_state
-from .auth_state import AuthState, take_tokens
+from .auth_state import AuthState, is_replaced, take_tokens
 from .grant import (
     NO_TOKEN,
     Failure,
@@ -217,7 +217,10 @@ class AuthenticatorAdapter:
         if (hook := getattr(authenticator, "modify_auth_state_hook", None)) is not None:
             derived = await maybe_future(hook(authenticator, derived))
         derived = {key: value for key, value in derived.items() if value is not None}
-        auth_state = stored | derived | take_tokens(stored)
+        tokens = take_tokens(stored)
+        if is_replaced(stored):
+            tokens.pop("access_token", None)
+        auth_state = stored | derived | tokens
         return await self._reconcile({"name": name, "auth_state": auth_state}, stored)
 
     @property

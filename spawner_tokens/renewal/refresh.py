@@ -70,6 +70,7 @@ class Refresh:
         self._refresh_tokens: tuple[str, ...] = ()
         self._is_stored = False  # whether there is an auth_state
         self._checked: Step | None = None
+        self._derived: AuthState = {}
         self._has_asked = asyncio.Event()
         self.started_at = asyncio.get_running_loop().time()
         self.task = asyncio.create_task(self._run())
@@ -125,6 +126,8 @@ class Refresh:
             failure = Failure(FailureKind.MISCONFIGURED, describe_error(error))
             self._checked = replace(self._checked or Step(before, before), failure=failure)
         granted = await self._grant() if self._granting is not None else None
+        if granted is not None and self._derived:
+            granted = replace(granted, stored=self._derived)
         outcome = make_outcome(
             before,
             granted,
@@ -135,7 +138,7 @@ class Refresh:
         )
         # This object is kept until the user's next refresh, without the tokens.
         self._request = self._granting = self._checked = None
-        self._refresh_tokens = ()
+        self._refresh_tokens, self._derived = (), {}
         return outcome
 
     async def _renew_and_check(self, before: AuthState) -> None:
@@ -151,7 +154,7 @@ class Refresh:
             granted = await self._grant()
             failure = granted.failure
             if failure is None:
-                await self._writer.derive(granted.stored)
+                self._derived = await self._writer.derive(granted.stored)
         if self._request and self._checked is None and (failure is None or failure.is_final):
             self._checked = await self._check(await self._read())
 
@@ -218,7 +221,7 @@ class Refresh:
             return self._keep(asked, "the provider was asked just now")
         granted = await self._grant()
         if granted.failure is None:
-            await self._writer.derive(granted.stored)
+            self._derived = await self._writer.derive(granted.stored)
             return await self._ask_and_store(await self._read())
         return step if granted.failure.is_final else self._keep(asked, granted.failure.words)
 

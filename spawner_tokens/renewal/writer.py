@@ -34,8 +34,11 @@ class Writer:
         user = self._user.orm_user
         return await self._store.record(user, refresh_token, answer, asked_at, self._log_unsaved)
 
-    async def derive(self, stored: AuthState) -> None:
-        """Store what the authenticator and its hooks make of the new tokens."""
+    async def derive(self, stored: AuthState) -> AuthState:
+        """Store what the authenticator and its hooks make of the new tokens.
+
+        Returns what is stored then.
+        """
         encrypted = self._user.orm_user.encrypted_auth_state
         try:
             copied = await self._store.run(encrypted, copy_auth_state, stored)
@@ -43,8 +46,8 @@ class Writer:
         except Exception as error:
             words = "Could not derive all of the auth_state of %s: %s"
             self._log.error(words, self._name, describe_error(error))
-        else:
-            await self._replace(stored, derived)
+            return stored
+        return await self._replace(stored, derived)
 
     async def adopt(self, seen: AuthState, model: Mapping[str, Any]) -> AuthState:
         """Store the auth_state of a model that the authenticator made from ``seen``."""

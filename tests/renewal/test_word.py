@@ -14,6 +14,7 @@ from pytest import param
 from tornado.httpclient import HTTPRequest
 
 from spawner_tokens import TokenSimpleLocalProcessSpawner
+from spawner_tokens.tokens.lifetime import jwt_claims
 
 from ..support.browser import Browser
 from ..support.faults import Answer
@@ -250,6 +251,31 @@ async def test_what_the_admin_adds_to_a_login_goes_with_a_grant(start_hub):
         "client_id": "id",
     }
     assert (await alice.get_auth_state())["token_response"]["issued_by"] == "http://provider/token"
+
+
+async def test_what_a_hook_puts_in_place_of_the_access_token_stays_in_its_place(start_hub):
+    delivered = []
+
+    class Spawner(SIMPLE):
+        async def deliver_files(self, files):
+            delivered.append(files["t"].decode())
+            await super().deliver_files(files)
+
+    def hook(authenticator, auth_state):
+        token, now = auth_state["access_token"], time.time()
+        life = 3 if token == "alice-a0" else 3600
+        return auth_state | {"access_token": jwt(narrow=token, iat=now, exp=now + life)}
+
+    provider = Provider()
+    hub = await start_hub(Spawner, provider.settings(modify_auth_state_hook=hook))
+    alice = await hub.user("alice", hook(None, login("alice")))
+    await hub.spawn(alice)
+    await until(lambda: jwt_claims(delivered[-1]).get("narrow") == "alice-a1")
+    assert all(map(jwt_claims, delivered))  # never what the provider gave
+    stored = await alice.get_auth_state()
+    assert stored["token_response"]["access_token"] == "alice-a1"
+    assert stored["refresh_token"] == "alice-r1" and stored["access_token"] == delivered[-1]
+    assert len(provider.grants["alice"]) == 1
 
 
 async def test_the_scopes_that_a_login_asks_for_are_kept_with_it(start_hub):
