@@ -265,7 +265,7 @@ class AuthenticatorAdapter:
         is_refresh = isinstance(params, Mapping) and params.get("grant_type") == "refresh_token"
         if is_refresh or not isinstance(scopes, (list, tuple, set)):
             return {}
-        return {ASKED_SCOPE: " ".join(scopes)}
+        return {ASKED_SCOPE: " ".join(map(str, scopes))}
 
     async def _log_in(self, *args: Any, **kwargs: Any) -> Any:
         model = await maybe_future(self._get_authenticated_user(*args, **kwargs))
