@@ -103,8 +103,8 @@ async def measure_waiting(loop, tell, servers, spawners, interval, seconds):
 async def measure_flood(loop, tell, provider, spawner, arguments):
     """``arguments``: of :func:`.asking.flood`."""
     name = spawner.user.name
-    await loop.forget()
     await spawner.user.save_auth_state(login(name, left=30, n=2))
+    await loop.forget()
     began = time.monotonic()
     statuses = await tell("flood", *arguments)
     took = time.monotonic() - began
