@@ -127,6 +127,33 @@ async def test_a_hook_that_saves_an_auth_state_at_each_call_is_called_ever_later
     assert "does a hook save it?" in caplog.text and shown(user) == "alice-a0"
 
 
+async def test_nothing_is_delivered_of_what_was_withdrawn_while_a_hook_ran(start_hub):
+    delivered, has_begun, is_over = [], asyncio.Event(), asyncio.Event()
+
+    class Spawner(TokenSimpleLocalProcessSpawner):
+        async def deliver_files(self, files):
+            delivered.append(files.get("t"))
+            await super().deliver_files(files)
+
+    async def hook(spawner, auth_state, tokens):
+        if auth_state and auth_state["own"] == "two":
+            has_begun.set()
+            await is_over.wait()
+        return tokens
+
+    settings = {"TokenSpawnerMixin.tokens": {"t": {"key": "own"}}}
+    hub = await start_hub(Spawner, settings | {"TokenSpawnerMixin.tokens_hook": hook})
+    user = await hub.user("alice", {"own": "one"})
+    hub.spawner(user).start_polling()
+    await until(lambda: delivered)
+    await user.save_auth_state({"own": "two"})
+    await has_begun.wait()
+    await user.save_auth_state(None)
+    is_over.set()
+    await until(lambda: len(delivered) > 1)
+    assert delivered == [b"one", None]
+
+
 async def test_a_hook_is_called_again_before_its_value_ends_and_again_if_it_fails(start_hub):
     given, seen = [], set()
 
