@@ -20,15 +20,9 @@ from .tokens.guard import find_policy, guard, list_withheld
 from .tokens.kind import Kind, note_changes
 from .tokens.lifetime import Due, Lifetime, TokenId
 from .tokens.record import Started
+from .tokens.scopes import find_requested_scopes
 from .tokens.selection import Login, Reason, Token, check, select
 from .tokens.spec import TokenSpec
-
-
-def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
-    """The scopes that the authenticator asks the provider for; ``None`` if that is not known."""
-    scope = getattr(authenticator, "scope", None)
-    return scope if isinstance(scope, (list, tuple, set)) else None
-
 
 # By a login, specs with an exchange, when each is due, and whether somebody waits for them: the
 # login with what there is.

@@ -10,9 +10,9 @@ from jupyterhub.utils import maybe_future
 
 
 class ForeignCancelled(OSError):
-    """What foreign code waited for was cancelled, and not what waits for it.
+    """Foreign code was cancelled, or raised an error that is no :exc:`Exception`.
 
-    Or it ended by an error that is no :exc:`Exception`, as those of some packages for timeouts.
+    Our own task was not cancelled. Some packages raise such errors for their timeouts.
     """
 
 

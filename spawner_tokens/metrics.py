@@ -16,7 +16,7 @@ from .tokens.selection import Reason, Token
 SUCCESS, UNCHANGED, FAILURE = "success", "unchanged", "failure"
 # How a renewal ends: the last three are reasons why there is no new token.
 RENEWAL_STATUSES = (SUCCESS, UNCHANGED, "transient", "misconfigured", "rejected")
-# How an exchange ends: the last three say why there is no token.
+# How an exchange ends. The last three are failures.
 EXCHANGE_STATUSES = (SUCCESS, "transient", "misconfigured", "denied")
 # How a request of a server ends: the last ones are reasons why it gets no token.
 PULL_STATUSES = (SUCCESS, UNCHANGED, "refused", "unknown", "withheld", "too_many", FAILURE)

@@ -60,8 +60,8 @@ class Start:
 
         ``is_shared``: whether others may use the server by now.
         """
-        withheld = [token.spec for token in list_withheld(started) if is_shared]
-        lost = {variable for spec in withheld for variable in spec.claims}
+        withheld = list_withheld(started) if is_shared else []
+        lost = {variable for token in withheld for variable in token.spec.claims}
         values = [token for token in self.tokens if token.text is not None]
         owners = {variable: token.spec.name for token in values for variable in token.spec.env}
         api_url = env.get("JUPYTERHUB_API_URL") if started.pull else None

@@ -16,12 +16,12 @@ from traitlets.config import Config
 
 from ..backends.hostfiles import find_private_directory
 from ..backends.local import LocalTokenMixin, find_parent
-from ..delivery import find_requested_scopes
 from ..refusal import explain
 from ..renewal import read_login
 from ..sharing import is_shared
 from ..tokens.files import make_env
 from ..tokens.guard import find_policy, guard
+from ..tokens.scopes import find_requested_scopes
 from ..tokens.selection import Login, check, select
 from ..tokens.spec import TokenSpec
 from .database import read_database

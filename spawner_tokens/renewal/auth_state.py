@@ -93,6 +93,13 @@ def fingerprint(auth_state: Mapping[str, Any] | None) -> Fingerprint:
     )
 
 
+def have_same_tokens(login: Login, later: Login) -> bool:
+    """Whether the tokens are still the same. A hook may have saved other fields meanwhile."""
+    if later.digest == login.digest:
+        return True
+    return fingerprint(later.auth_state) == fingerprint(login.auth_state)
+
+
 def hash_tokens(auth_state: Mapping[str, Any] | None) -> Fingerprint:
     """The hashes of the access token and the refresh token, if there are any."""
     values = ((auth_state or {}).get(field) for field in ("access_token", "refresh_token"))
@@ -114,10 +121,15 @@ def take_tokens(auth_state: AuthState) -> AuthState:
 
 
 def is_replaced(auth_state: AuthState) -> bool:
-    """Whether the access token is not the provider's: a hook has made another one of that."""
+    """Whether a hook has put another token in place of the provider's access token."""
+    return bool(_find_given(auth_state) != auth_state.get("access_token"))
+
+
+def _find_given(auth_state: AuthState) -> Any:
+    """The access token that the provider gave."""
     response = auth_state.get("token_response")
     token = response.get("access_token") if isinstance(response, Mapping) else None
-    return isinstance(token, str) and token != auth_state.get("access_token")
+    return token if isinstance(token, str) else auth_state.get("access_token")
 
 
 def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> AuthState:
@@ -125,8 +137,9 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
 
     What the answer leaves out stays: refresh_token and scope by the RFC, token_type and id_token
     since providers do so. ``created_at`` is ``asked_at``, when the Hub asked by its own clock: the
-    provider's may differ. A token that the provider gives again keeps its times. One that a hook
-    has made stays until there is another one of the hook's: the provider's may be worth more.
+    provider's may differ. A token that the provider gives again keeps its times. If a hook has
+    replaced the access token, its token stays until the hook makes the next one: the provider's
+    token may allow more.
     """
     before = auth_state.get("token_response")
     before = before if isinstance(before, Mapping) else None
@@ -134,15 +147,13 @@ def merge(auth_state: AuthState, answer: Mapping[str, Any], asked_at: float) -> 
     kept["refresh_token"] = auth_state["refresh_token"]
     response = kept | {key: value for key, value in answer.items() if value or key not in kept}
     response["created_at"] = asked_at
-    last = auth_state.get("access_token")
-    if before is not None and is_replaced(auth_state):
-        last = before["access_token"]
-    if response["access_token"] == last and before is not None:
+    is_new = response["access_token"] != _find_given(auth_state)
+    if not is_new and before is not None:
         response |= {name: before[name] for name in _TIMES if name in before}
     renewed = auth_state | {"refresh_token": response["refresh_token"]}
     if not is_replaced(auth_state):
         renewed["access_token"] = response["access_token"]
-    if response["access_token"] != last:  # what stood beside the old one
+    if is_new:  # without what stood beside the old one
         renewed = {key: value for key, value in renewed.items() if key not in _TIMES}
     if response.get("id_token") != kept.get("id_token"):
         response["id_token_created_at"] = asked_at

@@ -20,13 +20,13 @@ from .recall import DRIFT, find_offset
 _SHARE = 0.2
 # Requests in a row, each for another subject as soon as the last was answered, that need not wait.
 _SUBJECTS_AT_ONCE = 5
-# Errors about the subject token, or about what is asked for it, beside those that end a login
-# (RFC 6749, section 5.2; RFC 8693, section 2.2.2), and for an invalid one Keycloak's before 26.2.
+# Errors by which a provider denies an exchange for this subject token (RFC 6749, section 5.2; RFC
+# 8693, section 2.2.2; "invalid_token" is Keycloak's, before 26.2). Errors that end a login do, too.
 _DENIALS = (
     *("invalid_target", "invalid_scope", "access_denied", "invalid_request"),
     "invalid_token",
 )
-# Errors about the client: they are no denial, and what was exchanged before is kept.
+# Errors about the client. They deny nothing: the server keeps the token that was exchanged before.
 OF_CLIENT = ("unauthorized_client", "unsupported_grant_type")
 
 # When a token is to be exchanged again, by its life: in seconds since the epoch.

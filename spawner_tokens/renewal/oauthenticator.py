@@ -23,6 +23,7 @@ from ..foreign import run_foreign
 from ..tokens.exchange import Exchange
 from ..tokens.lifetime import find_lifetime
 from ..tokens.lookup import ASKED_SCOPE, copy_auth_state
+from ..tokens.scopes import find_requested_scopes
 from .auth_state import AuthState, is_replaced, take_tokens
 from .grant import (
     NO_TOKEN,
@@ -53,8 +54,8 @@ _CODE_TIMEOUT = 30.0
 class AuthenticatorAdapter:
     """An authenticator, which is as it was until :meth:`install`.
 
-    ``renewals`` are the places for its users' scheduled renewals: a provider that does not answer
-    delays nobody who logged in by another one.
+    ``renewals`` bounds the scheduled renewals of its users at a time. Each authenticator has its
+    own bound, so a provider that does not answer does not delay the users of another provider.
     """
 
     def __init__(self, authenticator: Any) -> None:
@@ -260,12 +261,10 @@ class AuthenticatorAdapter:
         return answer
 
     def _find_asked(self, params: Any) -> dict[str, str]:
-        """The scopes of a login that has these parameters: the next Hub's may be others."""
-        scopes = getattr(self._authenticator, "scope", None)
+        """The scopes that a login with these parameters asks for. Later ones may differ."""
+        scopes = find_requested_scopes(self._authenticator)
         is_refresh = isinstance(params, Mapping) and params.get("grant_type") == "refresh_token"
-        if is_refresh or not isinstance(scopes, (list, tuple, set)):
-            return {}
-        return {ASKED_SCOPE: " ".join(map(str, scopes))}
+        return {} if is_refresh or scopes is None else {ASKED_SCOPE: " ".join(map(str, scopes))}
 
     async def _log_in(self, *args: Any, **kwargs: Any) -> Any:
         model = await maybe_future(self._get_authenticated_user(*args, **kwargs))

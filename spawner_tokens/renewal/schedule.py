@@ -15,7 +15,7 @@ from ..foreign import run_foreign
 from ..redaction import describe_error
 from ..tokens.lifetime import Due, TokenId
 from ..tokens.selection import Login
-from .auth_state import fingerprint
+from .auth_state import have_same_tokens
 from .pace import backoff, find_shortest_life
 from .places import Places
 from .recall import DRIFT, LONGEST_TIMER, RecallTimer, find_offset
@@ -158,7 +158,7 @@ class RunningServers:
             progress.task = asyncio.create_task(self._keep_updated(server, progress))
 
     async def _keep_updated(self, server: Server, progress: _Progress) -> None:
-        renewal, failures, changes = self._renewal, 0, -_CHANGES_AT_ONCE
+        renewal, failures, deliveries = self._renewal, 0, 0
         while progress.done != progress.wanted:
             wanted = progress.wanted
             try:
@@ -170,12 +170,13 @@ class RunningServers:
                 failures += 1
                 await asyncio.sleep(backoff(failures))
             else:
-                progress.done, changes = wanted, changes + 1
-                if changes > 0 and progress.wanted != wanted:
-                    if changes == 1:
+                progress.done, deliveries = wanted, deliveries + 1
+                many = deliveries - _CHANGES_AT_ONCE
+                if many > 0 and progress.wanted != wanted:
+                    if many == 1:
                         words = "Each delivery for %s finds a new auth_state: does a hook save it?"
                         renewal.tools.log.warning(words, renewal.name)
-                    await asyncio.sleep(backoff(changes))
+                    await asyncio.sleep(backoff(many))
         progress.task = None
         progress.recall_timer.set()
 
@@ -191,8 +192,7 @@ class RunningServers:
         async with self._hooks.take(is_retry=is_retry, seconds=_HOOK_TIME):
             preparation = server.prepare(login, renewal.has_ended(login.auth_state))
             change = await run_foreign(preparation, DELIVERY_TIMEOUT)
-        tokens = fingerprint((await renewal.read()).auth_state)  # the hook may have saved the rest
-        if change is not None and tokens == fingerprint(login.auth_state):
+        if change is not None and have_same_tokens(login, await renewal.read()):
             async with self._deliveries.take(is_retry=is_retry, seconds=_DELIVERY_TIME):
                 await run_foreign(server.update(change), DELIVERY_TIMEOUT)
 

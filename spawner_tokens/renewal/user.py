@@ -78,7 +78,8 @@ class UserRenewal:
         if not self.tools.authenticators.hubs.keeps_auth_state:
             return Login(reason=Reason.AUTH_STATE_OFF)
         login = await self.tools.store.load(self.user.orm_user)
-        if self._refresh is None and self._renewed not in (None, fingerprint(login.auth_state)):
+        renewed = self._renewed if self._refresh is None else None
+        if renewed and renewed != fingerprint(login.auth_state):
             self._renewed, self._pace = None, Pace(self.tools.clock)  # a login came after it
         return login
 

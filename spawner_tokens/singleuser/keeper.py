@@ -164,7 +164,7 @@ class Pull:
         set_variables(self._name, text)  # also where no file can be written
         hidden = ("token", "version")
         facts = {name: value for name, value in answer.items() if name not in hidden}
-        self._directory.write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")
+        self._write_facts(facts)
         self._directory.write(self._name, text.encode())
         self._known = answer
         _lead_to(self._directory, self._name)
@@ -176,4 +176,7 @@ class Pull:
         set_variables(self._name, None)
         self._directory.delete(self._name)
         facts = {**dict.fromkeys(("expires_at", "renewed_at", "scopes")), "status": reason}
+        self._write_facts(facts)
+
+    def _write_facts(self, facts: dict[str, Any]) -> None:
         self._directory.write(f"{self._name}.json", json.dumps(facts, indent=2).encode() + b"\n")

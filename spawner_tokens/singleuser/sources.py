@@ -37,10 +37,15 @@ def read_variables() -> dict[str, dict[str, Any]]:
 
 def find_file(name: str) -> Path | None:
     """The file of a token, if this server has one for it."""
+    path = _find_path(name)
+    return path if path is not None and os.path.isfile(path) else None
+
+
+def _find_path(name: str) -> Path | None:
+    """Where a token's file is, if there is one."""
     directory = os.environ.get("SPAWNER_TOKENS_DIR")
     is_name = name and name[0] != "." and "/" not in name
-    path = Path(directory, name) if directory and is_name else None
-    return path if path is not None and os.path.isfile(path) else None
+    return Path(directory, name) if directory and is_name else None
 
 
 def read_file(name: str) -> str | None:
@@ -53,10 +58,10 @@ def read_file(name: str) -> str | None:
 
 def find_withheld(name: str) -> str | None:
     """Why this server does not have a token any more, as its files say; ``None`` if it may."""
-    directory = os.environ.get("SPAWNER_TOKENS_DIR")
-    facts = read_facts(Path(directory, f"{name}.json")) if directory else {}
-    status = facts.get("status")
-    return None if status in (None, "ok") or find_file(name) is not None else str(status)
+    if (path := _find_path(name)) is None or os.path.isfile(path):
+        return None
+    status = read_facts(path.with_name(f"{name}.json")).get("status")
+    return None if status in (None, "ok") else str(status)
 
 
 def get_token(name: str) -> str:

@@ -34,8 +34,8 @@ def _find_texts(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Variable → text, and variable → why it has none that can be delivered.
 
-    What is no text is given as JSON: lists and dicts only if ``objects``. Each is made once, for
-    all specs and servers.
+    A value that is not a text becomes JSON. Lists and dicts are left out unless ``objects``.
+    Each text is made once and serves all specs and servers.
     """
     texts, omitted = {}, {}
     for variable, key in keys.items():

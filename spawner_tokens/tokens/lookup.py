@@ -49,7 +49,7 @@ class Contents:
     answers: Mapping[str, Mapping[str, Any]] = field(repr=False)
     refresh_tokens: frozenset[str] = field(repr=False)
     scoped: Mapping[str, Sequence[Mapping[str, Any]]] = field(repr=False)
-    # What goes with a token, by its key and that token: see there.
+    # A companion's key, and the token that it goes with → what companions.py makes of these.
     companions: dict[Any, tuple[str, str, bool]] = field(default_factory=dict, repr=False)
     # id of a function → the function, so that the id stays its own, and its result
     _called: dict[int, tuple[Any, Any]] = field(default_factory=dict, repr=False)

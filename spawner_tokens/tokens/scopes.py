@@ -1,8 +1,9 @@
-"""The scopes that a provider does not name, since others have them in them."""
+"""The scopes that an authenticator asks for, and those that a provider's scopes imply."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 # A scope → those that it has in it, though the provider does not name them.
 _IMPLIED_SCOPES: Mapping[str, str] = {
@@ -46,3 +47,9 @@ def imply_scopes(scopes: Iterable[str]) -> set[str]:
         found.add(scope)
         left += set(_IMPLIED_SCOPES.get(scope, "").split()) - found
     return found
+
+
+def find_requested_scopes(authenticator: Any) -> Iterable[str] | None:
+    """The scopes that the authenticator asks the provider for; ``None`` if that is not known."""
+    scope = getattr(authenticator, "scope", None)
+    return scope if isinstance(scope, (list, tuple, set)) else None

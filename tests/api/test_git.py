@@ -19,8 +19,8 @@ from ..support.pulling import PULL
 from ..support.scripted import login
 from ..support.spawners import FilesAtStart, VariablesOnly
 
-TOKENS = {"t": {"env": "T", "git": "https://git.example.org"}, "u": {"git": "https://git2.example"}}
-TOKENS = {"TokenSpawnerMixin.tokens": TOKENS}
+SPECS = {"t": {"env": "T", "git": "https://git.example.org"}, "u": {"git": "https://git2.example"}}
+TOKENS = {"TokenSpawnerMixin.tokens": SPECS}
 FILL = "printf 'url=%s/r\\n\\n' \"$0\" | GIT_TERMINAL_PROMPT=0 git credential fill"
 
 HOSTILE = "git init -q . && mkdir http && echo 'raise SystemExit(1)' >http/__init__.py"

@@ -389,6 +389,11 @@ async def test_a_running_server_gets_each_new_token_in_time_without_a_browser(lo
         before = status
         token, status = await see_change(server, token, before, provider.is_live)
         assert before["expires_at"] < status["expires_at"]
+
+    async def is_stored():
+        return (await see(server))[0] == await access_token(alice)
+
+    await until(is_stored)
     assert set(provider.refreshes) == {None}
 
 

@@ -151,10 +151,8 @@ def test_each_connection_to_snowflake_has_the_token_of_the_moment(tmp_path):
 async def test_each_loading_of_the_kubeconfig_has_the_token_of_the_moment(tmp_path):
     settings, found = {"KUBE_API_SERVER": "https://kubernetes.example.org"}, []
     for token in TOKENS:
-        env, configuration = (
-            deliver(tmp_path, "kubernetes", token, settings=settings),
-            Configuration(),
-        )
+        configuration = Configuration()
+        env = deliver(tmp_path, "kubernetes", token, settings=settings)
         await load_kube_config(env["KUBECONFIG"], client_configuration=configuration)
         found.append(configuration.api_key["BearerToken"])
         assert configuration.host == settings["KUBE_API_SERVER"]
